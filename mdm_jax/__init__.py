@@ -1,0 +1,1 @@
+"""Masked diffusion models in JAX, and the order in which they generate."""

@@ -1,0 +1,58 @@
+"""Array aliases, and the few records that cross the boundary between denoiser, policy and sampler."""
+
+from typing import NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int, Key
+
+Tokens = Int[Array, " length"]
+Mask = Bool[Array, " length"]
+Logits = Float[Array, "length vocab"]
+RowKey = Key[Array, ""]
+Scalar = Float[Array, ""]
+Count = Int[Array, ""]
+
+
+class Observation(NamedTuple):
+    """All that a policy may look at: one step of one sequence.
+
+    `length` is the number of positions the sampler works on: the whole canvas, or the response when
+    the sampler was given a `gen_length`.
+    """
+
+    logits: Float[Array, "length vocab"]  # float32; ids that may not be produced are -inf
+    proposal: Int[Array, " length"]  # the token each position would take if revealed now
+    is_masked: Bool[Array, " length"]
+    eligible: Bool[Array, " length"]  # masked, and inside the current block
+    step: Int[Array, ""]  # denoiser calls already spent on this sequence
+    budget: Int[Array, ""]  # denoiser calls it may spend in all
+    block_step: Int[Array, ""]  # denoiser calls already spent on the current block
+    block_masks: Int[Array, ""]  # masked positions of the current block when it was entered
+    num_blocks: Int[Array, ""]  # blocks that had something masked at the start (1: full diffusion)
+
+
+class Decision(NamedTuple):
+    """What a policy decides for one step."""
+
+    unmask: Bool[Array, " length"]
+    remask: Bool[Array, " length"]  # always all False for policies that only reveal
+
+
+class Trace(NamedTuple):
+    """What happened at every step of one sequence; steps it did not need are all zero or False."""
+
+    unmask: Bool[Array, "budget length"]
+    remask: Bool[Array, "budget length"]
+    is_masked: Bool[Array, "budget length"]
+    eligible: Bool[Array, "budget length"]
+    proposal: Int[Array, "budget length"]
+    confidence: Float[Array, "budget length"]
+    margin: Float[Array, "budget length"]
+    entropy: Float[Array, "budget length"]
+
+
+class Rollout(NamedTuple):
+    """One generated sequence and what it cost."""
+
+    canvas: Int[Array, " length"]
+    nfe: Int[Array, ""]  # denoiser calls this sequence needed
+    trace: Trace | None
