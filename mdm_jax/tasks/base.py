@@ -41,8 +41,9 @@ class Examples(NamedTuple):
 class Task(Protocol):
     """A frozen dataclass of settings; data are loaded when first asked for.
 
-    `length` positions in a canvas; `gen_length` of them, after the prompt, are generated (None: masks
-    may be anywhere). `pure_verifier` says that `verify` is pure JAX and may be jitted and vmapped.
+    `length` positions in a canvas; `gen_length` of them, after the prompt, are generated (None:
+    masks may be anywhere). `pure_verifier` says that `verify` is pure JAX and may be jitted and
+    vmapped.
     """
 
     name: ClassVar[str]
@@ -58,7 +59,7 @@ class Task(Protocol):
     def gen_length(self) -> int | None: ...
 
     def train_batch(self, seed: int, step: int, size: int) -> Batch:
-        """Batch `step` of an endless stream: a pure function of its arguments, so resume is exact."""
+        """Batch `step` of an endless stream: a pure function of its arguments (exact resume)."""
         ...
 
     def heldout(self) -> Batch:

@@ -1,0 +1,31 @@
+"""The names of the splits, and the random streams of tasks that draw their own data."""
+
+import numpy as np
+
+SPLITS = ("train", "heldout", "test")
+
+
+def split_number(split: str) -> int:
+    """0, 1 or 2 for train, heldout, test; any other name is a ValueError."""
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    return SPLITS.index(split)
+
+
+def example_rng(split: str, index: int) -> np.random.Generator:
+    """The stream of example `index`: a function of the split's name and the index alone."""
+    return np.random.default_rng([1, split_number(split), index])
+
+
+def batch_rng(seed: int, step: int) -> np.random.Generator:
+    """The stream of training batch `step`; never the one of an example."""
+    if seed < 0 or step < 0:
+        raise ValueError(f"seed {seed} and step {step} must not be negative")
+    return np.random.default_rng([2, seed, step])
+
+
+def checked_count(count: int | None, default: int) -> int:
+    """`count`, or the default for None; fewer than one example is a ValueError."""
+    if count is not None and count < 1:
+        raise ValueError(f"count {count} must be at least 1 (None: the default, {default})")
+    return default if count is None else count
