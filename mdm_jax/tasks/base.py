@@ -1,6 +1,6 @@
 """What a task is: clean sequences to learn from, prompts to complete, and a verifier."""
 
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -38,6 +38,7 @@ class Examples(NamedTuple):
     references: Any
 
 
+@runtime_checkable
 class Task(Protocol):
     """A frozen dataclass of settings; data are loaded when first asked for.
 
