@@ -1,0 +1,45 @@
+"""The denoiser contract, and the one way to make a network meet it."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Int
+
+from mdm_jax.pytrees import pytree_dataclass, static
+from mdm_jax.types import Mask, Tokens
+
+
+@runtime_checkable
+class Denoise(Protocol):
+    """p(token | canvas) of one sequence: a callable pytree with its weights bound.
+
+    Args:
+      canvas: ids with MASK at unknown positions, right padded.
+      valid: False at padding, which must not influence anything.
+      positions: where logits are wanted, [wanted]; None: everywhere.
+
+    Returns:
+      Unnormalised log-probabilities [wanted, vocab]. Hidden states exist everywhere, the unembedding
+      is computed only at `positions`.
+    """
+
+    def __call__(
+        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+    ) -> Float[Array, "wanted vocab"]: ...
+
+
+@pytree_dataclass
+class Bound:
+    """A Flax module with its parameters: meets `Denoise`. The parameters are leaves."""
+
+    module: Any = static()
+    params: Any
+
+    def __call__(
+        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+    ) -> Float[Array, "wanted vocab"]:
+        return self.module.apply({"params": self.params}, canvas, valid, positions)
+
+
+def bind(module: Any, params: Any) -> Bound:
+    """The denoiser that `module` is with these parameters."""
+    return Bound(module=module, params=params)

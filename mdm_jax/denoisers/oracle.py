@@ -1,0 +1,72 @@
+"""Exact conditionals of a distribution that can be written down as a list of sequences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mdm_jax.pytrees import pytree_dataclass, static
+from mdm_jax.types import Mask, Scalar, Tokens
+
+
+@pytree_dataclass
+class Oracle:
+    """p(token | canvas) by summing over every sequence that agrees with what is revealed.
+
+    Meets `Denoise`. A canvas that no sequence agrees with (a contradiction, which parallel reveals
+    produce) has uniform conditionals. Make one with `oracle_of`.
+    """
+
+    table: Int[Array, "count length"]
+    probs: Float[Array, " count"]
+    vocab: int = static()
+    mask_id: int = static()
+
+    def _mass(self, canvas: Tokens, valid: Mask) -> Float[Array, " count"]:
+        """Weight of each sequence, zero where it contradicts the canvas."""
+        open_ = (canvas == self.mask_id) | ~valid
+        return self.probs * jnp.all(open_ | (self.table == canvas), axis=-1)
+
+    def __call__(
+        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+    ) -> Float[Array, "wanted vocab"]:
+        table = self.table if positions is None else self.table[:, positions]
+        ids = jax.nn.one_hot(table, self.vocab)
+        totals = jnp.einsum("n,nlv->lv", self._mass(canvas, valid), ids, precision="highest")
+        consistent = jnp.sum(totals, axis=-1, keepdims=True) > 0
+        return jnp.log(jnp.where(consistent, totals, 1.0))
+
+    def log_prob(self, canvas: Tokens) -> Scalar:
+        """Log-probability that a drawn sequence agrees with what the canvas shows, nats."""
+        mass = self._mass(canvas, jnp.ones(canvas.shape, bool))
+        return jnp.log(jnp.sum(mass) / jnp.sum(self.probs))
+
+
+def oracle_of(
+    table: Int[np.ndarray, "count length"],
+    vocab: int,
+    mask_id: int,
+    probs: Float[np.ndarray, " count"] | None = None,
+) -> Oracle:
+    """The oracle of `table`, each row with its probability (default: the same for all).
+
+    Equal rows keep whole-number weights, so conditionals that are equal in exact arithmetic are equal
+    in float32 and ties stay ties.
+
+    Raises:
+      ValueError: ids outside 0..vocab-1, mask_id among them, or probabilities that do not fit.
+    """
+    table = np.asarray(table)
+    if table.ndim != 2 or table.size == 0 or table.min() < 0 or table.max() >= vocab:
+        raise ValueError(f"table must be [count, length] of ids below {vocab}, got {table.shape}")
+    if 0 <= mask_id < vocab:
+        raise ValueError(f"mask_id {mask_id} is one of the {vocab} ids that the table may hold")
+    weights = np.ones(len(table)) if probs is None else np.asarray(probs, dtype=float)
+    if weights.shape != (len(table),) or weights.min() < 0 or not weights.sum() > 0:
+        raise ValueError(f"need {len(table)} non-negative probabilities, got {weights.shape}")
+    return Oracle(
+        table=jnp.asarray(table, jnp.int32),
+        probs=jnp.asarray(weights, jnp.float32),
+        vocab=vocab,
+        mask_id=mask_id,
+    )

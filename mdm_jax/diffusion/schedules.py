@@ -1,0 +1,80 @@
+"""How masks are spread over time: alpha(t), the probability that a token is still unmasked at time t."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """alpha falls from 1 at t=0 (clean) to 0 at t=1 (all masked). Hashable, so it may be static."""
+
+    def alpha(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        """Probability that a token is unmasked at time t."""
+        ...
+
+    def time(self, alpha: Float[Array, ""]) -> Float[Array, ""]:
+        """The inverse: the time at which a token is unmasked with probability alpha."""
+        ...
+
+
+@dataclass(frozen=True)
+class Linear:
+    """alpha(t) = 1 - t."""
+
+    def alpha(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        return 1.0 - t
+
+    def time(self, alpha: Float[Array, ""]) -> Float[Array, ""]:
+        return 1.0 - alpha
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """alpha(t) = 1 - cos(pi/2 (1 - t)): MaskGIT's cosine, few reveals early and many late."""
+
+    def alpha(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        return 1.0 - jnp.cos(0.5 * jnp.pi * (1.0 - t))
+
+    def time(self, alpha: Float[Array, ""]) -> Float[Array, ""]:
+        return 1.0 - 2.0 / jnp.pi * jnp.arccos(1.0 - alpha)
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """alpha(t) = 1 - t^exponent.
+
+    Raises:
+      ValueError: the exponent is not positive.
+    """
+
+    exponent: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.exponent > 0:
+            raise ValueError(f"polynomial exponent must be positive, got {self.exponent}")
+
+    def alpha(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        return 1.0 - t**self.exponent
+
+    def time(self, alpha: Float[Array, ""]) -> Float[Array, ""]:
+        return (1.0 - alpha) ** (1.0 / self.exponent)
+
+
+def weight(schedule: Schedule, t: Float[Array, ""]) -> Float[Array, ""]:
+    """Weight -alpha'(t) / (1 - alpha(t)) of a masked token's loss; 1/t when linear.
+
+    Reference: MD4, arXiv:2406.04329, Eq. 4 (the sign is absorbed: this weight is positive).
+    """
+    alpha, slope = jax.value_and_grad(schedule.alpha)(t)
+    return -slope / (1.0 - alpha)
+
+
+def time_grid(steps: int) -> Float[Array, " steps_plus_1"]:
+    """Times 1 = t_0 > t_1 > ... > t_steps = 0 of a sampler or bound with `steps` steps."""
+    if steps < 1:
+        raise ValueError(f"a time grid needs at least one step, got {steps}")
+    return jnp.linspace(1.0, 0.0, steps + 1)

@@ -1,0 +1,124 @@
+"""The policy contract, what policies read off the logits, and ranking with random ties."""
+
+import abc
+import math
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from mdm_jax.pytrees import pytree_dataclass
+from mdm_jax.types import Decision, Logits, Mask, Observation, RowKey
+
+PolicyState = Any
+Scores = Float[Array, " length"]
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Decides which positions to reveal (or re-mask) next: a callable pytree, knobs are leaves."""
+
+    def init(self, length: int) -> PolicyState:
+        """What the policy remembers of a fresh sequence; () when it keeps no memory."""
+        ...
+
+    def __call__(
+        self, key: RowKey, observation: Observation, state: PolicyState
+    ) -> tuple[Decision, PolicyState]: ...
+
+
+class RevealOnly(abc.ABC):
+    """Shape of a policy without memory that never re-masks."""
+
+    @abc.abstractmethod
+    def unmask(self, key: RowKey, observation: Observation) -> Mask:
+        """The positions to reveal, [length] bool; a subset of `observation.eligible`."""
+
+    def init(self, length: int) -> PolicyState:
+        return ()
+
+    def __call__(
+        self, key: RowKey, observation: Observation, state: PolicyState
+    ) -> tuple[Decision, PolicyState]:
+        unmask = self.unmask(key, observation)
+        return Decision(unmask=unmask, remask=jnp.zeros_like(unmask)), state
+
+
+def confidence(logits: Logits) -> Scores:
+    """Largest probability at each position."""
+    return jnp.exp(jnp.max(jax.nn.log_softmax(logits, axis=-1), axis=-1))
+
+
+def margin(logits: Logits) -> Scores:
+    """Largest minus second largest probability at each position."""
+    top = jax.lax.top_k(jax.nn.log_softmax(logits, axis=-1), 2)[0]
+    return jnp.exp(top[:, 0]) - jnp.exp(top[:, 1])
+
+
+def entropy(logits: Logits) -> Scores:
+    """Entropy of each position's distribution, nats."""
+    log_probs = jax.nn.log_softmax(logits, axis=-1)
+    probs = jnp.exp(log_probs)
+    return -jnp.sum(jnp.where(probs > 0, probs * log_probs, 0.0), axis=-1)
+
+
+def rank(key: RowKey, scores: Scores, eligible: Mask) -> Int[Array, " length"]:
+    """Rank of each position by falling score, 0 = best; equal scores in random order.
+
+    Positions that are not eligible come after all that are. Every pair is compared, which up to a
+    few thousand positions is faster than a sort.
+    """
+    ties, place = jax.random.uniform(key, scores.shape), jnp.arange(scores.shape[0])
+    keys = (~eligible, -scores, ties, place)
+    before, equal = jnp.zeros((len(place), len(place)), bool), True
+    for item in keys:
+        ahead, behind = item[:, None], item[None, :]
+        before, equal = before | (equal & (ahead < behind)), equal & (ahead == behind)
+    return jnp.sum(before, axis=0)
+
+
+def top(key: RowKey, scores: Scores, eligible: Mask, count: Int[Array, ""] | int) -> Mask:
+    """The `count` eligible positions of highest score, ties broken at random (all, if fewer)."""
+    return eligible & (rank(key, scores, eligible) < count)
+
+
+def or_best(key: RowKey, chosen: Mask, scores: Scores, eligible: Mask) -> Mask:
+    """`chosen`, or where it is empty the best eligible position: progress is guaranteed."""
+    return jnp.where(jnp.any(chosen), chosen, top(key, scores, eligible, 1))
+
+
+def check_knob(name: str, value: Any, low: int | float, high: int | float = math.inf) -> None:
+    """Raise ValueError unless low <= value <= high. Traced and stacked values pass unseen."""
+    if isinstance(value, int | float | np.number) and not low <= value <= high:
+        raise ValueError(f"{name} must be between {low} and {high}, got {value}")
+
+
+def stack(policies: list[T]) -> T:
+    """One policy whose leaves carry an axis: the knobs of several policies of the same kind.
+
+    Raises:
+      ValueError: no policies, or policies of different kinds or static settings.
+    """
+    kinds = {jax.tree.structure(item) for item in policies}
+    if len(kinds) != 1:
+        raise ValueError(f"can stack policies of one kind, got {len(kinds)} kinds in {policies}")
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *policies)
+
+
+@pytree_dataclass
+class RevealAll(RevealOnly):
+    """Everything at once: one-step generation; the simplest policy to test a loop with."""
+
+    def unmask(self, key: RowKey, observation: Observation) -> Mask:
+        return observation.eligible
+
+
+@pytree_dataclass
+class RevealNone(RevealOnly):
+    """Never reveals: each step is spent. Shows what a sampler does when the budget runs out."""
+
+    def unmask(self, key: RowKey, observation: Observation) -> Bool[Array, " length"]:
+        return jnp.zeros_like(observation.eligible)

@@ -1,0 +1,54 @@
+"""What is on a canvas: prompts, windows, blocks, and where a response ends."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from mdm_jax.types import Count, Mask, Tokens
+
+
+def response_start(canvas: Tokens, mask_id: int) -> Count:
+    """The first masked position: where the response begins when a prompt precedes it."""
+    return jnp.argmax(canvas == mask_id)
+
+
+def block_ids(length: int, block_length: int | None) -> Int[Array, " length"]:
+    """The block that each position belongs to; a single block when there are none.
+
+    Raises:
+      ValueError: `block_length` does not divide `length`.
+    """
+    block_length = length if block_length is None else block_length
+    if block_length < 1 or length % block_length:
+        raise ValueError(
+            f"block_length {block_length} does not divide the {length} generated positions; "
+            f"choose one of {[n for n in range(1, length + 1) if length % n == 0]}"
+        )
+    return jnp.arange(length) // block_length
+
+
+def current_block(is_masked: Mask, blocks: Int[Array, " length"]) -> Count:
+    """The first block with something masked (some number past the last when nothing is)."""
+    return jnp.min(jnp.where(is_masked, blocks, is_masked.shape[0]))
+
+
+def count_blocks(is_masked: Mask, blocks: Int[Array, " length"]) -> Count:
+    """How many blocks have something masked."""
+    ids = jnp.arange(is_masked.shape[0])
+    return jnp.sum(jnp.any((blocks[None, :] == ids[:, None]) & is_masked, axis=1))
+
+
+def after_eos(tokens: Tokens, is_response: Mask, eos_id: int) -> Bool[Array, " length"]:
+    """Positions after the first EOS that stands in the response.
+
+    The one rule for where a response ends, shared by sampler, scorer and cost meter: the EOS itself
+    belongs to the response, nothing after it does. A MASK is no EOS, so while positions before an
+    EOS are still masked the end can move forward, never back.
+    """
+    is_eos = is_response & (tokens == eos_id)
+    return jnp.cumsum(is_eos) - is_eos > 0
+
+
+def close_after_eos(canvas: Tokens, is_response: Mask, mask_id: int, eos_id: int) -> Tokens:
+    """Write EOS on every masked position after the first EOS of the response: they cost nothing."""
+    closed = after_eos(canvas, is_response, eos_id) & (canvas == mask_id)
+    return jnp.where(closed, eos_id, canvas)
