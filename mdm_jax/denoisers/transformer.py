@@ -1,0 +1,185 @@
+"""Bidirectional transformer, trained from scratch: RMSNorm, RoPE, SwiGLU, no biases, no time input.
+
+Cost of one call: about 2 FLOPs per non-embedding parameter and position, 4 * width * length^2 per
+layer for attention, 2 * width * vocab per position whose logits are asked for.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mdm_jax.types import Mask, Tokens
+
+Hidden = Float[Array, "length width"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Shape and numerics. Parameters are float32; `dtype` is what is computed in.
+
+    Attributes:
+      width, depth, heads: of the residual stream, blocks, attention heads.
+      mlp: inner width of the SwiGLU; None: 8/3 of the width, rounded up to a multiple of 8.
+      qk_norm: normalise queries and keys of each head.
+      rope_base: base of the rotary frequencies.
+      remat: recompute each block in the backward pass instead of keeping its activations.
+      scan: one compiled block, scanned over stacked parameters; compiles faster when deep.
+
+    Raises:
+      ValueError: heads do not divide the width, or a head's width is odd.
+    """
+
+    width: int = 64
+    depth: int = 3
+    heads: int = 4
+    mlp: int | None = None
+    qk_norm: bool = True
+    rope_base: float = 10_000.0
+    dtype: Dtype = "float32"
+    remat: bool = False
+    scan: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.depth, self.heads) < 1:
+            raise ValueError(
+                f"width {self.width}, depth {self.depth} and heads {self.heads} must be >= 1"
+            )
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(
+                f"heads {self.heads} must divide width {self.width} into even parts (rotary pairs)"
+            )
+
+    @property
+    def mlp_width(self) -> int:
+        return self.mlp or -(-8 * self.width // 24) * 8
+
+
+def rotate(x: Float[Array, "length heads dim"], base: float) -> Float[Array, "length heads dim"]:
+    """Rotary position embedding, positions from 0, halves paired. Reference: arXiv:2104.09864."""
+    half = x.shape[-1] // 2
+    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = jnp.arange(x.shape[0], dtype=jnp.float32)[:, None, None] * frequencies
+    cos, sin = jnp.cos(angles).astype(x.dtype), jnp.sin(angles).astype(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+class Attention(nn.Module):
+    """Every valid position attends to every valid position."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(self, x: Hidden, valid: Mask) -> Hidden:
+        config, dim = self.config, self.config.width // self.config.heads
+        project = partial(_linear, config, features=(config.heads, dim))
+        query, key, value = (project(name=name)(x) for name in ("query", "key", "value"))
+        if config.qk_norm:
+            query = _norm(config, "query_norm")(query)
+            key = _norm(config, "key_norm")(key)
+        query, key = rotate(query, config.rope_base), rotate(key, config.rope_base)
+        mixed = jax.nn.dot_product_attention(query, key, value, mask=valid[None, None, :])
+        return _linear(config, name="out", features=config.width, axis=(-2, -1), residual=True)(
+            mixed
+        )
+
+
+class Block(nn.Module):
+    """Pre-norm attention and SwiGLU, each added to the residual stream."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(self, x: Hidden, valid: Mask) -> tuple[Hidden, None]:
+        config = self.config
+        x = x + Attention(config, name="attention")(_norm(config, "attention_norm")(x), valid)
+        h = _norm(config, "mlp_norm")(x)
+        gate = _linear(config, name="gate", features=config.mlp_width)(h)
+        up = _linear(config, name="up", features=config.mlp_width)(h)
+        down = _linear(config, name="down", features=config.width, residual=True)
+        return x + down(nn.silu(gate) * up), None
+
+
+class Transformer(nn.Module):
+    """Denoiser network of one sequence; meets `Denoise` once bound to parameters.
+
+    `vocab` ids can be produced; the embedding has two more rows, for MASK and PAD.
+    """
+
+    config: TransformerConfig
+    vocab: int
+
+    @nn.compact
+    def __call__(
+        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+    ) -> Float[Array, "wanted vocab"]:
+        hidden = self.hidden(canvas, valid)
+        hidden = hidden if positions is None else hidden[positions]
+        return _linear(self.config, name="unembed", features=self.vocab)(hidden)
+
+    @nn.compact
+    def hidden(self, canvas: Tokens, valid: Mask) -> Hidden:
+        """Final normalised hidden states, [length, width]."""
+        config = self.config
+        embed = nn.Embed(
+            self.vocab + 2,
+            config.width,
+            dtype=_dtype(config),
+            embedding_init=_init(config),
+            name="embed",
+        )
+        x = embed(canvas)
+        block = nn.remat(Block, prevent_cse=not config.scan) if config.remat else Block
+        if config.scan:
+            layers = nn.scan(
+                block,
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                in_axes=nn.broadcast,
+                length=config.depth,
+            )
+            x, _ = layers(config, name="blocks")(x, valid)
+        else:
+            for layer in range(config.depth):
+                x, _ = block(config, name=f"block_{layer}")(x, valid)
+        return _norm(config, "final_norm")(x)
+
+
+def _dtype(config: TransformerConfig) -> jnp.dtype:
+    return jnp.dtype(config.dtype)
+
+
+def _init(config: TransformerConfig, residual: bool = False) -> nn.initializers.Initializer:
+    """Normal; std sqrt(2 / (5 width)), and 1 / (sqrt(width) depth) into the residual stream (SMDM)."""
+    width = config.width
+    return nn.initializers.normal(
+        1 / (width**0.5 * config.depth) if residual else (0.4 / width) ** 0.5
+    )
+
+
+def _linear(
+    config: TransformerConfig,
+    *,
+    name: str,
+    features: int | tuple[int, ...],
+    axis: int | tuple[int, ...] = -1,
+    residual: bool = False,
+) -> nn.DenseGeneral:
+    return nn.DenseGeneral(
+        features,
+        axis=axis,
+        use_bias=False,
+        dtype=_dtype(config),
+        kernel_init=_init(config, residual),
+        name=name,
+    )
+
+
+def _norm(config: TransformerConfig, name: str) -> nn.RMSNorm:
+    return nn.RMSNorm(epsilon=1e-5, dtype=_dtype(config), name=name)

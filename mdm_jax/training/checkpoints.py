@@ -1,0 +1,71 @@
+"""Checkpoints of a run: parameters, their average and the optimiser, each readable on its own."""
+
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from mdm_jax.training.state import TrainState
+
+ITEMS = ("progress", "params", "ema", "opt_state")
+
+
+def open_manager(directory: Path | str, keep: int = 2) -> ocp.CheckpointManager:
+    """The checkpoints of a run. A save is written aside and renamed: a killed run leaves none torn."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    return ocp.CheckpointManager(Path(directory).absolute(), options=options, item_names=ITEMS)
+
+
+def save(manager: ocp.CheckpointManager, state: TrainState) -> None:
+    """Save under the state's step number; goes on in the background until `manager.close()`."""
+    parts = {"params": state.params, "ema": state.ema, "opt_state": state.opt_state}
+    items = {name: ocp.args.StandardSave(tree) for name, tree in parts.items()}
+    items["progress"] = ocp.args.StandardSave({"step": state.step})
+    manager.save(int(state.step), args=ocp.args.Composite(**items))
+
+
+def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState:
+    """The latest saved state, shaped and placed as `like`; `like` itself when there is none.
+
+    Raises:
+      ValueError: the latest checkpoint cannot be read.
+    """
+    if manager.latest_step() is None:
+        return like
+    parts = {"progress": {"step": like.step}, "params": like.params, "ema": like.ema}
+    found = _read(manager, parts | {"opt_state": like.opt_state})
+    return TrainState(found["progress"]["step"], found["params"], found["ema"], found["opt_state"])
+
+
+def restore_ema(directory: Path | str, like: PyTree) -> tuple[PyTree, int]:
+    """The averaged parameters of a run's latest checkpoint, and its step.
+
+    Args:
+      directory: where `open_manager` kept them.
+      like: parameters of the same network, or their shapes.
+
+    Raises:
+      ValueError: there is no checkpoint, or it cannot be read.
+    """
+    if not Path(directory).is_dir():
+        raise ValueError(f"no checkpoints at {directory}: train first, or name another --run")
+    with open_manager(directory) as manager:
+        if manager.latest_step() is None:
+            raise ValueError(f"no finished checkpoint in {directory}: train first")
+        return _read(manager, {"ema": like})["ema"], manager.latest_step()
+
+
+def _read(manager: ocp.CheckpointManager, parts: dict[str, PyTree]) -> dict[str, PyTree]:
+    """Restore named items of the latest step, with one clear error for all that may be wrong."""
+    step = manager.latest_step()
+    shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, parts)
+    items = {name: ocp.args.StandardRestore(tree) for name, tree in shapes.items()}
+    try:
+        return dict(manager.restore(step, args=ocp.args.Composite(**items)).items())
+    except Exception as error:
+        raise ValueError(
+            f"checkpoint {step} in {manager.directory} cannot be read ({type(error).__name__}: "
+            f"{str(error).splitlines()[0][:200]}); it is damaged or of another network: delete "
+            f"{manager.directory / str(step)} to go back to the one before"
+        ) from error

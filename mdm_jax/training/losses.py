@@ -1,0 +1,84 @@
+"""The denoising loss of a batch, from the parameters of a network."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mdm_jax.denoisers.base import Denoise, bind
+from mdm_jax.diffusion.corruption import apply_mask, row_keys
+from mdm_jax.diffusion.elbo import masked_nll
+from mdm_jax.diffusion.objectives import Objective, TimeSampler
+from mdm_jax.types import Mask, RowKey, Scalar, Tokens
+
+
+class TokenBatch(NamedTuple):
+    """Clean sequences on the device."""
+
+    tokens: Int[Array, "batch length"]
+    maskable: Bool[Array, "batch length"]
+
+
+class Ids(NamedTuple):
+    """The two ids that are not tokens."""
+
+    mask: int
+    pad: int
+
+
+def row_nelbo(
+    key: RowKey,
+    tokens: Tokens,
+    maskable: Mask,
+    t: Scalar,
+    denoise: Denoise,
+    objective: Objective,
+    ids: Ids,
+) -> tuple[Scalar, Scalar, Scalar]:
+    """One draw of the bound for one sequence.
+
+    Returns:
+      The bound in nats per sequence, and over all views the summed negative log-likelihood of the
+      masked tokens and their number.
+    """
+    masks, weights = objective.draw(key, maskable, t)
+
+    def view_nll(mask: Mask) -> Scalar:
+        return masked_nll(
+            denoise(apply_mask(tokens, mask, ids.mask), tokens != ids.pad), tokens, mask
+        )
+
+    nll = jax.vmap(view_nll)(masks)
+    return jnp.mean(weights * nll), jnp.sum(nll), jnp.sum(masks)
+
+
+def denoising_loss(
+    params: Any,
+    key: RowKey,
+    batch: TokenBatch,
+    *,
+    module: nn.Module,
+    objective: Objective,
+    times: TimeSampler,
+    ids: Ids,
+) -> tuple[Scalar, dict[str, Float[Array, ""]]]:
+    """Mean bound per maskable token of a batch, nats.
+
+    Times are drawn for the whole batch, masks with one key per row. An objective with two views is
+    given half as many rows for the same cost.
+
+    Returns:
+      The loss, and metrics: `nelbo_per_token` (the loss) and `nll_per_masked_token`, both in nats.
+    """
+    k_times, k_rows = jax.random.split(key)
+    count = batch.tokens.shape[0]
+    bound, nll, masked = jax.vmap(
+        lambda key, tokens, maskable, t: row_nelbo(
+            key, tokens, maskable, t, bind(module, params), objective, ids
+        )
+    )(row_keys(k_rows, jnp.arange(count)), batch.tokens, batch.maskable, times(k_times, count))
+    loss = jnp.sum(bound) / jnp.maximum(jnp.sum(batch.maskable), 1)
+    per_masked = jnp.sum(nll) / jnp.maximum(jnp.sum(masked), 1)
+    return loss, {"nelbo_per_token": loss, "nll_per_masked_token": per_masked}

@@ -1,0 +1,58 @@
+"""AdamW with warm-up and cosine, clipped by global norm."""
+
+from dataclasses import dataclass
+
+import jax
+import optax
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW in optax's form: the decay is multiplied by the learning rate; matrices only.
+
+    Attributes:
+      learning_rate: peak.
+      final_fraction: of the peak, at the last step of the cosine.
+      warmup: steps of linear warm-up from 0, at most a tenth of the run.
+      clip: largest global norm of the gradient; 0: no clipping.
+    """
+
+    learning_rate: float = 3e-3
+    final_fraction: float = 0.1
+    warmup: int = 100
+    b1: float = 0.9
+    b2: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.clip < 0 or self.warmup < 0 or self.weight_decay < 0:
+            raise ValueError(
+                f"clip {self.clip}, warmup {self.warmup} and weight_decay {self.weight_decay} "
+                "must not be negative"
+            )
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The optimiser of a run of `steps` updates."""
+    warmup = min(config.warmup, max(steps // 10, 1))
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0,
+        config.learning_rate,
+        warmup,
+        max(steps, warmup + 1),
+        config.learning_rate * config.final_fraction,
+    )
+    adamw = optax.adamw(
+        rate,
+        b1=config.b1,
+        b2=config.b2,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+    )
+    clip = optax.clip_by_global_norm(config.clip) if config.clip > 0 else optax.identity()
+    return optax.chain(clip, adamw)
