@@ -13,7 +13,7 @@ import numpy as np
 from jax.scipy.special import betaln
 from jaxtyping import Array, Float, Int
 
-from mdm_jax.diffusion.schedules import Schedule, weight
+from mdm_jax.diffusion.schedules import Schedule, per_masked, weight
 from mdm_jax.types import Logits, Mask, Scalar, Tokens
 
 
@@ -59,7 +59,7 @@ def discrete_nelbo(
     """
     t, s = step / steps, (step - 1) / steps
     alpha_t, alpha_s = schedule.alpha(t), schedule.alpha(s)
-    return steps * (alpha_s - alpha_t) / (1.0 - alpha_t) * nll
+    return per_masked(steps * (alpha_s - alpha_t), alpha_t) * nll
 
 
 def subset_masks(maskable: np.ndarray) -> np.ndarray:
@@ -86,11 +86,11 @@ def any_order_weights(masks: np.ndarray, total: int) -> np.ndarray:
     return np.exp(betaln(sizes, total - sizes + 1))
 
 
-def bits_per_token(nelbo: float, tokens: float) -> float:
+def bits_per_token(nelbo: float, tokens: float | int) -> float:
     """Nats per sequence, and its number of tokens, to bits per token."""
     return nelbo / (tokens * math.log(2.0))
 
 
-def perplexity(nelbo: float, tokens: float) -> float:
+def perplexity(nelbo: float, tokens: float | int) -> float:
     """exp of the nats per token."""
     return math.exp(nelbo / tokens)

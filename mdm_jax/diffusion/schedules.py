@@ -67,10 +67,18 @@ class Polynomial:
 def weight(schedule: Schedule, t: Float[Array, ""]) -> Float[Array, ""]:
     """Weight -alpha'(t) / (1 - alpha(t)) of a masked token's loss; 1/t when linear.
 
+    0 at times so small that alpha rounds to 1, where nothing can be masked.
+
     Reference: MD4, arXiv:2406.04329, Eq. 4 (the sign is absorbed: this weight is positive).
     """
     alpha, slope = jax.value_and_grad(schedule.alpha)(t)
-    return -slope / (1.0 - alpha)
+    return per_masked(-slope, alpha)
+
+
+def per_masked(rate: Float[Array, ""], alpha: Float[Array, ""]) -> Float[Array, ""]:
+    """rate / (1 - alpha), and 0 instead of infinity where alpha has rounded to 1."""
+    masked = 1.0 - alpha
+    return jnp.where(masked > 0, rate / jnp.where(masked > 0, masked, 1.0), 0.0)
 
 
 def time_grid(steps: int) -> Float[Array, " steps_plus_1"]:
