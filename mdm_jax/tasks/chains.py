@@ -26,7 +26,7 @@ class Chains:
     """Evaluate `7 +5 *2 -3`, strictly left to right, writing every step down.
 
     Prompt `7 +5 *2 -3 =?`, answer `<<7+5=12>> <<12*2=24>> <<24-3=21>> #### 21`; one token per
-    character, but `<<`, `>>`, `####` and `=?` are single tokens, and the spaces around them are only
+    character, but `<<`, `>>`, `####`, `=?` are single tokens, and the spaces around them are only
     drawn. A canvas is the prompt, `gen_length` positions (the answer, then EOS), PAD. The splits
     share no program: a hash of the prompt assigns it.
 

@@ -1,0 +1,185 @@
+"""GSM8K: grade-school word problems, answered in words or in equations only."""
+
+import dataclasses
+import functools
+import itertools
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from mdm_jax.tasks.base import Batch, Examples, Vocabulary
+from mdm_jax.tasks.gsm8k_data import AnswerFormat, Item, load_items
+from mdm_jax.tasks.gsm8k_scorer import is_correct
+from mdm_jax.tasks.response import before_eos
+from mdm_jax.tasks.splits import batch_rng, checked_count, split_number
+from mdm_jax.tasks.tokenizer import BpeTokenizer, load_tokenizer, train_tokenizer
+
+# they cover 97 % and 99 % of the official training answers with the default vocabulary
+_GEN_LENGTH = {"solution": 224, "equations": 96}
+
+
+class _Clean(NamedTuple):
+    """Clean canvases of the items of a split that fit, and how many did not."""
+
+    tokens: Int[np.ndarray, "n length"]
+    maskable: Bool[np.ndarray, "n length"]
+    dropped: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gsm8k:
+    """Answer a word problem (Cobbe et al., arXiv:2110.14168).
+
+    A canvas is the question, one separator token, `gen_length` positions (the answer, then EOS),
+    PAD. About 5 % of the official training file is held out, by a hash of the question.
+
+    Args:
+      data_dir: directory with the official train.jsonl and test.jsonl; None: TFDS fetches them.
+      answers: "solution", the official text without its `<<48/2=24>>` annotations, or "equations",
+        those alone, `<<48/2=24>> <<48+24=72>> #### 72` (the number without thousands separators).
+      vocab_size: of the BPE tokenizer trained on the training split in the chosen format.
+      tokenizer_file: a tokenizer.json saved by `tokenizer.save`; None: train it.
+      prompt_length: positions for the question and the separator. Longer items are dropped from
+        training and heldout (see `dropped`); prompts keep the end of the question.
+      gen_length: positions for the answer with at least one EOS; None: 224 or 96 by format.
+      count_padding: whether all of them are maskable, or those up to the first EOS only.
+      cache_dir: where the prepared data are kept; `data_dir` is only read.
+    """
+
+    name: ClassVar[str] = "gsm8k"
+    pure_verifier: ClassVar[bool] = False
+
+    data_dir: str | None = None
+    answers: AnswerFormat = "solution"
+    vocab_size: int = 2048
+    tokenizer_file: str | None = None
+    prompt_length: int = 192
+    gen_length: int | None = None
+    count_padding: bool = True
+    cache_dir: str = "~/.cache/mdm_jax"
+
+    def __post_init__(self):
+        if self.answers not in _GEN_LENGTH:
+            raise ValueError(f"answers {self.answers!r} must be one of {', '.join(_GEN_LENGTH)}")
+        if self.gen_length is None:
+            object.__setattr__(self, "gen_length", _GEN_LENGTH[self.answers])
+        if self.prompt_length < 2 or self.gen_length < 2:
+            raise ValueError(
+                f"prompt_length {self.prompt_length} and gen_length {self.gen_length} "
+                "must be at least 2"
+            )
+
+    @property
+    def length(self) -> int:
+        return self.prompt_length + self.gen_length
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(size=self.tokenizer.size, eos_id=self.tokenizer.eos_id)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many items of train and of heldout are left out because they are too long."""
+        return {"train": self._train.dropped, "heldout": self._heldout.dropped}
+
+    @functools.cached_property
+    def items(self) -> dict[str, list[Item]]:
+        """The problems of each split, in the order of their files."""
+        return load_items(self.data_dir, self.cache_dir)
+
+    @functools.cached_property
+    def tokenizer(self) -> BpeTokenizer:
+        if self.tokenizer_file is not None:
+            return load_tokenizer(self.tokenizer_file)
+        pairs = ((item.question, item.formatted(self.answers)) for item in self.items["train"])
+        return train_tokenizer(itertools.chain.from_iterable(pairs), self.vocab_size)
+
+    @functools.cached_property
+    def _train(self) -> _Clean:
+        return self._clean("train")
+
+    @functools.cached_property
+    def _heldout(self) -> _Clean:
+        return self._clean("heldout")
+
+    def train_batch(self, seed: int, step: int, size: int) -> Batch:
+        """Each epoch sees every item once, in an order drawn from (seed, epoch)."""
+        data, n = self._train, len(self._train.tokens)
+        epochs, places = np.divmod(np.arange(step * size, (step + 1) * size), n)
+        orders = {epoch: batch_rng(seed, int(epoch)).permutation(n) for epoch in np.unique(epochs)}
+        rows = [orders[epoch][place] for epoch, place in zip(epochs, places, strict=True)]
+        return Batch(tokens=data.tokens[rows], maskable=data.maskable[rows])
+
+    def heldout(self) -> Batch:
+        return Batch(tokens=self._heldout.tokens, maskable=self._heldout.maskable)
+
+    def examples(self, split: str = "test", count: int | None = None) -> Examples:
+        """Prompts in file order, none left out; references are the gold numbers as strings.
+
+        A `count` beyond the split gives all of it.
+        """
+        split_number(split)
+        items = self.items[split][: checked_count(count, len(self.items[split]))]
+        prompts = self._prompts(items)
+        canvases = np.full((len(items), self.length), self.vocabulary.pad_id, np.int32)
+        for row, prompt in zip(canvases, prompts, strict=True):
+            prompt = prompt[-self.prompt_length :]
+            row[: len(prompt)] = prompt
+            row[len(prompt) : len(prompt) + self.gen_length] = self.vocabulary.mask_id
+        return Examples(canvases=canvases, references=np.array([item.gold for item in items]))
+
+    def _prompts(self, items: list[Item]) -> list[list[int]]:
+        encoded = self.tokenizer.encode([item.question for item in items])
+        return [[*question, self.tokenizer.separator_id] for question in encoded]
+
+    def _clean(self, split: str) -> _Clean:
+        items = self.items[split]
+        answers = self.tokenizer.encode([item.formatted(self.answers) for item in items])
+        pairs = zip(self._prompts(items), answers, strict=True)
+        kept = [(p, a) for p, a in pairs if self._fits(p, a)]
+        if not kept:
+            raise ValueError(
+                f"none of the {len(items)} {split} items fits prompt_length {self.prompt_length} "
+                f"and gen_length {self.gen_length}: raise them, or give more data"
+            )
+        tokens = np.full((len(kept), self.length), self.vocabulary.pad_id, np.int32)
+        maskable = np.zeros(tokens.shape, bool)
+        for row, (prompt, answer) in enumerate(kept):
+            start, end = len(prompt), len(prompt) + self.gen_length
+            tokens[row, :end] = self.vocabulary.eos_id
+            tokens[row, : start + len(answer)] = prompt + answer
+            maskable[row, start : end if self.count_padding else start + len(answer) + 1] = True
+        return _Clean(tokens=tokens, maskable=maskable, dropped=len(items) - len(kept))
+
+    def _fits(self, prompt: list[int], answer: list[int]) -> bool:
+        return len(prompt) <= self.prompt_length and len(answer) < self.gen_length
+
+    def response_text(self, canvas: Int[Array | np.ndarray, " length"]) -> str | None:
+        """The answer before its first EOS; None if no separator, or one too many, or a MASK is left."""
+        canvas = np.asarray(canvas)
+        separators = np.flatnonzero(canvas == self.tokenizer.separator_id)
+        if not len(separators):
+            return None
+        position, start = np.arange(self.length), separators[0] + 1
+        is_response = (position >= start) & (position < start + self.gen_length)
+        live = canvas[np.asarray(before_eos(canvas, is_response, self.vocabulary.eos_id))]
+        is_text = (live < self.vocabulary.size) & (live != self.tokenizer.separator_id)
+        return self.tokenizer.decode(live.tolist()) if is_text.all() else None
+
+    def verify(self, canvas: Int[Array | np.ndarray, " length"], reference: str) -> bool:
+        """Whether the answer is the gold number, by the rules of `gsm8k_scorer`."""
+        text = self.response_text(canvas)
+        return text is not None and is_correct(text, str(reference))
+
+    def decode(self, tokens: Int[Array | np.ndarray, " length"]) -> str:
+        """Question, a new line, answer; MASK is `▁`, a run of EOS is `∎`."""
+        vocabulary = self.vocabulary
+        marks = {vocabulary.eos_id: "∎", vocabulary.mask_id: "▁", vocabulary.pad_id: ""}
+        marks[self.tokenizer.separator_id] = "\n"
+        shown = ""
+        for mark, run in itertools.groupby(np.asarray(tokens).tolist(), marks.get):
+            ids = list(run)
+            repeats = len(ids) if mark == "▁" else 1
+            shown += self.tokenizer.decode(ids) if mark is None else mark * repeats
+        return shown

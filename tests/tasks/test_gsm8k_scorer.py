@@ -1,0 +1,122 @@
+"""What counts as the answer of a solution."""
+
+from fractions import Fraction
+
+import pytest
+
+from mdm_jax.tasks.gsm8k_scorer import extract_answer, is_correct
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("She sold 48/2 = 24.\n#### 72", 72),
+        ("#### -5", -5),
+        ("#### \N{MINUS SIGN}5", -5),
+        ("#### +5", 5),
+        ("#### 1,000", 1000),
+        ("#### 1,234,567.5", Fraction("1234567.5")),
+        ("#### **18**", 18),
+        ("#### $18.", 18),
+        ("#### -$18", -18),
+        ("#### $-18", -18),
+        ("#### \\$18", 18),
+        ("#### `18`", 18),
+        ("#### (18)", 18),
+        ("####18", 18),
+        ("##### 18", 18),
+        ("####\t18\t", 18),
+        ("#### 18.0", 18),
+        ("#### 018", 18),
+        ("#### 3.50", Fraction(7, 2)),
+        ("#### .5", Fraction(1, 2)),
+        ("#### 1e3", 1000),
+        ("#### 2.5E-1", Fraction(1, 4)),
+        ("#### 18%", 18),
+        ("#### 18 %", 18),
+        ("#### 1/2", Fraction(1, 2)),
+        ("#### -3/6", Fraction(-1, 2)),
+        (r"#### \frac{3}{4}", Fraction(3, 4)),
+        (r"#### $\dfrac{3}{4}$", Fraction(3, 4)),
+        (r"#### \boxed{18}", 18),
+        ("#### 18 apples", 18),
+        ("#### 18 apples.\nThat was 3 steps.", 18),
+        ("#### 12\n#### 18", 18),  # the last #### wins
+        ("#### 12 #### 18", 18),
+        (r"\boxed{12} #### 18", 18),  # #### before \boxed
+        (r"#### 18 and \boxed{x}", 18),
+        (r"\boxed{18}", 18),
+        (r"so it is \boxed{18}. I used 3 steps", 18),
+        (r"\boxed{\$1{,}000}", 1000),
+        (r"\boxed{1\,000}", 1000),
+        (r"\boxed{18\text{ apples}}", 18),
+        (r"\boxed{12}, no: \boxed{18}", 18),
+        (r"\boxed{18\%}", 18),
+    ],
+)
+def test_the_number_is_found(text, number):
+    assert extract_answer(text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "####",
+        "#### ",
+        "####\n18",
+        "#### \n",
+        "18",
+        "The answer is 18.",
+        "### 18",
+        "#### eighteen",
+        "#### The answer is 18",
+        "#### 18 or 19",
+        "#### 18, 19",
+        "#### 10-18",
+        "#### 9 + 9 = 18",
+        "#### x = 18",
+        "#### 1,00",
+        "#### 1,0000",
+        "#### 1000,000",
+        "#### 1 000",
+        "#### 1.2.3",
+        "#### 1 1/2",
+        "#### 1/2/3",
+        "#### 1/0",
+        "#### 1e999999999",
+        "#### " + "9" * 5000,
+        "#### 18 million",
+        "#### two hundred",
+        "#### - 5",
+        "#### --5",
+        "#### .",
+        "#### $",
+        "#### \N{FULLWIDTH DIGIT ONE}",
+        "#### 18\n####",
+        r"#### none \boxed{18}",  # a marker without a number is an answer without a number
+        r"\boxed{}",
+        r"\boxed{x=18}",
+        r"\boxed{18",
+        r"\boxed 18",
+        r"\boxed{18} \boxed{}",
+    ],
+)
+def test_nothing_is_guessed(text):
+    assert extract_answer(text) is None
+    assert not is_correct(text, "18")
+
+
+def test_comparison_is_exact():
+    assert is_correct("#### 18.0", "18") and is_correct("#### 3.50", "3.5")
+    assert is_correct("#### 1080", "1,080") and is_correct("#### 1,080", "1080")
+    assert is_correct("#### 1/4", "0.25") and not is_correct("#### 1/3", "0.3333333333333333")
+    assert not is_correct("#### 10000000000000001", "10000000000000000")
+    assert not is_correct("#### 0.30000000000000004", "0.3")
+    assert not is_correct("#### -18", "18") and not is_correct("#### 180", "18")
+
+
+@pytest.mark.parametrize("reference", ["", "eighteen", "1,00", "18 or 19"])
+def test_a_reference_that_is_no_number_is_an_error(reference):
+    with pytest.raises(ValueError, match="is not a number such as 18 or 1,080"):
+        is_correct("#### 18", reference)

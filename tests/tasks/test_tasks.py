@@ -1,0 +1,58 @@
+"""What all tasks have in common."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mdm_jax.tasks import TASKS
+from mdm_jax.tasks.base import Task
+
+
+@pytest.fixture
+def built(tmp_path):
+    (tmp_path / "text.txt").write_text("to be or not to be, that is the question\n" * 200)
+    record = {"question": "What is 1 + 1?", "answer": "It is <<1+1=2>>2.\n#### 2"}
+    for name in ("train", "test"):
+        lines = [json.dumps({**record, "question": f"What is {i}?"}) for i in range(8)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    where = {"data_dir": str(tmp_path)}
+    cache = {"cache_dir": str(tmp_path / "cache")}
+    settings = {"sudoku": {}, "chains": {}, "gsm8k": {**where, **cache}, "text8": where}
+    return {name: task(**settings[name]) for name, task in TASKS.items()}
+
+
+def test_names():
+    assert sorted(TASKS) == ["chains", "gsm8k", "sudoku", "text8"]
+    assert all(task.name == name for name, task in TASKS.items())
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_every_task_keeps_the_contract(built, name):
+    task, vocabulary = built[name], built[name].vocabulary
+    for member in (m for m in vars(Task) if not m.startswith("_")):
+        assert hasattr(task, member)
+    for batch in (task.train_batch(0, 0, 3), task.heldout()):
+        assert batch.tokens.dtype == np.int32 and batch.tokens.shape[1] == task.length
+        assert batch.maskable.dtype == bool and batch.maskable.shape == batch.tokens.shape
+        assert (batch.tokens[batch.maskable] < vocabulary.size).all()
+        produced = (batch.tokens < vocabulary.size) | (batch.tokens == vocabulary.pad_id)
+        assert produced.all() and (batch.tokens >= 0).all()
+    examples = task.examples("test", 2)
+    assert examples.canvases.dtype == np.int32 and examples.canvases.shape == (2, task.length)
+    masked = (examples.canvases == vocabulary.mask_id).sum(axis=1)
+    assert (masked == task.gen_length).all() if task.gen_length else (masked > 0).all()
+    assert not task.verify(examples.canvases[0], examples.references[0])
+    assert task.decode(examples.canvases[0])
+    assert dataclasses.replace(task) == task and hash(dataclasses.replace(task)) == hash(task)
+
+
+def test_tfds_and_tokenizers_are_imported_only_when_used():
+    check = (
+        "import sys, mdm_jax.tasks; print({'tensorflow_datasets', 'tokenizers'} & {*sys.modules})"
+    )
+    run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
