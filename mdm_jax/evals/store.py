@@ -112,8 +112,15 @@ class SampleStore:
 
 def _plain(sample: Sample) -> Sample:
     """The sample with Python numbers, whatever arrays it came with."""
-    tokens = [int(token) for token in sample.tokens]
-    return sample._replace(index=int(sample.index), tokens=tokens, nfe=int(sample.nfe))
+    return Sample(
+        setting=sample.setting,
+        index=int(sample.index),
+        tokens=[int(token) for token in sample.tokens],
+        text=sample.text,
+        nfe=int(sample.nfe),
+        passes=int(sample.passes),
+        seconds=None if sample.seconds is None else float(sample.seconds),
+    )
 
 
 def _read(path: pathlib.Path) -> list[Sample]:

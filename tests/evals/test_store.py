@@ -8,7 +8,8 @@ from mdm_jax.evals.store import Sample, SampleStore
 
 
 def sample(index, setting="random(8)", nfe=8, length=3):
-    return Sample(setting, index, [index, 1, 2][:length], f"é {index}\n", nfe)
+    seconds = index / 4 if index else None
+    return Sample(setting, index, [index, 1, 2][:length], f"é {index}\n", nfe, nfe + 1, seconds)
 
 
 def test_read_gives_back_what_was_written_by_index(tmp_path):
@@ -21,6 +22,8 @@ def test_read_gives_back_what_was_written_by_index(tmp_path):
         np.testing.assert_array_equal(got.index, [0, 1, 4])
         np.testing.assert_array_equal(got.tokens, [[0, 1, 2], [1, 1, 2], [4, 1, 2]])
         np.testing.assert_array_equal(got.nfe, [8, 5, 8])
+        np.testing.assert_array_equal(got.passes, [9, 6, 9])
+        np.testing.assert_array_equal(got.seconds, [np.nan, 0.25, 1.0])
         assert got.text == ["é 0\n", "é 1\n", "é 4\n"]
         assert reader.read("iid(2)").text == ["é 1\n"]
         assert list(reader.read_all()) == reader.settings()
@@ -31,7 +34,8 @@ def test_read_gives_back_what_was_written_by_index(tmp_path):
 def test_arrays_are_stored_as_numbers(tmp_path):
     store = SampleStore(tmp_path / "samples.jsonl")
     tokens, nfe = np.arange(90, dtype=np.int32), np.int32(4)
-    store.append([Sample("s", index, tokens, "", nfe) for index in np.arange(2)])
+    seconds = np.float32(0.5)
+    store.append([Sample("s", index, tokens, "", nfe, nfe, seconds) for index in np.arange(2)])
     assert SampleStore(store.path).done("s") == {0, 1}
     np.testing.assert_array_equal(store.read("s").tokens, [tokens, tokens])
 
