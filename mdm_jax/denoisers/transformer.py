@@ -28,6 +28,9 @@ class TransformerConfig:
       mlp: inner width of the SwiGLU; None: 8/3 of the width, rounded up to a multiple of 8.
       qk_norm: normalise queries and keys of each head.
       rope_base: base of the rotary frequencies.
+      max_length: rows of a learned embedding of absolute positions, added to the tokens. Rotary
+        positions only tell distances, and a canvas of nothing but MASK then looks the same from
+        everywhere; a grid needs to know where it is. None: rotary positions alone, any length.
       remat: recompute each block in the backward pass instead of keeping its activations.
       scan: one compiled block, scanned over stacked parameters; compiles faster when deep.
 
@@ -41,6 +44,7 @@ class TransformerConfig:
     mlp: int | None = None
     qk_norm: bool = True
     rope_base: float = 10_000.0
+    max_length: int | None = None
     dtype: Dtype = "float32"
     remat: bool = False
     scan: bool = False
@@ -119,6 +123,10 @@ class Transformer(nn.Module):
     def __call__(
         self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
     ) -> Float[Array, "wanted vocab"]:
+        if self.config.max_length is not None and canvas.shape[0] > self.config.max_length:
+            raise ValueError(
+                f"a canvas of {canvas.shape[0]} is longer than max_length {self.config.max_length}"
+            )
         hidden = self.hidden(canvas, valid)
         hidden = hidden if positions is None else hidden[positions]
         return _linear(self.config, name="unembed", features=self.vocab)(hidden)
@@ -135,6 +143,10 @@ class Transformer(nn.Module):
             name="embed",
         )
         x = embed(canvas)
+        if config.max_length is not None:
+            shape = (config.max_length, config.width)
+            place = self.param("positions", _init(config), shape)[: canvas.shape[0]]
+            x = x + place.astype(x.dtype)
         block = nn.remat(Block, prevent_cse=not config.scan) if config.remat else Block
         if config.scan:
             layers = nn.scan(

@@ -35,6 +35,9 @@ class Even:
         left = jnp.maximum(steps - step, 1)
         return (remaining + left - 1) // left
 
+    def __str__(self) -> str:
+        return "linear"
+
     def share(self, step: Count, steps: Count) -> Float[Array, ""]:
         return 1.0 / jnp.maximum(steps - step, 1)
 
@@ -48,6 +51,9 @@ class Ratio:
     """
 
     schedule: Schedule = field(default_factory=Cosine)
+
+    def __str__(self) -> str:
+        return type(self.schedule).__name__.lower()
 
     def _masked(self, step: Count, steps: Count) -> Float[Array, ""]:
         return 1.0 - self.schedule.alpha(jnp.maximum(1.0 - step / steps, 0.0))

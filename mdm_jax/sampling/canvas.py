@@ -1,6 +1,7 @@
 """What is on a canvas: prompts, windows, blocks, and where a response ends."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from mdm_jax.types import Count, Mask, Tokens
@@ -37,14 +38,28 @@ def count_blocks(is_masked: Mask, blocks: Int[Array, " length"]) -> Count:
     return jnp.sum(jnp.any((blocks[None, :] == ids[:, None]) & is_masked, axis=1))
 
 
-def after_eos(tokens: Tokens, is_response: Mask, eos_id: int) -> Bool[Array, " length"]:
-    """Positions after the first EOS that stands in the response.
+def before_eos(
+    tokens: Int[Array | np.ndarray, " length"],
+    is_response: Bool[Array | np.ndarray, " length"],
+    eos_id: int,
+) -> Mask:
+    """Response positions before the first EOS of the response; all of them when it has none.
 
-    The one rule for where a response ends, shared by sampler, scorer and cost meter: the EOS itself
-    belongs to the response, nothing after it does. A MASK is no EOS, so while positions before an
-    EOS are still masked the end can move forward, never back.
+    The one rule for where a response ends, shared by sampler, scorers and cost: nothing after the
+    first EOS that stands in the response belongs to it. A MASK is no EOS, so while positions before
+    an EOS are still masked the end can move forward, never back.
     """
-    is_eos = is_response & (tokens == eos_id)
+    is_eos = jnp.asarray(is_response) & (jnp.asarray(tokens) == eos_id)
+    return is_response & (jnp.cumsum(is_eos) == 0)
+
+
+def after_eos(
+    tokens: Int[Array | np.ndarray, " length"],
+    is_response: Bool[Array | np.ndarray, " length"],
+    eos_id: int,
+) -> Mask:
+    """Positions after the first EOS of the response; the EOS itself is not among them."""
+    is_eos = jnp.asarray(is_response) & (jnp.asarray(tokens) == eos_id)
     return jnp.cumsum(is_eos) - is_eos > 0
 
 

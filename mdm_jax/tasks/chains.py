@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from mdm_jax.sampling.canvas import before_eos
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
 from mdm_jax.tasks.chains_programs import OPERATORS, Program, draw_programs, outcomes
-from mdm_jax.tasks.response import before_eos
 from mdm_jax.tasks.splits import batch_rng, checked_count, example_rng, split_number
 
 _TOKENS = (*"0123456789", *OPERATORS, " ", "=", "<<", ">>", "####", "=?")

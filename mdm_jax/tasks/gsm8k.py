@@ -8,10 +8,10 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from mdm_jax.sampling.canvas import before_eos
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
 from mdm_jax.tasks.gsm8k_data import AnswerFormat, Item, load_items
 from mdm_jax.tasks.gsm8k_scorer import is_correct
-from mdm_jax.tasks.response import before_eos
 from mdm_jax.tasks.splits import batch_rng, checked_count, split_number
 from mdm_jax.tasks.tokenizer import BpeTokenizer, load_tokenizer, train_tokenizer
 

@@ -93,19 +93,15 @@ def fit(
     batch_at: Callable[[int], Batch],
     key: RowKey,
     steps: int,
-) -> Iterator[tuple[int, TrainState, Metrics | None]]:
+) -> Iterator[tuple[int, TrainState, Metrics]]:
     """Run to `steps` updates, from wherever `state` is.
 
-    Step s uses fold_in(key, s) and batch_at(s), so a resumed run sees what an uninterrupted one does.
+    Update s uses fold_in(key, s) and batch_at(s), so a resumed run sees what an uninterrupted one does.
 
     Yields:
-      (updates done, state, metrics): the metrics are those of the update before, whose numbers are
-      ready while the device works on this one; None at first. After the last update, one more item
-      brings its metrics. The state is given up at the next turn; save it before asking for more.
+      (updates done, state, metrics), on the device: read the metrics one turn later, while the device
+      works on the next update. The state is given up at the next turn; save it before.
     """
-    waiting = None
     for index in range(int(state.step), steps):
         state, metrics = step(state, jax.random.fold_in(key, index), batch_at(index))
-        yield index + 1, state, waiting and jax.device_get(waiting)
-        waiting = metrics
-    yield steps, state, waiting and jax.device_get(waiting)
+        yield index + 1, state, metrics

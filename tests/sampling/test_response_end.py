@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from mdm_jax.tasks.response import before_eos
+from mdm_jax.sampling.canvas import before_eos
 
 EOS = 9
 

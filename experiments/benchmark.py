@@ -1,0 +1,218 @@
+"""What a denoiser call, a sampler step and a training step cost on this machine.
+
+All times are medians of interleaved repetitions, compilation apart. The share of the ceiling is the
+FLOPs of the transformer's matrix products over the time, against a large matrix product of the same
+type measured in the same run.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from rich.table import Table
+
+from experiments import cli
+from experiments.console import console
+from mdm_jax.denoisers.base import Bound, bind
+from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
+from mdm_jax.diffusion.corruption import row_keys, stratified_times
+from mdm_jax.diffusion.objectives import AnyOrder
+from mdm_jax.policies.heuristic import TopConfidence
+from mdm_jax.sampling.loop import SamplerConfig, sample
+from mdm_jax.training.losses import Ids, TokenBatch, denoising_loss
+from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
+from mdm_jax.training.state import init_state, train_step
+
+COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the benchmark.
+
+    Attributes:
+      model, vocab: the transformer.
+      length, batch_size: of the canvases, all MASK.
+      steps: sampler steps, each of which reveals length / steps positions.
+      repeats: of every measurement.
+    """
+
+    model: TransformerConfig = field(default_factory=lambda: TransformerConfig(width=256, depth=4))
+    vocab: int = 1024
+    length: int = 128
+    batch_size: int = 16
+    steps: int = 8
+    repeats: int = 5
+
+    def __post_init__(self) -> None:
+        if min(self.vocab, self.length, self.batch_size, self.repeats) < 1:
+            raise ValueError("vocab, length, batch_size and repeats must be at least 1")
+        if not 1 <= self.steps <= self.length:
+            raise ValueError(f"steps must be between 1 and length {self.length}, got {self.steps}")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line of the table."""
+
+    name: str
+    milliseconds: float
+    tokens_per_second: float
+    share_of_ceiling: float
+    compile_seconds: float
+    compilations: int
+
+
+def run(config: Config) -> list[Measured]:
+    """Measure, print, return the lines."""
+    ids = Ids(config.vocab, config.vocab + 1)
+    module = Transformer(config.model, config.vocab)
+    canvases = jnp.full((config.batch_size, config.length), ids.mask)
+    params = module.init(jax.random.key(0), canvases[0], canvases[0] != ids.pad)["params"]
+    jobs = {
+        "denoiser call": (_bare_calls(config, bind(module, params), canvases), config.steps, 1),
+        "sampler step": (_sampler(config, bind(module, params), canvases, ids), config.steps, 1),
+        "training step": (_training(module, params, canvases, ids), 1, 3),
+    }
+    compiled = {name: _compile(job[0]) for name, job in jobs.items()}
+    ceiling = _ceiling(config)
+    times = _interleaved({name: job[0] for name, job in jobs.items()}, config.repeats)
+    flops = forward_flops(config)
+    tokens = config.batch_size * config.length
+    rows = []
+    for name, (_, calls, passes) in jobs.items():
+        seconds = times[name] / calls
+        share = passes * flops / seconds / ceiling
+        rows.append(Measured(name, 1e3 * seconds, tokens / seconds, share, *compiled[name]))
+    _print(config, rows, ceiling, flops)
+    return rows
+
+
+def forward_flops(config: Config) -> float:
+    """FLOPs of the matrix products in one call of the whole batch."""
+    model, tokens = config.model, config.batch_size * config.length
+    block = 4 * model.width**2 + 3 * model.width * model.mlp_width
+    attention = 2 * config.length * model.width
+    return 2.0 * tokens * (model.depth * (block + attention) + model.width * config.vocab)
+
+
+def _bare_calls(config: Config, denoise: Bound, canvases: jax.Array) -> Callable[[], jax.Array]:
+    """As many calls of the denoiser as the sampler makes, one after another, and nothing else."""
+
+    @jax.jit
+    def calls(denoise: Bound, canvases: jax.Array) -> jax.Array:
+        def call(_: int, canvases: jax.Array) -> jax.Array:
+            logits = jax.vmap(denoise)(canvases, jnp.ones(canvases.shape, bool))
+            # the next call waits for all logits of this one, and the canvas stays as it is
+            return canvases + (jnp.max(logits) > 1e30).astype(canvases.dtype)
+
+        return jax.lax.fori_loop(0, config.steps, call, canvases)
+
+    return lambda: calls(denoise, canvases)
+
+
+def _sampler(
+    config: Config, denoise: Bound, canvases: jax.Array, ids: Ids
+) -> Callable[[], jax.Array]:
+    keys = row_keys(jax.random.key(1), jnp.arange(config.batch_size))
+    settings = SamplerConfig(mask_id=ids.mask, pad_id=ids.pad, budget=config.steps)
+    run = partial(sample, policy=TopConfidence(config.steps), config=settings)
+    return lambda: run(keys, canvases, denoise=denoise).canvas
+
+
+def _training(
+    module: Transformer, params: object, canvases: jax.Array, ids: Ids
+) -> Callable[[], jax.Array]:
+    optimizer = make_optimizer(OptimizerConfig(), 100)
+    loss = partial(
+        denoising_loss, module=module, objective=AnyOrder(), times=stratified_times, ids=ids
+    )
+    step = jax.jit(partial(train_step, loss=loss, optimizer=optimizer))
+    batch = TokenBatch(jnp.zeros_like(canvases), jnp.ones(canvases.shape, bool))
+    state = init_state(params, optimizer)
+    return lambda: step(state, jax.random.key(2), batch)[1]["nelbo_per_token"]
+
+
+@contextmanager
+def _counted() -> Iterator[list[float]]:
+    """The seconds of each compilation that happens inside."""
+    seen: list[float] = []
+
+    def listen(event: str, seconds: float, **_: object) -> None:
+        if event == COMPILE_EVENT:
+            seen.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def _compile(job: Callable[[], jax.Array]) -> tuple[float, int]:
+    """Seconds and number of compilations of the first call; the second must need none."""
+    with _counted() as first:
+        jax.block_until_ready(job())
+    with _counted() as again:
+        jax.block_until_ready(job())
+    return sum(first), len(first) + len(again)
+
+
+def _time(job: Callable[[], jax.Array]) -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(job())
+    return time.perf_counter() - began
+
+
+def _interleaved(jobs: dict[str, Callable[[], jax.Array]], repeats: int) -> dict[str, float]:
+    """Median seconds of each job, the jobs taking turns."""
+    seen: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            seen[name].append(_time(job))
+    return {name: statistics.median(times) for name, times in seen.items()}
+
+
+def _ceiling(config: Config) -> float:
+    """FLOP/s of a large square matrix product of the model's type, the best of the repetitions."""
+    size = 8192 if jax.default_backend() != "cpu" else 2048
+    a = jnp.ones((size, size), config.model.dtype)
+    product = jax.jit(lambda a: a @ a)
+    jax.block_until_ready(product(a))
+    return 2.0 * size**3 / min(_time(lambda: product(a)) for _ in range(config.repeats))
+
+
+def _print(config: Config, rows: list[Measured], ceiling: float, flops: float) -> None:
+    device = jax.devices()[0].device_kind
+    title = (
+        f"{device}, width {config.model.width}, depth {config.model.depth}, vocab {config.vocab}, "
+        f"{config.batch_size} x {config.length} tokens, {config.model.dtype}: "
+        f"{flops / 1e9:.2f} GFLOP per call, ceiling {ceiling / 1e9:,.0f} GFLOP/s"
+    )
+    table = Table(title=title, title_justify="left")
+    for name in ("", "ms", "tokens/s", "% of ceiling", "compile s", "compilations"):
+        table.add_column(name, justify="left" if not name else "right")
+    for row in rows:
+        table.add_row(
+            row.name,
+            f"{row.milliseconds:.2f}",
+            f"{row.tokens_per_second:,.0f}",
+            f"{100 * row.share_of_ceiling:.1f}",
+            f"{row.compile_seconds:.2f}",
+            str(row.compilations),
+        )
+    console.print(table)
+    ratio = rows[1].milliseconds / rows[0].milliseconds
+    console.print(f"sampler step / denoiser call: {ratio:.3f} (meant to stay below 1.1)")
+
+
+PRESETS = {
+    "default": Config(),
+    "tiny": replace(Config(), model=TransformerConfig(), vocab=4, length=16, batch_size=256),
+}
+
+if __name__ == "__main__":
+    cli.main(Config, run, __doc__, PRESETS)

@@ -1,0 +1,177 @@
+"""The command line: one parser for all experiments, and one clean line for what a person got wrong."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, TypeVar
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from experiments.runs import read_task
+from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule
+from mdm_jax.policies.counts import CountRule, Even, Ratio
+from mdm_jax.policies.heuristic import (
+    ConfidenceThreshold,
+    EntropyBound,
+    Factor,
+    Iid,
+    LeftToRight,
+    LowEntropy,
+    Random,
+    TopConfidence,
+    TopMargin,
+)
+from mdm_jax.tasks import TASKS
+from mdm_jax.tasks.base import Task
+from mdm_jax.tasks.chains import Chains
+from mdm_jax.tasks.gsm8k import Gsm8k
+from mdm_jax.tasks.sudoku import Sudoku
+from mdm_jax.tasks.text import Text8
+
+C = TypeVar("C")
+AnyTask = Annotated[Sudoku | Chains | Gsm8k | Text8, tyro.conf.AvoidSubcommands]
+OptionalTask = Annotated[Sudoku | Chains | Gsm8k | Text8 | None, tyro.conf.AvoidSubcommands]
+AnyPolicy = (
+    Random
+    | Iid
+    | TopConfidence
+    | TopMargin
+    | LowEntropy
+    | LeftToRight
+    | ConfidenceThreshold
+    | Factor
+    | EntropyBound
+)
+Flat = tyro.conf.OmitArgPrefixes
+REQUIRED: Any = tyro.MISSING
+SCHEDULES: dict[str, Schedule] = {
+    "linear": Linear(),
+    "cosine": Cosine(),
+    "quadratic": Polynomial(2.0),
+}
+COUNT_RULES: dict[str, CountRule] = {"linear": Even(), "cosine": Ratio(Cosine())}
+REGISTRY = ConstructorRegistry()
+
+
+def _by_name(kind: type, choices: Mapping[str, Any]) -> None:
+    """Let fields annotated with `kind` be given by name."""
+
+    def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        if info.type is not kind:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="{" + ",".join(choices) + "}",
+            instance_from_str=lambda words: choices[words[0]],
+            is_instance=lambda item: isinstance(item, kind),
+            str_from_instance=lambda item: [
+                next((n for n, c in choices.items() if c == item), str(item))
+            ],
+            choices=tuple(choices),
+        )
+
+    REGISTRY.primitive_rule(rule)
+
+
+_by_name(Schedule, SCHEDULES)
+_by_name(CountRule, COUNT_RULES)
+
+
+def main(
+    config_type: type[C],
+    run: Callable[[C], Any],
+    doc: str | None,
+    presets: Mapping[str, C] | None = None,
+    words: list[str] | None = None,
+) -> None:
+    """Parse the command line into a config and run it; exit 2 with one line on bad input.
+
+    `--task NAME`, `--run DIR` (its task is the default) and `--preset NAME` choose the defaults that
+    the other flags then change, so they may stand anywhere.
+    """
+    words = sys.argv[1:] if words is None else words
+    try:
+        default, rest = _defaults(config_type, list(words), presets or {})
+        config = tyro.cli(
+            config_type,
+            default=default,
+            args=rest,
+            description=_describe(doc, default, presets or {}),
+            config=(tyro.conf.CascadeSubcommandArgs,),
+            registry=REGISTRY,
+        )
+        run(config)
+    except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def with_data_dir(task: Task, data_dir: str | None) -> Task:
+    """The task reading its files from `data_dir`.
+
+    Raises:
+      ValueError: the task has no files.
+    """
+    if data_dir is None:
+        return task
+    if not hasattr(task, "data_dir"):
+        raise ValueError(f"task {task.name} makes its own data; leave out --data_dir {data_dir}")
+    return replace(task, data_dir=data_dir)
+
+
+def _defaults(
+    config_type: type[C], words: list[str], presets: Mapping[str, C]
+) -> tuple[C, list[str]]:
+    """The config to start from, and the words that are left to parse."""
+    preset, words = _take(words, "--preset")
+    if preset is not None and preset not in presets:
+        raise ValueError(f"unknown preset {preset!r}; choose from {', '.join(presets) or 'none'}")
+    default = config_type() if preset is None else presets[preset]
+    if not hasattr(default, "task"):
+        return default, words
+    run = _peek(words, "--run")
+    if run is not None:
+        default = replace(default, task=read_task(run))
+    name, words = _take(words, "--task")
+    if name is not None and name not in TASKS:
+        raise ValueError(f"unknown task {name!r}; choose from {', '.join(TASKS)}")
+    if name is not None and (default.task is None or name != default.task.name):
+        default = replace(default, task=TASKS[name]())
+    return default, words
+
+
+def _find(words: list[str], flag: str) -> tuple[int, int, str | None]:
+    """Where `--flag value` or `--flag=value` stands: first word, one past the last, value."""
+    for i, word in enumerate(words):
+        if word == flag:
+            if i + 1 == len(words):
+                raise ValueError(f"{flag} needs a value")
+            return i, i + 2, words[i + 1]
+        if word.startswith(flag + "="):
+            return i, i + 1, word[len(flag) + 1 :]
+    return 0, 0, None
+
+
+def _take(words: list[str], flag: str) -> tuple[str | None, list[str]]:
+    start, stop, value = _find(words, flag)
+    return value, words[:start] + words[stop:]
+
+
+def _peek(words: list[str], flag: str) -> str | None:
+    return _find(words, flag)[2]
+
+
+def _describe(doc: str | None, default: Any, presets: Mapping[str, Any]) -> str:
+    """The experiment's own words, and the flags that choose defaults."""
+    lines = [(doc or "").strip()]
+    if hasattr(default, "task"):
+        lines.append(
+            f"--task NAME, one of {', '.join(TASKS)}; its settings follow as --task.X below."
+        )
+    if presets:
+        lines.append(f"--preset NAME, one of {', '.join(presets)}.")
+    return "\n\n".join(lines)

@@ -1,0 +1,159 @@
+"""Sweep the knob of several policies and draw accuracy against cost.
+
+  python -m experiments.frontier --run RUN
+
+All settings of one policy run as a single compiled call, mapped over the knob. Writes frontier.png,
+table.json and samples.jsonl, and prints for each policy the area under its frontier: the mean, over
+the logarithm of the denoiser calls, of the best accuracy it reaches with no more calls than that.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from experiments import cli
+from experiments.console import print_rows, progress, say
+from experiments.evaluate import Sampling
+from experiments.runs import load_run, read_task
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.evals import plots
+from mdm_jax.evals.evaluate import Row, generate_sweep, label_of, score, to_samples
+from mdm_jax.evals.frontier import area_under_frontier
+from mdm_jax.evals.store import SampleStore
+from mdm_jax.policies.base import Policy
+from mdm_jax.policies.heuristic import (
+    ConfidenceThreshold,
+    EntropyBound,
+    Factor,
+    Iid,
+    LeftToRight,
+    LowEntropy,
+    Random,
+    TopConfidence,
+    TopMargin,
+)
+from mdm_jax.runlog import open_run
+from mdm_jax.sampling.loop import SamplerConfig
+from mdm_jax.tasks.base import Examples, Task
+
+SCHEDULED = (Random, Iid, LeftToRight, TopConfidence, TopMargin, LowEntropy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of a sweep; an empty list leaves its policies out.
+
+    Attributes:
+      run: run directory of train_denoiser or quickstart.
+      task, data_dir: what to evaluate on; by default what the run was trained on.
+      steps: of Random, Iid, LeftToRight, TopConfidence, TopMargin and LowEntropy.
+      thresholds, factors, gammas: of ConfidenceThreshold, Factor and EntropyBound.
+      out_dir: None: RUN/frontier-TASK-SPLIT.
+    """
+
+    run: str = cli.REQUIRED
+    task: cli.OptionalTask = None
+    data_dir: str | None = None
+    steps: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12)
+    thresholds: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
+    factors: tuple[float, ...] = (0.25, 0.5, 1.0, 1.5, 2.0)
+    gammas: tuple[float, ...] = (0.01, 0.1, 0.5, 1.0, 2.0, 4.0)
+    sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
+    split: str = "test"
+    examples: int | None = None
+    batch_size: int = 128
+    seed: int = 0
+    out_dir: str | None = None
+
+
+def families(config: Config) -> Iterator[list[Policy]]:
+    """The settings to try, one list per policy."""
+    knobs: list[tuple[Callable[..., Policy], Sequence]] = [
+        *((kind, config.steps) for kind in SCHEDULED),
+        (ConfidenceThreshold, config.thresholds),
+        (Factor, config.factors),
+        (EntropyBound, config.gammas),
+    ]
+    for kind, values in knobs:
+        if values:
+            yield [kind(value) for value in values]
+
+
+def run(config: Config) -> list[Row]:
+    """Sweep, print, draw."""
+    task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
+    denoise, task, step = load_run(config.run, task)
+    examples = task.examples(config.split, config.examples)
+    directory = Path(config.out_dir or Path(config.run) / f"frontier-{task.name}-{config.split}")
+    open_run(directory, {"task": task, "split": config.split, "seed": config.seed, "step": step})
+    store = SampleStore(directory / "samples.jsonl")
+    policies = list(families(config))
+    if not policies:
+        raise ValueError("nothing to sweep: give --steps, --thresholds, --factors or --gammas")
+    rows = []
+    with progress("policies", len(policies)) as advance:
+        for family in policies:
+            settings = config.sampling.config(task)
+            rows += sweep_family(config, task, examples, denoise, family, settings, store)
+            advance(1, type(family[0]).__name__)
+    print_rows(rows, f"{task.name}, {config.split} split, {config.run} at update {step}")
+    print_areas(rows, task.gen_length or task.length)
+    (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    plots.save(plots.frontier_figure(rows), directory / "frontier.png")
+    say(f"figure: {directory / 'frontier.png'}")
+    return rows
+
+
+def sweep_family(
+    config: Config,
+    task: Task,
+    examples: Examples,
+    denoise: Denoise,
+    family: list[Policy],
+    settings: SamplerConfig,
+    store: SampleStore,
+) -> list[Row]:
+    """Rows of one policy at all its settings; what the store has of all of them is not done again."""
+    labels = [label_of(policy, settings) for policy in family]
+    done = set.intersection(*(store.done(label) for label in labels))
+    todo = np.setdiff1d(np.arange(len(examples.canvases)), list(done))
+    batches = generate_sweep(
+        jax.random.key(config.seed),
+        examples.canvases,
+        denoise,
+        family,
+        settings,
+        batch_size=config.batch_size,
+        indices=todo,
+    )
+    for batch in batches:
+        for label, one in zip(labels, batch, strict=True):
+            fresh = [
+                s
+                for s in to_samples(label, task, one, timed=False)
+                if s.index not in store.done(label)
+            ]
+            store.append(fresh)
+    return [
+        score(task, examples, policy, settings, store.read(label)).row
+        for policy, label in zip(family, labels, strict=True)
+    ]
+
+
+def print_areas(rows: Sequence[Row], nfe_max: int) -> None:
+    """Area under the frontier of each policy, best first."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        points.setdefault(row.policy, []).append((row.nfe, row.accuracy))
+    areas = {name: area_under_frontier(found, nfe_max) for name, found in points.items()}
+    say(f"area under the frontier, 1 to {nfe_max} denoiser calls:")
+    for name, area in sorted(areas.items(), key=lambda item: -item[1]):
+        say(f"  {area:.3f}  {name}")
+
+
+if __name__ == "__main__":
+    cli.main(Config, run, __doc__)

@@ -1,0 +1,148 @@
+"""The main job: train a denoiser, generate in every basic order, show accuracy against cost.
+
+The default is 4x4 Sudoku with 0 to 4 clues: nothing is downloaded, and two CPU cores are enough.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import jax
+
+from experiments import cli, train_denoiser
+from experiments.animate import show_generation
+from experiments.console import print_rows, progress, say
+from experiments.runs import load_run
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.evals import plots
+from mdm_jax.evals.evaluate import Parallel, Row, evaluate, sampler_config
+from mdm_jax.evals.order import reveal_steps
+from mdm_jax.evals.store import SampleStore
+from mdm_jax.policies.base import Policy
+from mdm_jax.policies.counts import Ratio
+from mdm_jax.policies.heuristic import (
+    ConfidenceThreshold,
+    EntropyBound,
+    Factor,
+    Iid,
+    LeftToRight,
+    LowEntropy,
+    Random,
+    TopConfidence,
+    TopMargin,
+)
+from mdm_jax.tasks.base import Examples, Task
+
+POLICIES: tuple[Policy, ...] = (
+    *(kind(steps) for kind in (Random, Iid, LeftToRight) for steps in (4, 8)),
+    *(kind(steps) for kind in (TopConfidence, TopMargin, LowEntropy) for steps in (4, 6, 8)),
+    TopConfidence(8, Ratio()),
+    *(ConfidenceThreshold(threshold) for threshold in (0.5, 0.7, 0.9)),
+    *(Factor(factor) for factor in (0.5, 1.0)),
+    *(EntropyBound(gamma) for gamma in (0.05, 0.5, 1.5)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the main job.
+
+    Attributes:
+      task, data_dir: what to learn, and where its files are if it needs some.
+      train: settings of the denoiser's training; its task, data_dir and run_dir are taken from here.
+      run_dir: where everything is written; None: runs/quickstart-TASK.
+      examples: prompts that every policy completes.
+      batch_size: of generation.
+      temperature: of the token draws.
+      parallel: how a batch is spread over devices.
+      seed: of everything.
+    """
+
+    task: cli.AnyTask = field(default_factory=train_denoiser.Sudoku)
+    data_dir: str | None = None
+    train: train_denoiser.Config = field(
+        default_factory=lambda: train_denoiser.Config(steps=1000, save_every=500, eval_every=500)
+    )
+    run_dir: str | None = None
+    examples: int = 1024
+    batch_size: int = 512
+    temperature: float = 1.0
+    parallel: Parallel = "vmap"
+    seed: int = 0
+
+
+PRESETS = {
+    "default": Config(),
+    "minute": replace(
+        Config(), train=replace(Config().train, steps=200), examples=256, batch_size=128
+    ),
+}
+
+
+def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
+    """Train (or go on, or take what is there), generate with every policy, print and draw."""
+    directory = Path(config.run_dir or f"runs/quickstart-{config.task.name}")
+    task = cli.with_data_dir(config.task, config.data_dir)
+    train_denoiser.run(replace(config.train, task=task, run_dir=str(directory), seed=config.seed))
+    denoise, task, _ = load_run(directory)
+    examples = task.examples("test", config.examples)
+    rows = compare(config, task, examples, denoise, policies, directory)
+    print_rows(rows, f"{task.name}: {len(examples.canvases)} prompts")
+    (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    plots.save(plots.frontier_figure(rows), directory / "frontier.png")
+    draw_orders(config, task, examples, denoise, directory)
+    settings = sampler_config(task, temperature=config.temperature)
+    key = jax.random.key(config.seed)
+    show_generation(key, task, examples.canvases[0], denoise, TopConfidence(8), settings)
+    say(f"figures: {directory / 'frontier.png'}, {directory / 'order_map.png'}")
+    return rows
+
+
+def compare(
+    config: Config,
+    task: Task,
+    examples: Examples,
+    denoise: Denoise,
+    policies: Sequence[Policy],
+    directory: Path,
+) -> list[Row]:
+    """One row per policy, all on the same prompts."""
+    store = SampleStore(directory / "samples.jsonl")
+    key = jax.random.fold_in(jax.random.key(config.seed), 3)
+    rows = []
+    with progress("generating", len(policies) * len(examples.canvases)) as advance:
+        for policy in policies:
+            outcome = evaluate(
+                key,
+                task,
+                examples,
+                denoise,
+                policy,
+                sampler_config(task, temperature=config.temperature),
+                store,
+                batch_size=config.batch_size,
+                parallel=config.parallel,
+                on_batch=advance,
+            )
+            rows.append(outcome.row)
+    return rows
+
+
+def draw_orders(
+    config: Config, task: Task, examples: Examples, denoise: Denoise, directory: Path
+) -> None:
+    """The order map: which position was revealed at which step, one panel per policy."""
+    key = jax.random.fold_in(jax.random.key(config.seed), 4)
+    canvases = examples.canvases[:256]
+    settings = sampler_config(task, temperature=config.temperature, record=True)
+    shown = (Random(8), LeftToRight(8), TopConfidence(8), LowEntropy(8), EntropyBound(0.5))
+    maps = {
+        type(policy).__name__: reveal_steps(key, canvases, denoise, policy, settings)
+        for policy in shown
+    }
+    plots.save(plots.order_map_figure(maps), directory / "order_map.png")
+
+
+if __name__ == "__main__":
+    cli.main(Config, run, __doc__, PRESETS)
