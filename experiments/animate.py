@@ -28,11 +28,10 @@ def frames(
     start = 0 if config.gen_length is None else int(np.argmax(canvas == config.mask_id))
     shown = [np.array(canvas)]
     for step in range(int(rollout.nfe)):
-        window = shown[-1][start : start + trace.unmask.shape[1]]
-        window = np.where(trace.unmask[step], trace.proposal[step], window)
-        window = np.where(trace.remask[step], config.mask_id, window)
         after = shown[-1].copy()
-        after[start : start + len(window)] = window
+        window = after[start : start + trace.unmask.shape[1]]  # a view
+        window[trace.unmask[step]] = trace.proposal[step][trace.unmask[step]]
+        window[trace.remask[step]] = config.mask_id
         shown.append(after)
     shown[-1] = np.asarray(rollout.canvas)  # with what was closed after EOS
     return shown
@@ -50,13 +49,16 @@ def show_generation(
     config = replace(config, record=True)
     rollout = sample_one(key, jnp.asarray(canvas), denoise=denoise, policy=policy, config=config)
     rollout = jax.device_get(rollout)
-    shown = frames(rollout, canvas, config)
-    if not console.is_terminal:
-        console.print(Text(task.decode(shown[-1])))
-        return rollout
-    with Live(console=console, refresh_per_second=20) as live:
-        for step, after in enumerate(shown):
-            caption = f"{type(policy).__name__}: {step} of {len(shown) - 1} denoiser calls\n"
-            live.update(Text(caption + task.decode(after)))
-            time.sleep(FRAME_SECONDS)
+    play([task.decode(after) for after in frames(rollout, canvas, config)], type(policy).__name__)
     return rollout
+
+
+def play(texts: list[str], title: str) -> None:
+    """Show the texts one after another in a terminal; elsewhere print the last."""
+    if not console.is_terminal:
+        console.print(Text(texts[-1]))
+        return
+    with Live(console=console, refresh_per_second=20) as live:
+        for step, text in enumerate(texts):
+            live.update(Text(f"{title}: {step} of {len(texts) - 1} denoiser calls\n{text}"))
+            time.sleep(FRAME_SECONDS)

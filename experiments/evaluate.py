@@ -124,8 +124,7 @@ def compare_with_store(
     task: Task, examples: Examples, store: SampleStore, label: str, outcome: Outcome
 ) -> None:
     """Paired comparison with every other policy in the store, on the prompts both completed."""
-    for other in store.settings():
-        found = store.read(other)
+    for other, found in store.read_all().items():
         here = found.index < len(examples.canvases)
         if other == label or here.sum() < 2:
             continue
@@ -133,11 +132,11 @@ def compare_with_store(
         theirs = verify_all(task, found.tokens[here], take(examples.references, rows))
         ours = outcome.correct[rows]
         both, a, b, neither = [int(np.sum(x & y)) for x in (ours, ~ours) for y in (theirs, ~theirs)]
-        found = paired_difference(both, a, b, neither)
+        gain = paired_difference(both, a, b, neither)
         say(
-            f"against {other}: {100 * found.mean:+.1f} points "
-            f"[{100 * found.interval.low:+.1f}, {100 * found.interval.high:+.1f}], "
-            f"P(better) {found.probability:.3f}, McNemar p {mcnemar_exact(a, b):.3g}, "
+            f"against {other}: {100 * gain.mean:+.1f} points "
+            f"[{100 * gain.interval.low:+.1f}, {100 * gain.interval.high:+.1f}], "
+            f"P(better) {gain.probability:.3f}, McNemar p {mcnemar_exact(a, b):.3g}, "
             f"{len(rows)} prompts"
         )
 

@@ -9,17 +9,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from experiments import cli, train_denoiser
-from experiments.animate import show_generation
+from experiments.animate import play
 from experiments.console import print_rows, progress, say
 from experiments.runs import load_run
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals import plots
-from mdm_jax.evals.evaluate import Parallel, Row, evaluate, sampler_config
-from mdm_jax.evals.order import reveal_steps
+from mdm_jax.evals.evaluate import Parallel, Row, evaluate, label_of, sampler_config
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.base import Policy
+from mdm_jax.policies.choice import unify
 from mdm_jax.policies.counts import Ratio
 from mdm_jax.policies.heuristic import (
     ConfidenceThreshold,
@@ -32,7 +33,9 @@ from mdm_jax.policies.heuristic import (
     TopConfidence,
     TopMargin,
 )
+from mdm_jax.sampling.loop import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
+from mdm_jax.tasks.sudoku import Sudoku
 
 POLICIES: tuple[Policy, ...] = (
     *(kind(steps) for kind in (Random, Iid, LeftToRight) for steps in (4, 8)),
@@ -42,6 +45,8 @@ POLICIES: tuple[Policy, ...] = (
     *(Factor(factor) for factor in (0.5, 1.0)),
     *(EntropyBound(gamma) for gamma in (0.05, 0.5, 1.5)),
 )
+
+SHOWN = (Random(8), LeftToRight(8), TopConfidence(8), LowEntropy(8), EntropyBound(0.5))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +64,7 @@ class Config:
       seed: of everything.
     """
 
-    task: cli.AnyTask = field(default_factory=train_denoiser.Sudoku)
+    task: cli.AnyTask = field(default_factory=Sudoku)
     data_dir: str | None = None
     train: train_denoiser.Config = field(
         default_factory=lambda: train_denoiser.Config(steps=1000, save_every=500, eval_every=500)
@@ -90,13 +95,16 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     rows = compare(config, task, examples, denoise, policies, directory)
     print_rows(rows, f"{task.name}: {len(examples.canvases)} prompts")
     (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
-    plots.save(plots.frontier_figure(rows), directory / "frontier.png")
-    draw_orders(config, task, examples, denoise, directory)
-    settings = sampler_config(task, temperature=config.temperature)
-    key = jax.random.key(config.seed)
-    show_generation(key, task, examples.canvases[0], denoise, TopConfidence(8), settings)
+    plots.save(plots.frontier_figure(rows, curve=_schedule), directory / "frontier.png")
+    draw_orders(config, task, directory)
+    replay(config, task, examples, directory, TopConfidence(8))
     say(f"figures: {directory / 'frontier.png'}, {directory / 'order_map.png'}")
     return rows
+
+
+def _schedule(row: Row) -> str:
+    """Which line of a policy a row is on: its count schedule, unless that is the plain one."""
+    return {"cosine": "cosine"}.get(row.settings.get("schedule", ""), "")
 
 
 def compare(
@@ -112,14 +120,14 @@ def compare(
     key = jax.random.fold_in(jax.random.key(config.seed), 3)
     rows = []
     with progress("generating", len(policies) * len(examples.canvases)) as advance:
-        for policy in policies:
+        for policy in unify(tuple(policies)):
             outcome = evaluate(
                 key,
                 task,
                 examples,
                 denoise,
                 policy,
-                sampler_config(task, temperature=config.temperature),
+                settings_of(config, task),
                 store,
                 batch_size=config.batch_size,
                 parallel=config.parallel,
@@ -129,19 +137,35 @@ def compare(
     return rows
 
 
-def draw_orders(
-    config: Config, task: Task, examples: Examples, denoise: Denoise, directory: Path
-) -> None:
+def settings_of(config: Config, task: Task) -> SamplerConfig:
+    """The sampler's settings, the same for every policy."""
+    return sampler_config(task, temperature=config.temperature)
+
+
+def draw_orders(config: Config, task: Task, directory: Path) -> None:
     """The order map: which position was revealed at which step, one panel per policy."""
-    key = jax.random.fold_in(jax.random.key(config.seed), 4)
-    canvases = examples.canvases[:256]
-    settings = sampler_config(task, temperature=config.temperature, record=True)
-    shown = (Random(8), LeftToRight(8), TopConfidence(8), LowEntropy(8), EntropyBound(0.5))
+    store = SampleStore(directory / "samples.jsonl")
     maps = {
-        type(policy).__name__: reveal_steps(key, canvases, denoise, policy, settings)
-        for policy in shown
+        type(policy).__name__: store.read(label_of(policy, settings_of(config, task))).revealed_at
+        for policy in SHOWN
     }
-    plots.save(plots.order_map_figure(maps), directory / "order_map.png")
+    grid = (task.side, task.side) if isinstance(task, Sudoku) else None
+    plots.save(plots.order_map_figure(maps, grid), directory / "order_map.png")
+
+
+def replay(config: Config, task: Task, examples: Examples, directory: Path, policy: Policy) -> None:
+    """Show the first stored generation of a policy as it was revealed."""
+    found = SampleStore(directory / "samples.jsonl").read(
+        label_of(policy, settings_of(config, task))
+    )
+    canvas, tokens = examples.canvases[0], found.tokens[0]
+    is_response = canvas == task.vocabulary.mask_id
+    steps = np.full(len(canvas), -1)
+    steps[is_response] = found.revealed_at[0][found.revealed_at[0] >= 0]
+    shown = [
+        np.where(steps >= step, task.vocabulary.mask_id, tokens) for step in range(found.nfe[0] + 1)
+    ]
+    play([task.decode(tokens) for tokens in shown], type(policy).__name__)
 
 
 if __name__ == "__main__":

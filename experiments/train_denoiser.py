@@ -127,8 +127,9 @@ def run(config: Config) -> Likelihood:
     log = open_log(config, directory)
     with checkpoints.open_manager(directory / CHECKPOINTS) as manager:
         state = checkpoints.restore(manager, state)
-        if log and int(state.step):
+        if log:
             log.truncate_after(int(state.step))
+        if int(state.step):
             say(f"going on from update {int(state.step)} of {directory}")
         heldout = trim(config.task.heldout(), config.heldout_rows)
         likelihood = _loop(config, module, state, step, mesh, manager, log, heldout)
@@ -204,16 +205,16 @@ def _loop(
 
     likelihood, late = None, None
     with progress("training", config.steps, int(state.step)) as advance:
-        for done, state, metrics in fit(state, step, batch_at, k_train, config.steps):
+        for done, now, metrics in fit(state, step, batch_at, k_train, config.steps):
             last = done == config.steps
             advance(1, _append(log, *late) if late else "")  # the device is busy with this update
             late = (done, metrics) if last or done % config.log_every == 0 else None
             if last or done % config.eval_every == 0:
-                likelihood = measure(state)
+                likelihood = measure(now)
                 measured = {f"heldout_{name}": x for name, x in likelihood._asdict().items()}
                 late = (done, metrics | measured)
             if last or done % config.save_every == 0:
-                checkpoints.save(manager, state)
+                checkpoints.save(manager, now)
     if late:
         _append(log, *late)
     return likelihood or measure(state)

@@ -56,3 +56,4 @@ class Rollout(NamedTuple):
     canvas: Int[Array, " length"]
     nfe: Int[Array, ""]  # denoiser calls this sequence needed
     trace: Trace | None
+    revealed_at: Int[Array, " window"]  # step of each position's last reveal; -1: not generated

@@ -16,6 +16,7 @@ from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.evals.intervals import beta_interval
 from mdm_jax.evals.store import Generations, Sample, SampleStore
 from mdm_jax.policies.base import Policy, stack
+from mdm_jax.policies.choice import Choice
 from mdm_jax.sampling.loop import SamplerConfig, sample, sweep
 from mdm_jax.tasks.base import Examples, Task
 from mdm_jax.training.parallel import (
@@ -123,7 +124,7 @@ def generate(
         rollout = fetch(run(shared, *inputs))
         seconds = time.perf_counter() - began
         passes = int(rollout.nfe.max())
-        yield Generated(chosen, jax.tree.map(lambda x: x[: len(chosen)], rollout), passes, seconds)
+        yield Generated(chosen, _cut(rollout, slice(len(chosen))), passes, seconds)
 
 
 def generate_sweep(
@@ -157,6 +158,10 @@ def generate_sweep(
             )
             for k in range(len(policies))
         ]
+
+
+def _cut(rollout: Rollout, index: Any) -> Rollout:
+    return jax.tree.map(lambda x: x[index], rollout)
 
 
 def padded_batches(
@@ -230,11 +235,21 @@ def evaluate(
 
 def to_samples(label: str, task: Task, batch: Generated, timed: bool) -> list[Sample]:
     """A batch as records of the store; the first one's time includes compilation and is left out."""
-    tokens, nfe = np.asarray(batch.rollout.canvas), np.asarray(batch.rollout.nfe)
-    seconds = batch.seconds / len(tokens) if timed else None
+    rollout = batch.rollout
+    seconds = batch.seconds / len(rollout.nfe) if timed else None
+    columns = zip(batch.indices, rollout.canvas, rollout.nfe, rollout.revealed_at, strict=True)
     return [
-        Sample(label, int(i), row.tolist(), task.decode(row), int(calls), batch.passes, seconds)
-        for i, row, calls in zip(batch.indices, tokens, nfe, strict=True)
+        Sample(
+            setting=label,
+            index=index,
+            tokens=tokens,
+            text=task.decode(tokens),
+            nfe=nfe,
+            passes=batch.passes,
+            seconds=seconds,
+            revealed_at=steps,
+        )
+        for index, tokens, nfe, steps in columns
     ]
 
 
@@ -249,7 +264,7 @@ def score(
     interval = beta_interval(right, total)
     timed = found.seconds[np.isfinite(found.seconds)]
     row = Row(
-        policy=type(policy).__name__,
+        policy=type(plain(policy)).__name__,
         settings=describe_settings(policy, config),
         correct=right,
         total=total,
@@ -265,10 +280,15 @@ def score(
     return Outcome(row, correct)
 
 
+def plain(policy: Policy) -> Policy:
+    """The policy that acts, where it is one of a `Choice`."""
+    return policy.chosen if isinstance(policy, Choice) else policy
+
+
 def label_of(policy: Policy, config: SamplerConfig) -> str:
     """What a policy at its settings is called in the store: equal labels, equal generations."""
     settings = describe_settings(policy, config)
-    return " ".join([type(policy).__name__, *(f"{k}={v}" for k, v in settings.items())])
+    return " ".join([type(plain(policy)).__name__, *(f"{k}={v}" for k, v in settings.items())])
 
 
 def take(references: Any, rows: Int[np.ndarray, " n"]) -> Any:
@@ -278,6 +298,7 @@ def take(references: Any, rows: Int[np.ndarray, " n"]) -> Any:
 
 def describe_settings(policy: Policy, config: SamplerConfig) -> dict[str, Any]:
     """The knobs of the policy and what of the sampler's settings is not the plain case."""
+    policy = plain(policy)
     knobs = {f.name: getattr(policy, f.name) for f in fields(policy)}
     shown = {k: v if isinstance(v, int | float | str) else str(v) for k, v in knobs.items()}
     sampler = {"temperature": config.temperature, "budget": config.budget}

@@ -21,6 +21,7 @@ class Sample(NamedTuple):
     nfe: int
     passes: int  # denoiser calls that its batch executed
     seconds: float | None  # its share of the batch's time; None when that includes compilation
+    revealed_at: list[int]  # step at which each position was revealed; -1: it was given
 
 
 class Generations(NamedTuple):
@@ -32,6 +33,7 @@ class Generations(NamedTuple):
     nfe: Int[np.ndarray, " n"]
     passes: Int[np.ndarray, " n"]
     seconds: Float[np.ndarray, " n"]  # NaN where the time includes compilation
+    revealed_at: Int[np.ndarray, "n window"]
 
 
 class SampleStore:
@@ -120,6 +122,7 @@ def _plain(sample: Sample) -> Sample:
         nfe=int(sample.nfe),
         passes=int(sample.passes),
         seconds=None if sample.seconds is None else float(sample.seconds),
+        revealed_at=[int(step) for step in sample.revealed_at],
     )
 
 
@@ -143,6 +146,7 @@ def _stacked(samples: Sequence[Sample], path: pathlib.Path) -> Generations:
         tokens=np.array([sample.tokens for sample in samples]),
         text=[sample.text for sample in samples],
         nfe=np.array([sample.nfe for sample in samples]),
+        revealed_at=np.array([sample.revealed_at for sample in samples]),
         passes=np.array([sample.passes for sample in samples]),
         seconds=np.array([sample.seconds for sample in samples], dtype=float),
     )

@@ -64,6 +64,7 @@ class Row(NamedTuple):
     """What changes in one sequence from step to step; all arrays of the window [length]."""
 
     window: Tokens
+    revealed_at: Tokens  # step of each position's last reveal, -1 before it
     nfe: Count
     block: Count  # the current block,
     block_step: Count  # denoiser calls already spent on it,
@@ -109,14 +110,19 @@ def denoise_step(
     decision, state = policy(k_policy, observation, row.state)
     last = config.commit & (step == config.budget - 1)
     unmask = jnp.where(last, is_masked, decision.unmask & observation.eligible)
-    remask = decision.remask & fixed.response & ~is_masked & ~last
+    active = jnp.any(is_masked)  # a finished row stays finished while its neighbours go on
+    remask = decision.remask & fixed.response & ~is_masked & ~last & active
     window = jnp.where(unmask, observation.proposal, row.window)
     window = jnp.where(remask, config.mask_id, window)
     if config.eos_id is not None:
         window = close_after_eos(window, fixed.response, config.mask_id, config.eos_id)
-    spent = jnp.any(is_masked).astype(jnp.int32)
+    now_masked, spent = window == config.mask_id, active.astype(jnp.int32)
     row = row._replace(
-        window=window, nfe=row.nfe + spent, block_step=row.block_step + spent, state=state
+        window=window,
+        revealed_at=jnp.where(now_masked, -1, jnp.where(is_masked, step, row.revealed_at)),
+        nfe=row.nfe + spent,
+        block_step=row.block_step + spent,
+        state=state,
     )
     trace = _trace(observation, unmask, remask) if config.record else None
     return row, trace
@@ -166,13 +172,15 @@ def _trace(observation: Observation, unmask: Mask, remask: Mask) -> Trace:
 def _prepare(canvas: Tokens, policy: Policy, config: SamplerConfig) -> tuple[Row, Fixed]:
     """The first row state, and what never changes."""
     length = canvas.shape[0] if config.gen_length is None else config.gen_length
-    start = response_start(canvas, config.mask_id) if config.gen_length is not None else 0
+    # slicing clamps its start; the positions asked of the denoiser must be the same ones
+    start = jnp.minimum(response_start(canvas, config.mask_id), canvas.shape[0] - length)
     window = jax.lax.dynamic_slice(canvas, (start,), (length,))
     response = window == config.mask_id
     blocks = block_ids(length, config.block_length)
     zero = jnp.zeros((), jnp.int32)
-    row = Row(window, zero, zero - 1, zero, zero, policy.init(length))
-    return row, Fixed(canvas, jnp.asarray(start), response, count_blocks(response, blocks))
+    never = jnp.full((length,), -1)
+    row = Row(window, never, zero, zero - 1, zero, zero, policy.init(length))
+    return row, Fixed(canvas, start, response, count_blocks(response, blocks))
 
 
 def sample_one(
@@ -243,7 +251,7 @@ def sample(
 
     _, rows, trace = jax.lax.while_loop(running, advance, (jnp.zeros((), jnp.int32), rows, trace))
     trace = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), trace)
-    return Rollout(jax.vmap(_finish)(rows, fixed), rows.nfe, trace)
+    return Rollout(jax.vmap(_finish)(rows, fixed), rows.nfe, trace, rows.revealed_at)
 
 
 def _finish(row: Row, fixed: Fixed) -> Tokens:

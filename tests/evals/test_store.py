@@ -9,7 +9,9 @@ from mdm_jax.evals.store import Sample, SampleStore
 
 def sample(index, setting="random(8)", nfe=8, length=3):
     seconds = index / 4 if index else None
-    return Sample(setting, index, [index, 1, 2][:length], f"é {index}\n", nfe, nfe + 1, seconds)
+    return Sample(
+        setting, index, [index, 1, 2][:length], f"é {index}\n", nfe, nfe + 1, seconds, [-1, 0, 1]
+    )
 
 
 def test_read_gives_back_what_was_written_by_index(tmp_path):
@@ -35,7 +37,9 @@ def test_arrays_are_stored_as_numbers(tmp_path):
     store = SampleStore(tmp_path / "samples.jsonl")
     tokens, nfe = np.arange(90, dtype=np.int32), np.int32(4)
     seconds = np.float32(0.5)
-    store.append([Sample("s", index, tokens, "", nfe, nfe, seconds) for index in np.arange(2)])
+    store.append(
+        [Sample("s", index, tokens, "", nfe, nfe, seconds, tokens) for index in np.arange(2)]
+    )
     assert SampleStore(store.path).done("s") == {0, 1}
     np.testing.assert_array_equal(store.read("s").tokens, [tokens, tokens])
 

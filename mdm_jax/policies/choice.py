@@ -1,0 +1,53 @@
+"""Several policies as one: a zoo that compiles once."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from mdm_jax.policies.base import Policy, PolicyState
+from mdm_jax.pytrees import pytree_dataclass
+from mdm_jax.types import Decision, Observation, RowKey
+
+
+@pytree_dataclass
+class Choice:
+    """The policy `members[index]`, chosen when it runs, not when it compiles. Make them by `unify`."""
+
+    members: tuple[Policy, ...]
+    index: int | Int[Array, ""]
+
+    @property
+    def chosen(self) -> Policy:
+        """The member that acts."""
+        return self.members[int(self.index)]
+
+    def init(self, length: int) -> PolicyState:
+        return tuple(member.init(length) for member in self.members)
+
+    def __call__(
+        self, key: RowKey, observation: Observation, state: PolicyState
+    ) -> tuple[Decision, PolicyState]:
+        def act(place: int) -> tuple[Decision, PolicyState]:
+            decision, new = self.members[place](key, observation, state[place])
+            return decision, (*state[:place], new, *state[place + 1 :])
+
+        branches = [lambda place=place: act(place) for place in range(len(self.members))]
+        return jax.lax.switch(jnp.asarray(self.index), branches)
+
+
+def unify(policies: tuple[Policy, ...]) -> list[Choice]:
+    """Each policy as a `Choice` among one member per kind, so that all share one compiled program.
+
+    Raises:
+      ValueError: there are no policies.
+    """
+    if not policies:
+        raise ValueError("need at least one policy")
+    kinds = list(dict.fromkeys(jax.tree.structure(policy) for policy in policies))
+    firsts = [next(p for p in policies if jax.tree.structure(p) == kind) for kind in kinds]
+
+    def among(policy: Policy) -> Choice:
+        place = kinds.index(jax.tree.structure(policy))
+        return Choice((*firsts[:place], policy, *firsts[place + 1 :]), place)
+
+    return [among(policy) for policy in policies]
