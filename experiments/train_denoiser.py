@@ -156,7 +156,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> tuple[Transformer, TrainSt
         module=module,
         objective=config.objective,
         times=TIMES[config.times],
-        ids=Ids(ids.mask_id, ids.pad_id),
+        ids=Ids(ids.mask_id, ids.pad_id, config.task.gen_length),
     )
     step = partial(
         train_step,
@@ -201,7 +201,9 @@ def _loop(
     def measure(state: TrainState) -> Likelihood:
         denoise = bind(module, parallel.fetch(state.ema))
         k_eval = jax.random.fold_in(jax.random.key(config.seed), 2)
-        return heldout_likelihood(k_eval, denoise, heldout, config.task.vocabulary)
+        return heldout_likelihood(
+            k_eval, denoise, heldout, config.task.vocabulary, window=config.task.gen_length
+        )
 
     likelihood, late = None, None
     with progress("training", config.steps, int(state.step)) as advance:

@@ -13,6 +13,8 @@ import numpy as np
 from jax.scipy.special import betaln
 from jaxtyping import Array, Float, Int
 
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.diffusion.corruption import apply_mask
 from mdm_jax.diffusion.schedules import Schedule, per_masked, weight
 from mdm_jax.types import Logits, Mask, Scalar, Tokens
 
@@ -27,6 +29,32 @@ def token_nll(logits: Logits, tokens: Tokens) -> Float[Array, " length"]:
 def masked_nll(logits: Logits, tokens: Tokens, is_masked: Mask) -> Scalar:
     """Summed negative log-likelihood of the masked tokens, nats."""
     return jnp.sum(jnp.where(is_masked, token_nll(logits, jnp.where(is_masked, tokens, 0)), 0.0))
+
+
+def canvas_nll(
+    denoise: Denoise,
+    tokens: Tokens,
+    is_masked: Mask,
+    maskable: Mask,
+    *,
+    mask_id: int,
+    pad_id: int,
+    window: int | None = None,
+) -> Float[Array, " length"]:
+    """-log p(token | canvas) at the masked positions, 0 elsewhere, nats: one denoiser call.
+
+    Args:
+      window: the maskable positions lie within this many from the first of them, and no others are
+        unembedded; None: anywhere.
+    """
+    canvas, valid = apply_mask(tokens, is_masked, mask_id), tokens != pad_id
+    here = jnp.arange(len(tokens))
+    if window is not None:
+        here = jnp.argmax(maskable) + jnp.arange(window)
+    logits = denoise(canvas, valid) if window is None else denoise(canvas, valid, here)
+    counts = is_masked[here]
+    nll = token_nll(logits, jnp.where(counts, tokens[here], 0))
+    return jnp.zeros(tokens.shape).at[here].set(jnp.where(counts, nll, 0.0))
 
 
 def continuous_nelbo(nll: Scalar, t: Scalar, schedule: Schedule) -> Scalar:

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.diffusion.corruption import apply_mask, row_keys
-from mdm_jax.diffusion.elbo import token_nll
+from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.diffusion.elbo import canvas_nll
 from mdm_jax.diffusion.objectives import AnyOrder
 from mdm_jax.sampling.canvas import after_eos
 from mdm_jax.tasks.base import Batch, Vocabulary
@@ -28,13 +28,25 @@ class Likelihood(NamedTuple):
 
 
 def row_terms(
-    key: RowKey, tokens: Tokens, maskable: Mask, t: Scalar, denoise: Denoise, vocabulary: Vocabulary
+    key: RowKey,
+    tokens: Tokens,
+    maskable: Mask,
+    t: Scalar,
+    denoise: Denoise,
+    vocabulary: Vocabulary,
+    window: int | None,
 ) -> tuple[Float[Array, " length"], Float[Array, " length"], Mask]:
     """Weighted and plain negative log-likelihood of each masked position, and the mask."""
     masks, weights = AnyOrder().draw(key, maskable, t)
-    canvas = apply_mask(tokens, masks[0], vocabulary.mask_id)
-    logits = denoise(canvas, tokens != vocabulary.pad_id)
-    nll = jnp.where(masks[0], token_nll(logits, jnp.where(maskable, tokens, 0)), 0.0)
+    nll = canvas_nll(
+        denoise,
+        tokens,
+        masks[0],
+        maskable,
+        mask_id=vocabulary.mask_id,
+        pad_id=vocabulary.pad_id,
+        window=window,
+    )
     return weights[0] * nll, nll, masks[0]
 
 
@@ -44,12 +56,13 @@ def heldout_likelihood(
     data: Batch,
     vocabulary: Vocabulary,
     *,
+    window: int | None = None,
     draws: int = 8,
     batch_size: int = 128,
 ) -> Likelihood:
     """The any-order bound on clean sequences, `draws` stratified masks for each.
 
-    Row i uses fold_in(key, i), so the result does not depend on `batch_size`.
+    `window` is the task's `gen_length`. Row i uses fold_in(key, i), so the result does not depend on `batch_size`.
 
     Raises:
       ValueError: there are no sequences.
@@ -63,7 +76,9 @@ def heldout_likelihood(
     sums = np.zeros(4)
     bounds = []
     for index, tokens, maskable, real in _chunks(data, content, batch_size):
-        bound, nll, masked = _chunk_terms(key, index, tokens, maskable, denoise, vocabulary, draws)
+        bound, nll, masked = _chunk_terms(
+            key, index, tokens, maskable, denoise, vocabulary, window, draws
+        )
         bounds.append(np.asarray(bound).sum(-1))
         sums += [bound.sum(), (bound * real).sum(), nll.sum() / draws, masked.sum() / draws]
     return _summary(sums, np.concatenate(bounds), data, content)
@@ -78,7 +93,7 @@ def _chunks(data: Batch, content: np.ndarray, size: int) -> Iterator[tuple[np.nd
         yield index, data.tokens[row], data.maskable[row] & inside, content[row] & inside
 
 
-@jax.jit(static_argnames=("vocabulary", "draws"))
+@jax.jit(static_argnames=("vocabulary", "window", "draws"))
 def _chunk_terms(
     key: RowKey,
     index: Int[Array, " batch"],
@@ -86,6 +101,7 @@ def _chunk_terms(
     maskable: Array,
     denoise: Denoise,
     vocabulary: Vocabulary,
+    window: int | None,
     draws: int,
 ) -> tuple[Array, Array, Array]:
     """Mean weighted terms [batch, length]; plain terms and masks summed over draws."""
@@ -94,7 +110,9 @@ def _chunk_terms(
         k_times, k_masks = jax.random.split(key)
         times = (jnp.arange(draws) + 1.0 - jax.random.uniform(k_times)) / draws
         keys = row_keys(k_masks, jnp.arange(draws))
-        terms = jax.vmap(lambda k, t: row_terms(k, tokens, maskable, t, denoise, vocabulary))
+        terms = jax.vmap(
+            lambda k, t: row_terms(k, tokens, maskable, t, denoise, vocabulary, window)
+        )
         bound, nll, masked = terms(keys, times)
         return bound.mean(0), nll.sum(0), masked.sum(0)
 

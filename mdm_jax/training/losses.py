@@ -1,5 +1,6 @@
 """The denoising loss of a batch, from the parameters of a network."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -8,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.denoisers.base import Denoise, bind
-from mdm_jax.diffusion.corruption import apply_mask, row_keys
-from mdm_jax.diffusion.elbo import masked_nll
+from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.diffusion.elbo import canvas_nll
 from mdm_jax.diffusion.objectives import Objective, TimeSampler
 from mdm_jax.types import Mask, RowKey, Scalar, Tokens
 
@@ -22,10 +23,11 @@ class TokenBatch(NamedTuple):
 
 
 class Ids(NamedTuple):
-    """The two ids that are not tokens."""
+    """The two ids that are not tokens, and within how many positions the masks of a row lie."""
 
     mask: int
     pad: int
+    window: int | None = None
 
 
 def row_nelbo(
@@ -44,13 +46,8 @@ def row_nelbo(
       masked tokens and their number.
     """
     masks, weights = objective.draw(key, maskable, t)
-
-    def view_nll(mask: Mask) -> Scalar:
-        return masked_nll(
-            denoise(apply_mask(tokens, mask, ids.mask), tokens != ids.pad), tokens, mask
-        )
-
-    nll = jax.vmap(view_nll)(masks)
+    nll_of = partial(canvas_nll, mask_id=ids.mask, pad_id=ids.pad, window=ids.window)
+    nll = jnp.sum(jax.vmap(lambda mask: nll_of(denoise, tokens, mask, maskable))(masks), axis=-1)
     return jnp.mean(weights * nll), jnp.sum(nll), jnp.sum(masks)
 
 
