@@ -1,0 +1,92 @@
+"""Token draws: argmax, temperature and top-p by hand, by chi-square, and against Dream's filter."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from mdm_jax.sampling.tokens import forbid, keep_top_p, propose
+
+PROBS = np.array([0.15, 0.5, 0.05, 0.3])
+LOGITS = jnp.log(jnp.asarray(PROBS, jnp.float32))[None]
+
+
+def test_forbid_rules_out_ids_of_the_vocabulary():
+    logits = jnp.arange(8.0).reshape(2, 4)
+    got = forbid(logits, (3, 1))
+    assert np.isneginf(got[:, [1, 3]]).all()
+    np.testing.assert_array_equal(got[:, [0, 2]], logits[:, [0, 2]])
+    np.testing.assert_array_equal(forbid(logits, (7, -1)), logits)  # -1 is no last token
+    assert np.isneginf(forbid(logits, (7, 2))).sum() == 2
+
+
+@pytest.mark.parametrize(
+    "top_p, kept",
+    [
+        (0.01, [1]),
+        (0.49, [1]),
+        (0.51, [1, 3]),
+        (0.79, [1, 3]),
+        (0.81, [0, 1, 3]),
+        (0.96, [0, 1, 2, 3]),
+    ],
+)
+def test_top_p_keeps_the_token_that_crosses(top_p, kept):
+    got = keep_top_p(LOGITS, top_p)
+    assert np.flatnonzero(np.isfinite(got[0])).tolist() == kept
+    np.testing.assert_array_equal(got[0, jnp.array(kept)], LOGITS[0, jnp.array(kept)])
+
+
+def test_top_p_leaves_ruled_out_tokens_out():
+    logits = jnp.array([[-jnp.inf, 0.0, -1.0, -jnp.inf]])
+    assert np.flatnonzero(np.isfinite(keep_top_p(logits, 0.999)[0])).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("top_p", [0.9, 0.5])
+def test_top_p_is_dreams(shared_dir, top_p):
+    recorded = np.load(shared_dir / "parity/samplers/select.npz")
+    logits = jnp.asarray(recorded["logits"]).reshape(-1, 12)
+    kept = np.isfinite(keep_top_p(logits, top_p)).reshape(64, 16, 12)
+    np.testing.assert_array_equal(kept, recorded[f"dream_topp_kept_{top_p}"])
+
+
+def draws(temperature, top_p, seed, n=8000):
+    return np.bincount(
+        propose(jax.random.key(seed), jnp.tile(LOGITS, (n, 1)), temperature, top_p), minlength=4
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_draws_follow_the_tempered_distribution(temperature):
+    expected = PROBS ** (1 / temperature)
+    counts = draws(temperature, 1.0, seed=0)
+    assert stats.chisquare(counts, 8000 * expected / expected.sum()).pvalue > 1e-3
+
+
+def test_draws_are_filtered_after_tempering():
+    """At temperature 2 the top token has 0.379: 0.4 of the mass needs two tokens, and one at 1."""
+    odds = np.sqrt(PROBS[[1, 3]])
+    counts = draws(2.0, 0.4, seed=1)
+    assert counts[[0, 2]].sum() == 0
+    assert stats.chisquare(counts[[1, 3]], 8000 * odds / odds.sum()).pvalue > 1e-3
+    assert draws(1.0, 0.4, seed=2).tolist() == [0, 8000, 0, 0]
+
+
+def test_temperature_zero_is_argmax_whatever_the_key():
+    logits = jax.random.normal(jax.random.key(3), (50, 6))
+    for seed, top_p in [(4, 1.0), (5, 0.3)]:
+        got = propose(jax.random.key(seed), logits, 0.0, top_p)
+        np.testing.assert_array_equal(got, np.argmax(logits, axis=-1))
+    cold = propose(jax.random.key(6), logits, 1e-4, 1.0)
+    assert (np.asarray(cold) == np.argmax(logits, axis=-1)).mean() > 0.95
+
+
+def test_the_noise_is_not_truncated(monkeypatch):
+    """float32 uniforms end at 2^-24: without `mode="high"` rare tokens are never drawn."""
+    modes = []
+    monkeypatch.setattr(jax.random, "categorical", lambda *_, mode, **__: modes.append(mode))
+    inspect.unwrap(propose)(jax.random.key(7), LOGITS, 1.0, 1.0)
+    assert modes == ["high"]
