@@ -42,7 +42,7 @@ class Gsm8k:
       tokenizer_file: a tokenizer.json saved by `tokenizer.save`; None: train it.
       prompt_length: positions for the question and the separator. Longer items are dropped from
         training and heldout (see `dropped`); prompts keep the end of the question.
-      gen_length: positions for the answer with at least one EOS; None: 224 or 96 by format.
+      answer_length: positions for the answer with at least one EOS; None: 224 or 96 by format.
       count_padding: whether all of them are maskable, or those up to the first EOS only.
       cache_dir: where the prepared data are kept; `data_dir` is only read.
     """
@@ -55,20 +55,22 @@ class Gsm8k:
     vocab_size: int = 2048
     tokenizer_file: str | None = None
     prompt_length: int = 192
-    gen_length: int | None = None
+    answer_length: int | None = None
     count_padding: bool = True
     cache_dir: str = "~/.cache/mdm_jax"
 
     def __post_init__(self):
         if self.answers not in _GEN_LENGTH:
             raise ValueError(f"answers {self.answers!r} must be one of {', '.join(_GEN_LENGTH)}")
-        if self.gen_length is None:
-            object.__setattr__(self, "gen_length", _GEN_LENGTH[self.answers])
         if self.prompt_length < 2 or self.gen_length < 2:
             raise ValueError(
-                f"prompt_length {self.prompt_length} and gen_length {self.gen_length} "
+                f"prompt_length {self.prompt_length} and answer_length {self.gen_length} "
                 "must be at least 2"
             )
+
+    @property
+    def gen_length(self) -> int:
+        return self.answer_length or _GEN_LENGTH[self.answers]
 
     @property
     def length(self) -> int:
@@ -141,7 +143,7 @@ class Gsm8k:
         if not kept:
             raise ValueError(
                 f"none of the {len(items)} {split} items fits prompt_length {self.prompt_length} "
-                f"and gen_length {self.gen_length}: raise them, or give more data"
+                f"and answer_length {self.gen_length}: raise them, or give more data"
             )
         tokens = np.full((len(kept), self.length), self.vocabulary.pad_id, np.int32)
         maskable = np.zeros(tokens.shape, bool)

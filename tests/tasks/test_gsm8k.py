@@ -28,7 +28,7 @@ def directories(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def make(directories):
-    defaults = {**directories, "vocab_size": 270, "prompt_length": 64, "gen_length": 64}
+    defaults = {**directories, "vocab_size": 270, "prompt_length": 64, "answer_length": 64}
     return lambda **settings: Gsm8k(**{**defaults, **settings})
 
 
@@ -73,9 +73,9 @@ def test_equations_are_the_annotations_alone(make):
 
 
 def test_default_gen_length_goes_with_the_format(make):
-    assert make(gen_length=None).gen_length == 224
-    assert make(gen_length=None, answers="equations").gen_length == 96
-    assert make(gen_length=50).gen_length == 50
+    assert make(answer_length=None).gen_length == 224
+    assert make(answer_length=None, answers="equations").gen_length == 96
+    assert make(answer_length=50).gen_length == 50
 
 
 def test_without_count_padding_only_the_first_eos_counts(make, task):
@@ -109,15 +109,15 @@ def test_items_that_are_too_long_are_dropped_from_training_and_counted(make, tas
     total = sum(len(task.items[split]) for split in ("train", "heldout"))
     kept = len(task._train.tokens) + len(task.heldout().tokens)
     assert sum(task.dropped.values()) == total - kept == 4  # every tenth answer
-    longer = make(gen_length=400)
+    longer = make(answer_length=400)
     assert sum(longer.dropped.values()) == 0
-    assert sum(make(prompt_length=24, gen_length=400).dropped.values()) > 10
+    assert sum(make(prompt_length=24, answer_length=400).dropped.values()) > 10
     ids = task.tokenizer.encode([i.formatted("solution") for i in task.items["train"]])
     lengths = [len(answer) for answer in ids]
     longest = max(lengths)
-    at_most = make(gen_length=longest)  # no room for the EOS of the longest
+    at_most = make(answer_length=longest)  # no room for the EOS of the longest
     assert at_most.dropped["train"] == lengths.count(longest)
-    assert make(gen_length=longest + 1).dropped["train"] == 0
+    assert make(answer_length=longest + 1).dropped["train"] == 0
     with pytest.raises(ValueError, match=r"none of the .* train items fits prompt_length 2 and"):
         make(prompt_length=2).train_batch(0, 0, 1)
 
@@ -188,10 +188,10 @@ def test_settings_of_the_tokenizer_change_it(make, task, tmp_path):
 
 
 def test_impossible_settings_are_named():
-    with pytest.raises(ValueError, match="prompt_length 1 and gen_length 224"):
+    with pytest.raises(ValueError, match="prompt_length 1 and answer_length 224"):
         Gsm8k(prompt_length=1)
-    with pytest.raises(ValueError, match="prompt_length 192 and gen_length 1 "):
-        Gsm8k(gen_length=1)
+    with pytest.raises(ValueError, match="prompt_length 192 and answer_length 1 "):
+        Gsm8k(answer_length=1)
 
 
 @pytest.mark.skipif(not OFFICIAL.exists(), reason="no ../shared/data/gsm8k")
