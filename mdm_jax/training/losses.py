@@ -12,7 +12,7 @@ from mdm_jax.denoisers.base import Denoise, bind
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.diffusion.elbo import canvas_nll
 from mdm_jax.diffusion.objectives import Objective, TimeSampler
-from mdm_jax.types import Mask, RowKey, Scalar, Tokens
+from mdm_jax.types import Count, Mask, RowKey, Scalar, Tokens
 
 
 class TokenBatch(NamedTuple):
@@ -38,7 +38,7 @@ def row_nelbo(
     denoise: Denoise,
     objective: Objective,
     ids: Ids,
-) -> tuple[Scalar, Scalar, Scalar]:
+) -> tuple[Scalar, Scalar, Count]:
     """One draw of the bound for one sequence.
 
     Returns:
