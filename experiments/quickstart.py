@@ -46,8 +46,6 @@ POLICIES: tuple[Policy, ...] = (
     *(EntropyBound(gamma) for gamma in (0.05, 0.5, 1.5)),
 )
 
-SHOWN = (Random(8), LeftToRight(8), TopConfidence(8), LowEntropy(8), EntropyBound(0.5))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -96,8 +94,8 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     print_rows(rows, f"{task.name}: {len(examples.canvases)} prompts")
     (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
     plots.save(plots.frontier_figure(rows, curve=_schedule), directory / "frontier.png")
-    draw_orders(config, task, directory)
-    replay(config, task, examples, directory, TopConfidence(8))
+    draw_orders(config, task, directory, policies)
+    replay(config, task, examples, directory, policies[-1])
     say(f"figures: {directory / 'frontier.png'}, {directory / 'order_map.png'}")
     return rows
 
@@ -142,13 +140,14 @@ def settings_of(config: Config, task: Task) -> SamplerConfig:
     return sampler_config(task, temperature=config.temperature)
 
 
-def draw_orders(config: Config, task: Task, directory: Path) -> None:
-    """The order map: which position was revealed at which step, one panel per policy."""
-    store = SampleStore(directory / "samples.jsonl")
-    maps = {
-        type(policy).__name__: store.read(label_of(policy, settings_of(config, task))).revealed_at
-        for policy in SHOWN
-    }
+def draw_orders(config: Config, task: Task, directory: Path, policies: Sequence[Policy]) -> None:
+    """The order map: which position was revealed at which step, a panel for each kind of policy at
+    the last of its settings.
+    """
+    stored = SampleStore(directory / "samples.jsonl").read_all()
+    settings = settings_of(config, task)
+    last = {type(policy).__name__: label_of(policy, settings) for policy in policies}
+    maps = {name: stored[label].revealed_at for name, label in last.items()}
     grid = (task.side, task.side) if isinstance(task, Sudoku) else None
     plots.save(plots.order_map_figure(maps, grid), directory / "order_map.png")
 
