@@ -10,18 +10,8 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from experiments.runs import read_task
 from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule
+from mdm_jax.policies import heuristic
 from mdm_jax.policies.counts import CountRule, Even, Ratio
-from mdm_jax.policies.heuristic import (
-    ConfidenceThreshold,
-    EntropyBound,
-    Factor,
-    Iid,
-    LeftToRight,
-    LowEntropy,
-    Random,
-    TopConfidence,
-    TopMargin,
-)
 from mdm_jax.tasks import TASKS
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.chains import Chains
@@ -33,15 +23,15 @@ C = TypeVar("C")
 AnyTask = Annotated[Sudoku | Chains | Gsm8k | Text8, tyro.conf.AvoidSubcommands]
 OptionalTask = Annotated[Sudoku | Chains | Gsm8k | Text8 | None, tyro.conf.AvoidSubcommands]
 AnyPolicy = (
-    Random
-    | Iid
-    | TopConfidence
-    | TopMargin
-    | LowEntropy
-    | LeftToRight
-    | ConfidenceThreshold
-    | Factor
-    | EntropyBound
+    heuristic.Random
+    | heuristic.Iid
+    | heuristic.TopConfidence
+    | heuristic.TopMargin
+    | heuristic.LowEntropy
+    | heuristic.LeftToRight
+    | heuristic.ConfidenceThreshold
+    | heuristic.Factor
+    | heuristic.EntropyBound
 )
 Flat = tyro.conf.OmitArgPrefixes
 REQUIRED: Any = tyro.MISSING

@@ -19,6 +19,7 @@ from experiments.runs import load_run, read_task
 from mdm_jax.evals.evaluate import (
     Outcome,
     Parallel,
+    check_request,
     evaluate,
     label_of,
     sampler_config,
@@ -27,6 +28,7 @@ from mdm_jax.evals.evaluate import (
 )
 from mdm_jax.evals.intervals import mcnemar_exact, paired_difference
 from mdm_jax.evals.store import SampleStore
+from mdm_jax.policies import heuristic
 from mdm_jax.runlog import open_run
 from mdm_jax.sampling.loop import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
@@ -79,7 +81,7 @@ class Config:
     run: str = cli.REQUIRED
     task: cli.OptionalTask = None
     data_dir: str | None = None
-    policy: cli.AnyPolicy = field(default_factory=lambda: cli.TopConfidence(8))
+    policy: cli.AnyPolicy = field(default_factory=lambda: heuristic.TopConfidence(8))
     sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
     split: str = "test"
     examples: int | None = None
@@ -95,6 +97,7 @@ def run(config: Config) -> Outcome:
     denoise, task, step = load_run(config.run, task)
     examples = task.examples(config.split, config.examples)
     settings = config.sampling.config(task)
+    check_request(examples.canvases, settings, config.batch_size, config.parallel)
     name = f"evaluate-{task.name}-{config.split}-{config.seed}"
     directory = Path(config.out_dir or Path(config.run) / name)
     open_run(directory, {"task": task, "split": config.split, "seed": config.seed, "step": step})

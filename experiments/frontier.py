@@ -21,26 +21,23 @@ from experiments.evaluate import Sampling
 from experiments.runs import load_run, read_task
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals import plots
-from mdm_jax.evals.evaluate import Row, generate_sweep, label_of, score, to_samples
+from mdm_jax.evals.evaluate import Row, check_request, generate_sweep, label_of, score, to_samples
 from mdm_jax.evals.frontier import area_under_frontier
 from mdm_jax.evals.store import SampleStore
+from mdm_jax.policies import heuristic
 from mdm_jax.policies.base import Policy
-from mdm_jax.policies.heuristic import (
-    ConfidenceThreshold,
-    EntropyBound,
-    Factor,
-    Iid,
-    LeftToRight,
-    LowEntropy,
-    Random,
-    TopConfidence,
-    TopMargin,
-)
 from mdm_jax.runlog import open_run
 from mdm_jax.sampling.loop import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 
-SCHEDULED = (Random, Iid, LeftToRight, TopConfidence, TopMargin, LowEntropy)
+SCHEDULED = (
+    heuristic.Random,
+    heuristic.Iid,
+    heuristic.LeftToRight,
+    heuristic.TopConfidence,
+    heuristic.TopMargin,
+    heuristic.LowEntropy,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +71,9 @@ def families(config: Config) -> Iterator[list[Policy]]:
     """The settings to try, one list per policy."""
     knobs: list[tuple[Callable[..., Policy], Sequence]] = [
         *((kind, config.steps) for kind in SCHEDULED),
-        (ConfidenceThreshold, config.thresholds),
-        (Factor, config.factors),
-        (EntropyBound, config.gammas),
+        (heuristic.ConfidenceThreshold, config.thresholds),
+        (heuristic.Factor, config.factors),
+        (heuristic.EntropyBound, config.gammas),
     ]
     for kind, values in knobs:
         if values:
@@ -88,16 +85,16 @@ def run(config: Config) -> list[Row]:
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
     denoise, task, step = load_run(config.run, task)
     examples = task.examples(config.split, config.examples)
+    settings, policies = config.sampling.config(task), list(families(config))
+    check_request(examples.canvases, settings, config.batch_size)
+    if not policies:
+        raise ValueError("nothing to sweep: give --steps, --thresholds, --factors or --gammas")
     directory = Path(config.out_dir or Path(config.run) / f"frontier-{task.name}-{config.split}")
     open_run(directory, {"task": task, "split": config.split, "seed": config.seed, "step": step})
     store = SampleStore(directory / "samples.jsonl")
-    policies = list(families(config))
-    if not policies:
-        raise ValueError("nothing to sweep: give --steps, --thresholds, --factors or --gammas")
     rows = []
     with progress("policies", len(policies)) as advance:
         for family in policies:
-            settings = config.sampling.config(task)
             rows += sweep_family(config, task, examples, denoise, family, settings, store)
             advance(1, type(family[0]).__name__)
     print_rows(rows, f"{task.name}, {config.split} split, {config.run} at update {step}")

@@ -17,33 +17,38 @@ from experiments.console import print_rows, progress, say
 from experiments.runs import load_run
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals import plots
-from mdm_jax.evals.evaluate import Parallel, Row, evaluate, label_of, sampler_config
+from mdm_jax.evals.evaluate import (
+    Parallel,
+    Row,
+    check_request,
+    evaluate,
+    label_of,
+    sampler_config,
+)
 from mdm_jax.evals.store import SampleStore
+from mdm_jax.policies import heuristic
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.choice import unify
 from mdm_jax.policies.counts import Ratio
-from mdm_jax.policies.heuristic import (
-    ConfidenceThreshold,
-    EntropyBound,
-    Factor,
-    Iid,
-    LeftToRight,
-    LowEntropy,
-    Random,
-    TopConfidence,
-    TopMargin,
-)
 from mdm_jax.sampling.loop import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 from mdm_jax.tasks.sudoku import Sudoku
 
 POLICIES: tuple[Policy, ...] = (
-    *(kind(steps) for kind in (Random, Iid, LeftToRight) for steps in (4, 8)),
-    *(kind(steps) for kind in (TopConfidence, TopMargin, LowEntropy) for steps in (4, 6, 8)),
-    TopConfidence(8, Ratio()),
-    *(ConfidenceThreshold(threshold) for threshold in (0.5, 0.7, 0.9)),
-    *(Factor(factor) for factor in (0.5, 1.0)),
-    *(EntropyBound(gamma) for gamma in (0.05, 0.5, 1.5)),
+    *(
+        kind(steps)
+        for kind in (heuristic.Random, heuristic.Iid, heuristic.LeftToRight)
+        for steps in (4, 8)
+    ),
+    *(
+        kind(steps)
+        for kind in (heuristic.TopConfidence, heuristic.TopMargin, heuristic.LowEntropy)
+        for steps in (4, 6, 8)
+    ),
+    heuristic.TopConfidence(8, Ratio()),
+    *(heuristic.ConfidenceThreshold(threshold) for threshold in (0.5, 0.7, 0.9)),
+    *(heuristic.Factor(factor) for factor in (0.5, 1.0)),
+    *(heuristic.EntropyBound(gamma) for gamma in (0.05, 0.5, 1.5)),
 )
 
 
@@ -87,9 +92,10 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     """Train (or go on, or take what is there), generate with every policy, print and draw."""
     directory = Path(config.run_dir or f"runs/quickstart-{config.task.name}")
     task = cli.with_data_dir(config.task, config.data_dir)
+    examples = task.examples("test", config.examples)
+    check_request(examples.canvases, settings_of(config, task), config.batch_size, config.parallel)
     train_denoiser.run(replace(config.train, task=task, run_dir=str(directory), seed=config.seed))
     denoise, task, _ = load_run(directory)
-    examples = task.examples("test", config.examples)
     rows = compare(config, task, examples, denoise, policies, directory)
     print_rows(rows, f"{task.name}: {len(examples.canvases)} prompts")
     (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))

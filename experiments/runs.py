@@ -30,12 +30,20 @@ def read_config(run: str | Path) -> dict[str, Any]:
     """config.json of a run directory.
 
     Raises:
-      ValueError: not a run directory.
+      ValueError: not the directory of a training run.
     """
     path = Path(run) / "config.json"
     if not path.is_file():
-        raise ValueError(f"{run} is no run directory (it has no config.json)")
-    return json.loads(path.read_text())
+        raise ValueError(f"{run} is no run directory (it has no config.json): train first")
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict) or not {"task", "model"} <= config.keys():
+        raise ValueError(
+            f"{run} is no training run: give the directory of train_denoiser or quickstart as --run"
+        )
+    return config
 
 
 def read_task(run: str | Path) -> Task:

@@ -12,6 +12,7 @@ from experiments.animate import show_generation
 from experiments.console import say
 from experiments.evaluate import Sampling
 from experiments.runs import load_run, read_task
+from mdm_jax.policies import heuristic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Config:
     run: str = cli.REQUIRED
     task: cli.OptionalTask = None
     data_dir: str | None = None
-    policy: cli.AnyPolicy = field(default_factory=lambda: cli.TopConfidence(8))
+    policy: cli.AnyPolicy = field(default_factory=lambda: heuristic.TopConfidence(8))
     sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
     split: str = "test"
     first: int = 0

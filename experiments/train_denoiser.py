@@ -121,7 +121,7 @@ def run(config: Config) -> Likelihood:
         )
     config = resolve(config)
     mesh = parallel.make_mesh()
-    parallel.check_batch(config.batch_size, mesh.size * config.micro_batches)
+    check_shares(config, mesh.size)
     module, state, step = build(config, mesh)
     directory = Path(config.run_dir)
     log = open_log(config, directory)
@@ -137,6 +137,16 @@ def run(config: Config) -> Likelihood:
         plots.save(plots.training_figure(log.metrics()), directory / "training.png")
     report(likelihood, config.task, directory)
     return likelihood
+
+
+def check_shares(config: Config, devices: int) -> None:
+    """Raise ValueError unless each micro-batch can be shared out evenly over the devices."""
+    shares = devices * config.micro_batches
+    if config.batch_size < 1 or config.batch_size % shares:
+        raise ValueError(
+            f"batch_size {config.batch_size} does not divide into {config.micro_batches} "
+            f"micro-batches on each of {devices} devices; use a multiple of {shares}"
+        )
 
 
 def build(config: Config, mesh: jax.sharding.Mesh) -> tuple[Transformer, TrainState, Any]:
@@ -216,9 +226,10 @@ def _loop(
                 measured = {f"heldout_{name}": x for name, x in likelihood._asdict().items()}
                 late = (done, metrics | measured)
             if last or done % config.save_every == 0:
+                if late:  # a run that goes on from this checkpoint will not write this row again
+                    advance(0, _append(log, *late))
+                    late = None
                 checkpoints.save(manager, now)
-    if late:
-        _append(log, *late)
     return likelihood or measure(state)
 
 
