@@ -36,8 +36,10 @@ class Config:
     """Settings of the benchmark.
 
     Attributes:
-      model, vocab: the transformer.
-      length, batch_size: of the canvases, all MASK.
+      model: the transformer.
+      vocab: ids it can produce.
+      length: positions of a canvas, all MASK.
+      batch_size: canvases.
       steps: sampler steps, each of which reveals length / steps positions.
       repeats: of every measurement.
     """

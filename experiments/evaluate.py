@@ -39,7 +39,8 @@ class Sampling:
     """Settings of generation shared by evaluate, frontier and sample.
 
     Attributes:
-      temperature, top_p: of the token draws; temperature 0 takes the most probable token.
+      temperature: of the token draws; 0 takes the most probable token.
+      top_p: draw from the most probable tokens that together have this probability.
       block_length: semi-autoregressive blocks of this many positions; None: all at once.
       budget: most denoiser calls for a sequence; None: as many as there are positions.
       cut_eos: what follows the first EOS is EOS, at no cost.
@@ -71,10 +72,15 @@ class Config:
 
     Attributes:
       run: run directory of train_denoiser or quickstart.
-      task, data_dir: what to evaluate on; by default what the run was trained on.
+      task: what to evaluate on; by default what the run was trained on.
+      data_dir: where the task's files are, when not where training found them.
       policy: which positions next; policy:NAME on the command line.
       sampling: temperature, blocks, budget.
-      split, examples: which prompts, and how many (None: all of the split).
+      split: train, heldout or test.
+      examples: how many prompts; None: the split's own number.
+      batch_size: of generation.
+      parallel: how a batch is spread over devices.
+      seed: of the token draws and the policy.
       out_dir: where samples.jsonl and rows.jsonl go; None: RUN/evaluate-TASK-SPLIT-SEED.
     """
 

@@ -46,9 +46,17 @@ class Config:
 
     Attributes:
       run: run directory of train_denoiser or quickstart.
-      task, data_dir: what to evaluate on; by default what the run was trained on.
+      task: what to evaluate on; by default what the run was trained on.
+      data_dir: where the task's files are, when not where training found them.
       steps: of Random, Iid, LeftToRight, TopConfidence, TopMargin and LowEntropy.
-      thresholds, factors, gammas: of ConfidenceThreshold, Factor and EntropyBound.
+      thresholds: of ConfidenceThreshold.
+      factors: of Factor.
+      gammas: of EntropyBound.
+      sampling: temperature, blocks, budget.
+      split: train, heldout or test.
+      examples: how many prompts; None: the split's own number.
+      batch_size: prompts completed at once, under all settings of a policy.
+      seed: of the token draws and the policy.
       out_dir: None: RUN/frontier-TASK-SPLIT.
     """
 

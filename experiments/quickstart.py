@@ -57,7 +57,8 @@ class Config:
     """Settings of the main job.
 
     Attributes:
-      task, data_dir: what to learn, and where its files are if it needs some.
+      task: what to learn.
+      data_dir: where the task's files are, for tasks that need some.
       train: settings of the denoiser's training; its task, data_dir and run_dir are taken from here.
       run_dir: where everything is written; None: runs/quickstart-TASK.
       examples: prompts that every policy completes.

@@ -21,8 +21,14 @@ class Config:
 
     Attributes:
       run: run directory of train_denoiser or quickstart.
-      task, data_dir: where prompts come from; by default what the run was trained on.
-      split, first, count: which prompts.
+      task: where prompts come from; by default what the run was trained on.
+      data_dir: where the task's files are, when not where training found them.
+      policy: which positions next; policy:NAME on the command line.
+      sampling: temperature, blocks, budget.
+      split: train, heldout or test.
+      first: number of the first prompt.
+      count: how many prompts.
+      seed: of the token draws and the policy.
     """
 
     run: str = cli.REQUIRED

@@ -39,7 +39,13 @@ TIMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """Several processes of one run: start the same command in each, with its own `id`."""
+    """Several processes of one run: start the same command in each, with its own `id`.
+
+    Attributes:
+      count: how many there are.
+      id: which one this is, from 0.
+      coordinator: where process 0 listens, as host:port.
+    """
 
     count: int = 1
     id: int = 0
@@ -54,15 +60,19 @@ class Config:
       task: what to learn.
       data_dir: where the task's files are, for tasks that need some.
       run_dir: where everything is written; None: runs/train_denoiser-TASK.
-      steps, batch_size: updates, and sequences in each.
+      steps: updates.
+      batch_size: sequences in each.
       micro_batches: slices of a batch whose gradients are accumulated.
       model: shape of the transformer.
       learned_positions: tell the network where it is on the canvas, not distances alone.
       objective: which bound is trained on, with which masks.
       times: how mask rates are drawn over a batch.
       ema_decay: of the averaged weights, which are the ones evaluated and used.
-      eval_every, save_every, log_every: updates between; the last update always does all three.
+      eval_every: updates between held-out bounds; the last update always has one.
+      save_every: updates between checkpoints; the last update always has one.
+      log_every: updates between rows of metrics.jsonl.
       heldout_rows: sequences of the held-out bound, 8 masks each.
+      seed: of initial weights, batches, masks and the held-out bound.
       shard_params: split parameters, average and optimiser over devices instead of copying them.
     """
 

@@ -194,7 +194,7 @@ def _compared(
     """The ignored keys whose values have changed, with the new ones; raises for all others."""
     directory = config_path.parent
     if not resume_ok:
-        raise ValueError(f"{directory} already holds a run: choose another --run_dir or delete it")
+        raise ValueError(f"{directory} already holds a run: choose another directory or delete it")
     old, new = _flat(_read_json(config_path)), _flat(json.loads(_dump(described)))
     differ = {
         key: (old.get(key, "absent"), new.get(key, "absent"))
@@ -208,7 +208,7 @@ def _compared(
     if fatal:
         raise ValueError(
             f"{directory} holds a run with another configuration ({'; '.join(sorted(fatal))}): "
-            "choose another --run_dir or delete it"
+            "choose another directory or delete it"
         )
     return {key: differ[key][1] for key in sorted(ignored)}
 
@@ -220,7 +220,7 @@ def _create(directory: pathlib.Path, described: Json) -> None:
     if found:
         raise ValueError(
             f"{directory} is not a run directory but holds {', '.join(found[:5])}: "
-            "choose another --run_dir or delete it"
+            "choose another directory or delete it"
         )
     _replace(directory / "config.json", _dump(described))
 

@@ -24,13 +24,16 @@ class TransformerConfig:
     """Shape and numerics. Parameters are float32; `dtype` is what is computed in.
 
     Attributes:
-      width, depth, heads: of the residual stream, blocks, attention heads.
+      width: of the residual stream.
+      depth: blocks.
+      heads: of the attention.
       mlp: inner width of the SwiGLU; None: 8/3 of the width, rounded up to a multiple of 8.
       qk_norm: normalise queries and keys of each head.
       rope_base: base of the rotary frequencies.
       max_length: rows of a learned embedding of absolute positions, added to the tokens. Rotary
         positions only tell distances, and a canvas of nothing but MASK then looks the same from
         everywhere; a grid needs to know where it is. None: rotary positions alone, any length.
+      dtype: what is computed in; parameters and logits' softmax stay float32.
       remat: recompute each block in the backward pass instead of keeping its activations.
       scan: one compiled block, scanned over stacked parameters; compiles faster when deep.
 

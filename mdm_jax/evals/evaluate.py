@@ -17,7 +17,7 @@ from mdm_jax.evals.intervals import beta_interval
 from mdm_jax.evals.store import Generations, Sample, SampleStore
 from mdm_jax.policies.base import Policy, stack
 from mdm_jax.policies.choice import Choice
-from mdm_jax.sampling.loop import SamplerConfig, sample, sweep
+from mdm_jax.sampling.loop import SamplerConfig, check_window, sample, sweep
 from mdm_jax.tasks.base import Examples, Task
 from mdm_jax.training.parallel import (
     by_row,
@@ -108,9 +108,9 @@ def generate(
       One `Generated` per batch. The last batch is filled up with copies, which are dropped.
 
     Raises:
-      ValueError: the batch does not fit the devices.
+      ValueError: the batch does not fit the devices, or the canvases the response or its blocks.
     """
-    check_batch(batch_size, 1 if parallel == "vmap" else jax.device_count())
+    check_request(canvases, config, batch_size, parallel)
     indices = np.arange(len(canvases)) if indices is None else np.asarray(indices)
     run = mapped_sampler(config, parallel)
     shared, spread = (denoise, policy), (lambda tree: tree)
@@ -153,9 +153,7 @@ def generate_sweep(
         found, seconds = jax.device_get(found), time.perf_counter() - began
         passes = int(found.nfe.max())
         yield [
-            Generated(
-                chosen, jax.tree.map(lambda x, k=k: x[k, : len(chosen)], found), passes, seconds
-            )
+            Generated(chosen, _cut(found, (k, slice(len(chosen)))), passes, seconds)
             for k in range(len(policies))
         ]
 
@@ -308,6 +306,8 @@ def describe_settings(policy: Policy, config: SamplerConfig) -> dict[str, Any]:
         sampler["top_p"] = config.top_p
     if config.eos_id is not None:
         sampler["cut_eos"] = True
+    if not config.commit:
+        sampler["commit"] = False
     return shown | sampler
 
 
@@ -322,6 +322,17 @@ def sampler_config(task: Task, **settings: Any) -> SamplerConfig:
         "budget": task.gen_length or task.length,
     }
     return SamplerConfig(**{**defaults, **settings})
+
+
+def check_request(
+    canvases: Int[np.ndarray, "n length"],
+    config: SamplerConfig,
+    batch_size: int,
+    parallel: Parallel = "vmap",
+) -> None:
+    """Raise ValueError for what generation would refuse, before anything is written or compiled."""
+    check_batch(batch_size, 1 if parallel == "vmap" else jax.device_count())
+    check_window(config, canvases.shape[1])
 
 
 def check_examples(examples: Examples) -> None:

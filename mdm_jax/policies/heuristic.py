@@ -61,8 +61,8 @@ def steps_per_block(steps: int | Count, observation: Observation) -> Count:
 class Random(Scheduled):
     """A uniformly random order, a scheduled number of positions at each step."""
 
-    steps: int = 8
-    schedule: CountRule = static(Even())
+    steps: int = 8  # denoiser calls in all
+    schedule: CountRule = static(Even())  # how they share the positions
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         return jax.random.uniform(key, observation.eligible.shape)
@@ -72,8 +72,8 @@ class Random(Scheduled):
 class TopConfidence(Scheduled):
     """Highest top-1 probability first. MaskGIT, LLaDA ("low-confidence remasking")."""
 
-    steps: int = 8
-    schedule: CountRule = static(Even())
+    steps: int = 8  # denoiser calls in all
+    schedule: CountRule = static(Even())  # how they share the positions
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         return confidence(observation.logits)
@@ -83,8 +83,8 @@ class TopConfidence(Scheduled):
 class TopMargin(Scheduled):
     """Largest gap between the two most probable tokens first. Kim et al., arXiv:2502.06768."""
 
-    steps: int = 8
-    schedule: CountRule = static(Even())
+    steps: int = 8  # denoiser calls in all
+    schedule: CountRule = static(Even())  # how they share the positions
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         return margin(observation.logits)
@@ -94,8 +94,8 @@ class TopMargin(Scheduled):
 class LowEntropy(Scheduled):
     """Lowest entropy first. Dream (`alg=entropy`)."""
 
-    steps: int = 8
-    schedule: CountRule = static(Even())
+    steps: int = 8  # denoiser calls in all
+    schedule: CountRule = static(Even())  # how they share the positions
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         return -entropy(observation.logits)
@@ -105,8 +105,8 @@ class LowEntropy(Scheduled):
 class LeftToRight(Scheduled):
     """In reading order, a scheduled number of positions at each step."""
 
-    steps: int = 8
-    schedule: CountRule = static(Even())
+    steps: int = 8  # denoiser calls in all
+    schedule: CountRule = static(Even())  # how they share the positions
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         return -jnp.arange(observation.eligible.shape[0], dtype=jnp.float32)
@@ -118,8 +118,8 @@ class Iid(RevealOnly):
     sampling of the diffusion, 1/(steps left) when even. An empty draw reveals one at random.
     """
 
-    steps: int = 8
-    schedule: CountRule = static(Even())
+    steps: int = 8  # denoiser calls in all
+    schedule: CountRule = static(Even())  # how they share the positions
 
     def __post_init__(self) -> None:
         check_knob("steps", self.steps, 1)
@@ -141,7 +141,7 @@ class ConfidenceThreshold(RevealOnly):
     Reference: Fast-dLLM, arXiv:2505.22618.
     """
 
-    threshold: float = 0.9
+    threshold: float = 0.9  # least confidence of what is revealed together
 
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         scores = confidence(observation.logits)
@@ -156,7 +156,7 @@ class Factor(RevealOnly):
     factor 0 reveals one at a time. Reference: Fast-dLLM, arXiv:2505.22618, Theorem 1.
     """
 
-    factor: float = 1.0
+    factor: float = 1.0  # larger reveals more
 
     def __post_init__(self) -> None:
         check_knob("factor", self.factor, 0)
@@ -176,7 +176,7 @@ class EntropyBound(RevealOnly):
     Reference: EB-Sampler, arXiv:2505.24857.
     """
 
-    gamma: float = 0.1
+    gamma: float = 0.1  # nats; larger reveals more
 
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         entropies = entropy(observation.logits)

@@ -14,6 +14,10 @@ class OptimizerConfig:
       learning_rate: peak.
       final_fraction: of the peak, at the last step of the cosine.
       warmup: steps of linear warm-up from 0, at most a tenth of the run.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to the root of the second moment.
+      weight_decay: of matrices.
       clip: largest global norm of the gradient; 0: no clipping.
     """
 

@@ -74,9 +74,13 @@ def test_one_member_per_kind():
 @pytest.mark.reuses_keys  # a batched index runs every member on the row's key, and keeps one
 def test_choices_can_be_stacked_and_swept():
     stacked = stack(unify((TopConfidence(3), RevealNone(), TopConfidence(1))))
-    unmask = jax.vmap(lambda policy, key: policy(key, observe(), policy.init(10))[0].unmask)(
-        stacked, jax.random.split(jax.random.key(2), 3)
-    )
+
+    @jax.jit
+    @jax.vmap
+    def reveal(policy, key):
+        return policy(key, observe(), policy.init(10))[0].unmask
+
+    unmask = reveal(stacked, jax.random.split(jax.random.key(2), 3))
     assert unmask.sum(axis=1).tolist() == [3, 0, 9]
 
 

@@ -78,6 +78,15 @@ def test_all_is_revealed_within_the_steps_and_something_at_each(rule):
     assert isinstance(rule, CountRule) and hash(rule) == hash(type(rule)(**vars(rule)))
 
 
+def test_ratio_is_exact_where_its_product_is_a_whole_number():
+    """In float32, 50 * (1 - 1/50) may fall short of 49."""
+    steps = jnp.arange(1, 51)
+    counts = np.asarray(reveals(Ratio(Linear()), jnp.full(50, 50), steps))
+    for row, n in zip(counts, range(1, 51), strict=True):
+        kept = [50 * (n - step) // n for step in range(n + 1)]
+        assert row[:n].tolist() == (-np.diff(kept)).tolist()
+
+
 def test_even_shares_of_a_block_by_hand():
     assert reveals(Even(), jnp.array([10]), jnp.array([4]))[0, :5].tolist() == [3, 3, 2, 2, 0]
 

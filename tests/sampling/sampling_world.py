@@ -71,7 +71,7 @@ def certain(tokens, sureness):
 @pytree_dataclass
 class Hesitant:
     """Reveals its `count` most confident positions a step, and at its call number `at`, which it
-    remembers, re-masks all that it may instead: a test double.
+    remembers, re-masks instead. A test double: it also asks for every position that it may not have.
     """
 
     at: int = 2
@@ -83,7 +83,8 @@ class Hesitant:
     def __call__(self, key, observation, state):
         regret = state == self.at
         best = top(key, confidence(observation.logits), observation.eligible, self.count)
-        return Decision(unmask=best & ~regret, remask=jnp.full(best.shape, regret)), state + 1
+        unmask = (best | ~observation.eligible) & ~regret
+        return Decision(unmask=unmask, remask=jnp.full(best.shape, regret)), state + 1
 
 
 def run(policy, config=PLAIN, canvases=CANVASES, seed=0, indices=(0, 1, 2, 3, 4, 5), denoise=None):
