@@ -260,10 +260,10 @@ def report(likelihood: Likelihood, task: Task, directory: Path) -> None:
     """The held-out bound in the units people use."""
     nats = likelihood.nelbo_per_token
     say(
-        f"held-out bound on {task.name}: {nats:.4f} +- {1.96 * likelihood.error:.4f} nats per token = "
-        f"{bits_per_token(nats, 1):.4f} bits per token, perplexity {perplexity(nats, 1):.3f}; "
-        f"{likelihood.nelbo_per_content_token:.4f} nats per token up to EOS; "
-        f"{likelihood.nll_per_masked_token:.4f} nats per masked token"
+        f"held-out bound on {task.name}: {nats:.4f} +- {1.96 * likelihood.error:.4f} nats per token\n"
+        f"  = {bits_per_token(nats, 1):.4f} bits per token, perplexity {perplexity(nats, 1):.3f}\n"
+        f"  {likelihood.nelbo_per_content_token:.4f} nats per token up to the first EOS\n"
+        f"  {likelihood.nll_per_masked_token:.4f} nats per masked token"
     )
     if not np.isfinite(nats):
         raise ValueError("the held-out bound is not finite: lower --optimizer.learning_rate")

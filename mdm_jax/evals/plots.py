@@ -63,6 +63,7 @@ def frontier_figure(
     for (label, accuracy), style in zip((reference or {}).items(), itertools.cycle(STYLES[1:])):
         axes.axhline(accuracy, color="0.45", linestyle=style, linewidth=1.2, label=label, zorder=1)
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(ticker.LogLocator(base=2, subs=(1.0, 1.5)))
     axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
     _label(axes, "mean denoiser calls per sequence (NFE)", "accuracy, with 95 % interval")
     first = len(reference or {})  # matplotlib lists the reference lines before the policies
