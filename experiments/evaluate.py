@@ -18,14 +18,13 @@ from experiments.console import print_rows, progress, say
 from experiments.runs import load_run, read_task
 from mdm_jax.evals.evaluate import (
     Outcome,
-    Parallel,
-    check_request,
     evaluate,
     label_of,
     sampler_config,
     take,
     verify_all,
 )
+from mdm_jax.evals.generate import Parallel, check_request
 from mdm_jax.evals.intervals import mcnemar_exact, paired_difference
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies import heuristic

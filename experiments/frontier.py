@@ -21,8 +21,9 @@ from experiments.evaluate import Sampling
 from experiments.runs import load_run, read_task
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals import plots
-from mdm_jax.evals.evaluate import Row, check_request, generate_sweep, label_of, score, to_samples
+from mdm_jax.evals.evaluate import Row, label_of, score, to_samples
 from mdm_jax.evals.frontier import area_under_frontier
+from mdm_jax.evals.generate import check_request, generate_sweep
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies import heuristic
 from mdm_jax.policies.base import Policy

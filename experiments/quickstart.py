@@ -17,14 +17,8 @@ from experiments.console import print_rows, progress, say
 from experiments.runs import load_run
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals import plots
-from mdm_jax.evals.evaluate import (
-    Parallel,
-    Row,
-    check_request,
-    evaluate,
-    label_of,
-    sampler_config,
-)
+from mdm_jax.evals.evaluate import Row, evaluate, label_of, sampler_config
+from mdm_jax.evals.generate import Parallel, check_request
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies import heuristic
 from mdm_jax.policies.base import Policy

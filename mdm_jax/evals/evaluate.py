@@ -1,10 +1,9 @@
 """Accuracy against cost: generate once, store, score from the store."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,27 +11,14 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.evals.generate import Generated, Parallel, generate
 from mdm_jax.evals.intervals import beta_interval
 from mdm_jax.evals.store import Generations, Sample, SampleStore
-from mdm_jax.policies.base import Policy, stack
+from mdm_jax.policies.base import Policy
 from mdm_jax.policies.choice import Choice
-from mdm_jax.sampling.loop import SamplerConfig, check_window, sample, sweep
+from mdm_jax.sampling.loop import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
-from mdm_jax.training.parallel import (
-    by_row,
-    check_batch,
-    device_map,
-    fetch,
-    make_mesh,
-    place,
-    pmap_map,
-    replicated,
-    vmap_map,
-)
-from mdm_jax.types import Rollout, RowKey
-
-Parallel = Literal["vmap", "device_map", "pmap"]
+from mdm_jax.types import RowKey
 
 
 @dataclass(frozen=True)
@@ -53,122 +39,11 @@ class Row:
     sequences_per_second: float  # compilation left out
 
 
-class Generated(NamedTuple):
-    """One batch of finished canvases."""
-
-    indices: Int[np.ndarray, " batch"]
-    rollout: Rollout  # host arrays
-    passes: int
-    seconds: float
-
-
 class Outcome(NamedTuple):
     """A table row and, for paired comparisons, which examples were solved."""
 
     row: Row
     correct: Bool[np.ndarray, " n"]
-
-
-@lru_cache(maxsize=64)
-def mapped_sampler(config: SamplerConfig, parallel: Parallel) -> Callable[..., Rollout]:
-    """`run((denoise, policy), keys, canvases)`: `sample`, compiled once for these settings."""
-
-    def run(shared: tuple, keys: jax.Array, canvases: jax.Array) -> Rollout:
-        return sample(keys, canvases, denoise=shared[0], policy=shared[1], config=config)
-
-    match parallel:
-        case "device_map":
-            return device_map(run, make_mesh())
-        case "pmap":
-            return pmap_map(run)
-        case "vmap":
-            return vmap_map(run)
-    raise ValueError(f"unknown --parallel {parallel!r}; choose vmap, device_map or pmap")
-
-
-def generate(
-    key: RowKey,
-    canvases: Int[np.ndarray, "n length"],
-    denoise: Denoise,
-    policy: Policy,
-    config: SamplerConfig,
-    *,
-    batch_size: int = 256,
-    parallel: Parallel = "vmap",
-    indices: Int[np.ndarray, " todo"] | None = None,
-) -> Iterator[Generated]:
-    """Complete canvases batch by batch; canvas i always uses fold_in(key, i).
-
-    Args:
-      key: of the whole evaluation.
-      canvases: prompts.
-      indices: which of them; None: all.
-
-    Yields:
-      One `Generated` per batch. The last batch is filled up with copies, which are dropped.
-
-    Raises:
-      ValueError: the batch does not fit the devices, or the canvases the response or its blocks.
-    """
-    check_request(canvases, config, batch_size, parallel)
-    indices = np.arange(len(canvases)) if indices is None else np.asarray(indices)
-    run = mapped_sampler(config, parallel)
-    shared, spread = (denoise, policy), (lambda tree: tree)
-    if parallel == "device_map":
-        mesh = make_mesh()
-        shared = place(shared, replicated(mesh))
-        spread = lambda tree: place(tree, by_row(mesh))  # noqa: E731
-    for chosen, filled in padded_batches(indices, batch_size):
-        inputs = spread((row_keys(key, jnp.asarray(filled)), jnp.asarray(canvases[filled])))
-        began = time.perf_counter()
-        rollout = fetch(run(shared, *inputs))
-        seconds = time.perf_counter() - began
-        passes = int(rollout.nfe.max())
-        yield Generated(chosen, _cut(rollout, slice(len(chosen))), passes, seconds)
-
-
-def generate_sweep(
-    key: RowKey,
-    canvases: Int[np.ndarray, "n length"],
-    denoise: Denoise,
-    policies: list[Policy],
-    config: SamplerConfig,
-    *,
-    batch_size: int = 256,
-    indices: Int[np.ndarray, " todo"] | None = None,
-) -> Iterator[list[Generated]]:
-    """`generate` under several settings of one policy at once, as one compiled call per batch.
-
-    Yields:
-      One `Generated` per policy for each batch. They share their time and their passes.
-    """
-    indices = np.arange(len(canvases)) if indices is None else indices
-    stacked = stack(policies)
-    for chosen, filled in padded_batches(indices, batch_size):
-        keys = row_keys(key, jnp.asarray(filled))
-        began = time.perf_counter()
-        found = sweep(
-            keys, jnp.asarray(canvases[filled]), denoise=denoise, policies=stacked, config=config
-        )
-        found, seconds = jax.device_get(found), time.perf_counter() - began
-        passes = int(found.nfe.max())
-        yield [
-            Generated(chosen, _cut(found, (k, slice(len(chosen)))), passes, seconds)
-            for k in range(len(policies))
-        ]
-
-
-def _cut(rollout: Rollout, index: Any) -> Rollout:
-    return jax.tree.map(lambda x: x[index], rollout)
-
-
-def padded_batches(
-    indices: Int[np.ndarray, " todo"], size: int
-) -> Iterator[tuple[Int[np.ndarray, " some"], Int[np.ndarray, " size"]]]:
-    """Slices of `indices`, and each filled up to `size` with copies."""
-    for start in range(0, len(indices), size):
-        chosen = indices[start : start + size]
-        yield chosen, np.resize(chosen, size)
 
 
 def verify_all(
@@ -211,7 +86,6 @@ def evaluate(
     Raises:
       ValueError: no examples, or the batch does not fit the devices.
     """
-    check_examples(examples)
     label = label_of(policy, config)
     todo = np.setdiff1d(np.arange(len(examples.canvases)), list(store.done(label)))
     on_batch(len(examples.canvases) - len(todo))
@@ -322,20 +196,3 @@ def sampler_config(task: Task, **settings: Any) -> SamplerConfig:
         "budget": task.gen_length or task.length,
     }
     return SamplerConfig(**{**defaults, **settings})
-
-
-def check_request(
-    canvases: Int[np.ndarray, "n length"],
-    config: SamplerConfig,
-    batch_size: int,
-    parallel: Parallel = "vmap",
-) -> None:
-    """Raise ValueError for what generation would refuse, before anything is written or compiled."""
-    check_batch(batch_size, 1 if parallel == "vmap" else jax.device_count())
-    check_window(config, canvases.shape[1])
-
-
-def check_examples(examples: Examples) -> None:
-    """Raise ValueError unless there is something to generate."""
-    if len(examples.canvases) == 0:
-        raise ValueError("the split has no examples; choose another split or count")

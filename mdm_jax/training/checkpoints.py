@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
+from mdm_jax.training.parallel import make_mesh, replicated
 from mdm_jax.training.state import TrainState
 
 ITEMS = ("progress", "params", "ema", "opt_state")
@@ -39,7 +41,7 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState:
 
 
 def restore_ema(directory: Path | str, like: PyTree) -> tuple[PyTree, int]:
-    """The averaged parameters of a run's latest checkpoint, and its step.
+    """The averaged parameters of a run's latest checkpoint, on the default device, and its step.
 
     Args:
       directory: where `open_manager` kept them.
@@ -53,7 +55,13 @@ def restore_ema(directory: Path | str, like: PyTree) -> tuple[PyTree, int]:
     with open_manager(directory) as manager:
         if manager.latest_step() is None:
             raise ValueError(f"no finished checkpoint in {directory}: train first")
-        return _read(manager, {"ema": like})["ema"], manager.latest_step()
+        # by way of all devices there are now, whatever the run was trained on
+        home = replicated(make_mesh())
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home), like
+        )
+        found = jax.device_get(_read(manager, {"ema": shapes})["ema"])
+        return jax.tree.map(jnp.asarray, found), manager.latest_step()
 
 
 def _read(manager: ocp.CheckpointManager, parts: dict[str, PyTree]) -> dict[str, PyTree]:
