@@ -53,7 +53,7 @@ class Ratio:
     schedule: Schedule = field(default_factory=Cosine)
 
     def __str__(self) -> str:
-        return type(self.schedule).__name__.lower()
+        return "cosine" if self.schedule == Cosine() else str(self.schedule)
 
     def _masked(self, step: Count, steps: Count) -> Float[Array, ""]:
         return 1.0 - self.schedule.alpha(jnp.maximum(1.0 - step / steps, 0.0))
