@@ -140,3 +140,14 @@ def test_state_comes_back_where_the_new_one_lives(tmp_path):
     back = read(tmp_path / "b", state_at(0))
     equal(back, saved)
     assert {len(x.devices()) for x in jax.tree.leaves(back)} == {1}
+
+
+def test_the_average_comes_back_on_one_device(tmp_path):
+    """Whatever it was trained on, so that using it does not repeat the work on every device."""
+    saved = state_at(4, seed=4)
+    homes = parallel.shard_largest_axis(parallel.make_mesh(), saved)
+    write(tmp_path, parallel.place(saved, homes))
+    ema, _ = restore_ema(tmp_path, jax.eval_shape(lambda: saved.ema))
+    equal(ema, saved.ema)
+    assert {len(leaf.devices()) for leaf in jax.tree.leaves(ema)} == {1}
+    assert not any(leaf.committed for leaf in jax.tree.leaves(ema))

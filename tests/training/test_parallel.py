@@ -35,7 +35,7 @@ from mdm_jax.training.state import accumulate, init_state, train_step
 
 VOCAB, LENGTH, ROWS = 4, 8, 8
 CONFIG = SamplerConfig(mask_id=VOCAB, pad_id=VOCAB + 1, budget=LENGTH, temperature=1.0)
-ZOO = unify((TopConfidence(3), Iid(4), EntropyBound(3.0)))
+ZOO = unify((TopConfidence(3), Iid(4), EntropyBound(1.2)))
 
 
 def mesh_of(devices):
