@@ -1,0 +1,265 @@
+"""Each experiment once on a tiny run: what it writes, what it returns, what it does not do again."""
+
+import json
+import math
+import shutil
+import time
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from tiny_run import POLICIES, TRAIN, contents, tiny
+
+from experiments import benchmark, evaluate, frontier, quickstart, sample, train_denoiser
+from experiments.runs import load_run, read_task
+from mdm_jax.denoisers.transformer import TransformerConfig
+from mdm_jax.evals.store import SampleStore
+from mdm_jax.policies.heuristic import EntropyBound, LeftToRight, TopConfidence
+from mdm_jax.runlog import describe
+from mdm_jax.tasks.chains import Chains
+from mdm_jax.tasks.gsm8k import Gsm8k
+from mdm_jax.tasks.sudoku import Sudoku
+from mdm_jax.tasks.text import Text8
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def test_quickstart_writes_what_it_says(trained):
+    directory, rows = trained
+    assert {
+        path.name for path in directory.iterdir() if not path.name.startswith(("ev", "fr"))
+    } == {
+        "config.json",
+        "env.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "samples.jsonl",
+        "table.json",
+        "order_map.png",
+        "training.png",
+    }
+    for figure in directory.glob("*.png"):
+        assert figure.read_bytes()[:4] == b"\x89PNG"
+    assert (directory / "frontier.png").stat().st_size > 10_000
+    assert read_json(directory / "config.json")["model"]["max_length"] == 16
+    steps = [json.loads(line)["step"] for line in (directory / "metrics.jsonl").open()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert sorted(path.name for path in (directory / "checkpoints").iterdir()) == ["3", "6"]
+    assert [row["policy"] for row in read_json(directory / "table.json")] == [
+        r.policy for r in rows
+    ]
+
+
+def test_quickstart_rows(trained):
+    _, rows = trained
+    assert [row.policy for row in rows] == [type(policy).__name__ for policy in POLICIES]
+    for row, policy in zip(rows, POLICIES, strict=True):
+        assert row.total == 12 and 0 <= row.correct <= 12
+        assert row.low < (row.correct + 1) / 14 < row.high  # posterior mean
+        assert 1 <= row.nfe_min <= row.nfe <= row.nfe_max <= row.passes + 1e-9
+        if hasattr(policy, "steps"):
+            assert row.nfe_max <= policy.steps == row.settings["steps"]
+        assert row.sequences_per_second > 0
+
+
+def test_quickstart_does_nothing_twice(trained, monkeypatch):
+    directory, rows = trained
+
+    def never(*_, **__):
+        raise AssertionError("trained or generated again")
+
+    before = contents(directory)
+    monkeypatch.setattr(train_denoiser, "train_step", never)
+    monkeypatch.setattr("mdm_jax.evals.generate.mapped_sampler", lambda *_: never)
+    began = time.perf_counter()
+    again = quickstart.run(tiny(directory), POLICIES)
+    assert time.perf_counter() - began < 30
+    assert [describe(row) for row in again] == [describe(row) for row in rows]
+    after = contents(directory)
+    same = {name for name in before if before[name] == after.get(name)}
+    assert {"config.json", "metrics.jsonl", "samples.jsonl", "table.json"} <= same
+    assert {name for name in before if name.startswith("checkpoints/")} <= same
+    assert len(read_json(directory / "env.json")) == 2
+
+
+def test_evaluate_stores_goes_on_and_compares(trained, capsys):
+    run, _ = trained
+    config = evaluate.Config(run=str(run), examples=6, batch_size=4, policy=LeftToRight(4))
+    first = evaluate.run(config)
+    assert "against" not in capsys.readouterr().out
+    more = evaluate.run(replace(config, examples=10))
+    assert more.row.total == 10
+    assert more.correct[:6].tolist() == first.correct.tolist()
+    second = evaluate.run(replace(config, examples=10, policy=EntropyBound(1.0), batch_size=10))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "against LeftToRight steps=4" in told and "McNemar p" in told and "10 prompts" in told
+    wins = int(np.sum(second.correct & ~more.correct) - np.sum(~second.correct & more.correct))
+    assert f"{100 * wins / 12:+.1f} points" in told or wins == 0
+    directory = run / "evaluate-sudoku-test-0"
+    assert len((directory / "rows.jsonl").read_text().splitlines()) == 3
+    store = SampleStore(directory / "samples.jsonl")
+    assert [len(store.done(label)) for label in store.settings()] == [10, 10]
+
+
+def test_evaluating_on_devices_gives_the_same_generations(trained, tmp_path):
+    run, _ = trained
+    config = evaluate.Config(run=str(run), examples=6, batch_size=4, policy=TopConfidence(4))
+    found = []
+    for parallel in ("vmap", "device_map", "pmap"):
+        directory = tmp_path / parallel
+        evaluate.run(replace(config, parallel=parallel, out_dir=str(directory)))
+        store = SampleStore(directory / "samples.jsonl")
+        found.append(store.read(store.settings()[0]))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.tokens, found[0].tokens)
+        np.testing.assert_array_equal(other.nfe, found[0].nfe)
+        np.testing.assert_array_equal(other.revealed_at, found[0].revealed_at)
+
+
+def test_a_killed_evaluation_goes_on(trained, tmp_path):
+    """Cut in the middle of a line, as a killed writer leaves it; the same generations come again."""
+    run, _ = trained
+    directory = tmp_path / "evaluation"
+    config = evaluate.Config(
+        run=str(run), examples=10, batch_size=4, policy=LeftToRight(4), out_dir=str(directory)
+    )
+    whole = evaluate.run(config)
+    path = directory / "samples.jsonl"
+    label = SampleStore(path).settings()[0]
+    expected = SampleStore(path).read(label)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    left = len(SampleStore(path).done(label))
+    assert 0 < left < 10
+    again = evaluate.run(config)
+    assert again.row.correct == whole.row.correct
+    found = SampleStore(path).read(label)
+    for name in ("index", "tokens", "text", "nfe", "revealed_at"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_frontier_sweeps_draws_and_reuses(trained, capsys, monkeypatch):
+    run, _ = trained
+    config = frontier.Config(
+        run=str(run), steps=(), thresholds=(0.3, 0.9), factors=(), gammas=(1.0,), examples=6
+    )
+    rows = frontier.run(config)
+    assert [(row.policy, row.total) for row in rows] == [
+        ("ConfidenceThreshold", 6),
+        ("ConfidenceThreshold", 6),
+        ("EntropyBound", 6),
+    ]
+    assert rows[0].nfe <= rows[1].nfe
+    assert "area under the frontier, 1 to 16" in capsys.readouterr().out
+    directory = run / "frontier-sudoku-test"
+    assert (directory / "frontier.png").stat().st_size > 10_000
+    assert len(read_json(directory / "table.json")) == 3
+    monkeypatch.setattr("mdm_jax.evals.generate.sweep", None)  # nothing is generated again
+    again = frontier.run(config)
+    assert json.dumps(describe(again)) == json.dumps(
+        describe(rows)
+    )  # a rate that is not there is NaN
+
+
+def test_a_swept_policy_generates_as_it_does_alone(trained):
+    run, _ = trained
+    alone = evaluate.run(
+        evaluate.Config(run=str(run), examples=6, policy=EntropyBound(1.0), batch_size=4)
+    )
+    swept = frontier.Config(
+        run=str(run), steps=(), thresholds=(), factors=(), gammas=(0.5, 1.0), examples=6
+    )
+    assert frontier.run(replace(swept, out_dir=str(run / "frontier-b")))[1].nfe == alone.row.nfe
+
+
+def test_sample_shows_finished_grids(trained, capsys):
+    run, _ = trained
+    texts = sample.run(sample.Config(run=str(run), first=1, count=2))
+    shown = capsys.readouterr().out
+    assert len(texts) == 2
+    for text in texts:
+        assert "." not in text and text in shown.replace(" \n", "\n")
+    assert "prompt 1:" in shown and "prompt 2:" in shown and "prompt 0:" not in shown
+
+
+def test_loaded_denoiser_is_the_average_of_training(trained):
+    directory, _ = trained
+    loaded = load_run(directory)
+    assert loaded.step == 6 and loaded.task == Sudoku()
+    assert loaded.denoise.module.config == replace(TRAIN.model, max_length=16)
+    with pytest.raises(
+        ValueError, match=r"was trained with .*size=4.*but task sudoku has .*size=9"
+    ):
+        load_run(directory, Sudoku(side=9))
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Sudoku(side=9, min_clues=20),
+        Chains(depth=2, operators="+-"),
+        Text8(data_dir="/somewhere", length=32),
+        Gsm8k(answers="equations", vocab_size=300),
+    ],
+    ids=lambda task: task.name,
+)
+def test_a_task_is_read_back_from_its_run(tmp_path, task):
+    described = {"task": describe(task), "model": {}}
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    assert read_task(tmp_path) == task
+
+
+def test_benchmark_compiles_each_job_once():
+    config = benchmark.Config(
+        model=TransformerConfig(width=16, depth=1, heads=2),
+        vocab=4,
+        length=8,
+        batch_size=4,
+        steps=2,
+        repeats=2,
+    )
+    rows = benchmark.run(config)
+    assert [row.name for row in rows] == ["denoiser call", "sampler step", "training step"]
+    for row in rows:
+        assert row.compilations == 1, row
+        assert row.milliseconds > 0 and row.compile_seconds > 0
+        assert math.isclose(row.tokens_per_second, 32e3 / row.milliseconds)
+        assert 0 < row.share_of_ceiling < 1
+    # by hand: 32 tokens; attention 4 w^2, mlp 3 w m, two products of 8 positions, unembedding
+    per_token = 4 * 16**2 + 3 * 16 * 48 + 2 * 8 * 16 + 16 * 4
+    assert benchmark.forward_flops(config) == 2 * 32 * per_token
+
+
+def test_a_save_is_never_ahead_of_the_log(trained, tmp_path, monkeypatch):
+    """Killed right after a checkpoint is complete: the resumed run still has every row once."""
+    real = train_denoiser.checkpoints.save
+
+    def killed(manager, state):
+        real(manager, state)
+        manager.wait_until_finished()
+        if int(state.step) == 3:
+            raise KeyboardInterrupt
+
+    config = replace(TRAIN, run_dir=str(tmp_path / "run"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_denoiser.checkpoints, "save", killed)
+        train_denoiser.run(config)
+    train_denoiser.run(config)
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert rows == (trained[0] / "metrics.jsonl").read_text()
+    ours, theirs = load_run(tmp_path / "run"), load_run(trained[0])
+    jax.tree.map(np.testing.assert_array_equal, ours.denoise.params, theirs.denoise.params)
+
+
+def test_the_last_row_is_not_lost_either(trained, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained[0] / "checkpoints", copy / "checkpoints")
+    for name in ("config.json", "env.json", "metrics.jsonl"):
+        shutil.copy(trained[0] / name, copy / name)
+    shutil.rmtree(copy / "checkpoints" / "6")
+    train_denoiser.run(replace(TRAIN, run_dir=str(copy)))
+    assert (copy / "metrics.jsonl").read_text() == (trained[0] / "metrics.jsonl").read_text()
+    ours, theirs = load_run(copy), load_run(trained[0])
+    jax.tree.map(np.testing.assert_array_equal, ours.denoise.params, theirs.denoise.params)
