@@ -143,6 +143,13 @@ def check_request(
         raise ValueError("there are no examples to complete; choose another split or count")
     check_batch(batch_size, 1 if parallel == "vmap" else jax.device_count())
     check_window(config, canvases.shape[1])
+    is_masked = canvases == config.mask_id
+    spread = is_masked.shape[1] - is_masked[:, ::-1].argmax(1) - is_masked.argmax(1)
+    if config.gen_length and (is_masked.any(1) & (spread > config.gen_length)).any():
+        raise ValueError(
+            f"masks spread over {spread.max()} positions do not fit gen_length {config.gen_length}; "
+            "infilling at arbitrary positions takes gen_length None"
+        )
 
 
 def padded_batches(

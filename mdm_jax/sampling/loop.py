@@ -32,7 +32,8 @@ class SamplerConfig:
       block_length: semi-autoregressive generation in blocks of this many positions, each row in its
         own; None: the whole canvas at once.
       gen_length: the response is this many positions from the first masked one, and the denoiser's
-        unembedding and the policy see only those; None: masks may be anywhere.
+        unembedding and the policy see only those, so no mask may lie beyond; None: masks may be
+        anywhere.
       temperature: of the token draw; 0 takes the argmax.
       top_p: share of probability that tokens are drawn from; 1 keeps all.
       eos_id: where given, whatever follows the first EOS of the response is EOS, at no cost.
