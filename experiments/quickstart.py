@@ -65,7 +65,7 @@ class Config:
     task: cli.AnyTask = field(default_factory=Sudoku)
     data_dir: str | None = None
     train: train_denoiser.Config = field(
-        default_factory=lambda: train_denoiser.Config(steps=1000, save_every=500, eval_every=500)
+        default_factory=lambda: train_denoiser.Config(steps=800, save_every=400, eval_every=400)
     )
     run_dir: str | None = None
     examples: int = 1024
