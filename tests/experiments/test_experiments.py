@@ -93,7 +93,7 @@ def test_evaluate_stores_goes_on_and_compares(trained, capsys):
     more = evaluate.run(replace(config, examples=10))
     assert more.row.total == 10
     assert more.correct[:6].tolist() == first.correct.tolist()
-    second = evaluate.run(replace(config, examples=10, policy=EntropyBound(1.0), batch_size=10))
+    evaluate.run(replace(config, examples=10, policy=EntropyBound(1.0), batch_size=10))
     told = " ".join(capsys.readouterr().out.split())
     assert "against LeftToRight steps=4" in told and "McNemar p" in told and "10 prompts" in told
     assert "P(better)" in told and "against EntropyBound" not in told
