@@ -86,7 +86,7 @@ def print_rows(rows: Sequence[Row], title: str) -> None:
             f"{100 * row.low:.1f} - {100 * row.high:.1f}",
             f"{row.nfe:.2f} [{row.nfe_min}, {row.nfe_max}]",
             f"{row.passes:.1f}",
-            f"{row.sequences_per_second:,.0f}",
+            f"{row.sequences_per_second:,.0f}" if row.sequences_per_second else "-",
         )
     if jax.process_index() == 0:
         console.print(table)

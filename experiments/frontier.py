@@ -58,7 +58,7 @@ class Config:
       examples: how many prompts; None: the split's own number.
       batch_size: prompts completed at once, under all settings of a policy.
       seed: of the token draws and the policy.
-      out_dir: None: RUN/frontier-TASK-SPLIT.
+      out_dir: where everything is written; None: RUN/frontier-TASK-SPLIT-SEED.
     """
 
     run: str = cli.REQUIRED
@@ -98,7 +98,8 @@ def run(config: Config) -> list[Row]:
     check_request(examples.canvases, settings, config.batch_size)
     if not policies:
         raise ValueError("nothing to sweep: give --steps, --thresholds, --factors or --gammas")
-    directory = Path(config.out_dir or Path(config.run) / f"frontier-{task.name}-{config.split}")
+    name = f"frontier-{task.name}-{config.split}-{config.seed}"
+    directory = Path(config.out_dir or Path(config.run) / name)
     open_run(directory, {"task": task, "split": config.split, "seed": config.seed, "step": step})
     store = SampleStore(directory / "samples.jsonl")
     rows = []

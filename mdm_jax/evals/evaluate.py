@@ -36,7 +36,7 @@ class Row:
     nfe_min: int
     nfe_max: int
     passes: float  # and the calls that a batch executed, mean over batches
-    sequences_per_second: float  # compilation left out
+    sequences_per_second: float | None  # compilation left out; None where nothing else was timed
 
 
 class Outcome(NamedTuple):
@@ -80,7 +80,7 @@ def evaluate(
 
     Args:
       key: canvas i uses fold_in(key, i); part of the settings only through the caller's seed.
-      store: where generations are kept; with several processes, the first one writes.
+      store: where generations are kept.
       on_batch: told the number of rows after each batch.
 
     Raises:
@@ -147,7 +147,7 @@ def score(
         nfe_min=int(np.min(found.nfe)),
         nfe_max=int(np.max(found.nfe)),
         passes=float(np.mean(found.passes)),
-        sequences_per_second=float(1 / np.mean(timed)) if len(timed) else float("nan"),
+        sequences_per_second=float(1 / np.mean(timed)) if len(timed) else None,
     )
     return Outcome(row, correct)
 

@@ -152,7 +152,7 @@ def test_frontier_sweeps_draws_and_reuses(trained, capsys, monkeypatch):
     ]
     assert rows[0].nfe <= rows[1].nfe
     assert "area under the frontier, 1 to 16" in capsys.readouterr().out
-    directory = run / "frontier-sudoku-test"
+    directory = run / "frontier-sudoku-test-0"
     assert (directory / "frontier.png").stat().st_size > 10_000
     assert len(read_json(directory / "table.json")) == 3
     monkeypatch.setattr("mdm_jax.evals.generate.sweep", None)  # nothing is generated again
