@@ -18,7 +18,7 @@ from mdm_jax.sampling.canvas import (
     response_start,
 )
 from mdm_jax.sampling.tokens import forbid, propose
-from mdm_jax.types import Count, Mask, Observation, Rollout, RowKey, Tokens, Trace
+from mdm_jax.types import Count, Decision, Mask, Observation, Rollout, RowKey, Tokens, Trace
 
 
 @dataclass(frozen=True)
@@ -109,24 +109,38 @@ def denoise_step(
         num_blocks=fixed.num_blocks,
     )
     decision, state = policy(k_policy, observation, row.state)
-    last = config.commit & (step == config.budget - 1)
-    unmask = jnp.where(last, is_masked, decision.unmask & observation.eligible)
+    decision = _permitted(decision, observation, fixed, config)
+    row = _apply(decision, observation, row, fixed, config)._replace(state=state)
+    return row, _trace(observation, decision) if config.record else None
+
+
+def _permitted(
+    decision: Decision, observation: Observation, fixed: Fixed, config: SamplerConfig
+) -> Decision:
+    """The decision with what the rules add or take away: commit at the end, prompts stay."""
+    is_masked = observation.is_masked
+    last = config.commit & (observation.step == config.budget - 1)
     active = jnp.any(is_masked)  # a finished row stays finished while its neighbours go on
-    remask = decision.remask & fixed.response & ~is_masked & ~last & active
-    window = jnp.where(unmask, observation.proposal, row.window)
-    window = jnp.where(remask, config.mask_id, window)
+    unmask = jnp.where(last, is_masked, decision.unmask & observation.eligible)
+    return Decision(unmask, decision.remask & fixed.response & ~is_masked & ~last & active)
+
+
+def _apply(
+    decision: Decision, observation: Observation, row: Row, fixed: Fixed, config: SamplerConfig
+) -> Row:
+    """Write tokens and masks, close what follows an EOS, and charge the step."""
+    window = jnp.where(decision.unmask, observation.proposal, row.window)
+    window = jnp.where(decision.remask, config.mask_id, window)
     if config.eos_id is not None:
         window = close_after_eos(window, fixed.response, config.mask_id, config.eos_id)
-    now_masked, spent = window == config.mask_id, active.astype(jnp.int32)
-    row = row._replace(
+    shown_at = jnp.where(observation.is_masked, observation.step, row.revealed_at)
+    spent = jnp.any(observation.is_masked).astype(jnp.int32)
+    return row._replace(
         window=window,
-        revealed_at=jnp.where(now_masked, -1, jnp.where(is_masked, step, row.revealed_at)),
+        revealed_at=jnp.where(window == config.mask_id, -1, shown_at),
         nfe=row.nfe + spent,
         block_step=row.block_step + spent,
-        state=state,
     )
-    trace = _trace(observation, unmask, remask) if config.record else None
-    return row, trace
 
 
 def _enter_block(row: Row, is_masked: Mask, config: SamplerConfig) -> Row:
@@ -152,14 +166,14 @@ def _window_logits(denoise: Denoise, row: Row, fixed: Fixed, config: SamplerConf
     return forbid(logits.astype(jnp.float32), (config.mask_id, config.pad_id))
 
 
-def _trace(observation: Observation, unmask: Mask, remask: Mask) -> Trace:
+def _trace(observation: Observation, decision: Decision) -> Trace:
     """The record of one step, all zero for a sequence that had finished."""
     logits, active = observation.logits, jnp.any(observation.is_masked)
     return jax.tree.map(
         lambda leaf: jnp.where(active, leaf, jnp.zeros_like(leaf)),
         Trace(
-            unmask=unmask,
-            remask=remask,
+            unmask=decision.unmask,
+            remask=decision.remask,
             is_masked=observation.is_masked,
             eligible=observation.eligible,
             proposal=observation.proposal,
