@@ -141,7 +141,12 @@ def test_another_configuration_is_refused_by_name(tmp_path):
     before = contents(tmp_path)
     with pytest.raises(ValueError) as error:
         open_run(tmp_path, Config(steps=20, policy=Threshold(0.8)))
-    for part in ("steps: 10, now 20", "policy.threshold: 0.9, now 0.8", "another directory", "delete it"):
+    for part in (
+        "steps: 10, now 20",
+        "policy.threshold: 0.9, now 0.8",
+        "another directory",
+        "delete it",
+    ):
         assert part in str(error.value)
     assert "sudoku" not in str(error.value)
     with pytest.raises(ValueError, match=r"policy\.kind: 'Threshold', now 'absent'"):
