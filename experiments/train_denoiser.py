@@ -155,7 +155,7 @@ def check_shares(config: Config, devices: int) -> None:
     if config.batch_size < 1 or config.batch_size % shares:
         raise ValueError(
             f"batch_size {config.batch_size} does not divide into {config.micro_batches} "
-            f"micro-batches on each of {devices} devices; use a multiple of {shares}"
+            f"micro-batches on each of {devices} devices; use a positive multiple of {shares}"
         )
 
 

@@ -106,7 +106,7 @@ def test_same_rows_in_any_batch(network, on_one_device, batch):
 
 
 def test_batches_that_do_not_divide(network):
-    message = "a batch of 6 cannot be shared by 4 devices; use a multiple of 4"
+    message = "a batch of 6 cannot be shared by 4 devices; use a positive multiple of 4"
     for mapped in (device_map(generate, mesh_of(4)), pmap_map(generate)):
         with pytest.raises(ValueError, match=message):
             mapped((bind(*network), ZOO[0]), *inputs(np.arange(6)))
