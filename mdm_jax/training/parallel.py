@@ -22,7 +22,8 @@ def check_batch(batch: int, devices: int) -> None:
     """Raise ValueError unless the batch can be shared out evenly."""
     if batch < 1 or batch % devices:
         raise ValueError(
-            f"a batch of {batch} cannot be shared by {devices} devices; use a positive multiple of {devices}"
+            f"a batch of {batch} cannot be shared by {devices} devices; "
+            f"use a positive multiple of {devices}"
         )
 
 
