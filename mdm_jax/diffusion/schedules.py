@@ -79,10 +79,3 @@ def per_masked(rate: Float[Array, ""], alpha: Float[Array, ""]) -> Float[Array, 
     """rate / (1 - alpha), and 0 instead of infinity where alpha has rounded to 1."""
     masked = 1.0 - alpha
     return jnp.where(masked > 0, rate / jnp.where(masked > 0, masked, 1.0), 0.0)
-
-
-def time_grid(steps: int) -> Float[Array, " steps_plus_1"]:
-    """Times 1 = t_0 > t_1 > ... > t_steps = 0 of a sampler or bound with `steps` steps."""
-    if steps < 1:
-        raise ValueError(f"a time grid needs at least one step, got {steps}")
-    return jnp.linspace(1.0, 0.0, steps + 1)

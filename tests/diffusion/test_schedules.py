@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule, time_grid, weight
+from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule, weight
 
 SCHEDULES = [Linear(), Cosine(), Polynomial(2.0), Polynomial(0.5)]
 WEIGHTS = {
@@ -71,10 +71,3 @@ def test_polynomial_of_degree_one_is_linear_and_the_exponent_matters():
 def test_polynomial_refuses(exponent):
     with pytest.raises(ValueError, match="exponent"):
         Polynomial(exponent)
-
-
-def test_time_grid_runs_from_one_to_zero():
-    np.testing.assert_allclose(time_grid(4), [1.0, 0.75, 0.5, 0.25, 0.0])
-    assert time_grid(1).tolist() == [1.0, 0.0]
-    with pytest.raises(ValueError, match="0"):
-        time_grid(0)
