@@ -8,10 +8,13 @@ import jax
 T = TypeVar("T")
 
 
-def static(default: Any = ...) -> Any:
-    """A field that is part of the structure: hashable, compared when JAX decides to compile again."""
+def static(default: Any = ..., repr: bool = True) -> Any:
+    """A field that is part of the structure: hashable, compared when JAX decides to compile again.
+
+    With `repr` False it is left out where the object is shown.
+    """
     extra = {} if default is ... else {"default": default}
-    return field(metadata={"static": True}, **extra)
+    return field(metadata={"static": True}, repr=repr, **extra)
 
 
 def pytree_dataclass(cls: type[T]) -> type[T]:

@@ -28,6 +28,7 @@ class Observation(NamedTuple):
     block_step: Int[Array, ""]  # denoiser calls already spent on the current block
     block_masks: Int[Array, ""]  # masked positions of the current block when it was entered
     num_blocks: Int[Array, ""]  # blocks that had something masked at the start (1: full diffusion)
+    hidden: Float[Array, "length features"] | None = None  # of the denoiser, for a policy that asks
 
 
 class Decision(NamedTuple):

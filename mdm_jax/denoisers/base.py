@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.pytrees import pytree_dataclass, static
@@ -27,9 +28,23 @@ class Denoise(Protocol):
     ) -> Float[Array, "wanted vocab"]: ...
 
 
+@runtime_checkable
+class DenoiseHidden(Denoise, Protocol):
+    """A `Denoise` that also gives its hidden states, for policies that look at them."""
+
+    def with_hidden(
+        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
+        """The same logits, and the last normalised hidden states at `positions`, float32."""
+        ...
+
+
 @pytree_dataclass
 class Bound:
-    """A Flax module with its parameters: meets `Denoise`. The parameters are leaves."""
+    """A Flax module with its parameters: meets `Denoise`. The parameters are leaves.
+
+    Meets `DenoiseHidden` where the module has a method `with_hidden`.
+    """
 
     module: Any = static()
     params: Any
@@ -38,6 +53,16 @@ class Bound:
         self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
     ) -> Float[Array, "wanted vocab"]:
         return self.module.apply({"params": self.params}, canvas, valid, positions)
+
+    def with_hidden(
+        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
+        name = type(self.module).__name__
+        if not hasattr(self.module, "with_hidden"):
+            raise ValueError(f"{name} gives no hidden states: it has no method with_hidden")
+        arguments = {"params": self.params}, canvas, valid, positions
+        logits, hidden = self.module.apply(*arguments, method="with_hidden")
+        return logits, hidden.astype(jnp.float32)
 
 
 def bind(module: Any, params: Any) -> Bound:

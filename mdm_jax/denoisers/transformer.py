@@ -114,7 +114,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Denoiser network of one sequence; meets `Denoise` once bound to parameters.
+    """Denoiser network of one sequence; meets `DenoiseHidden` once bound to parameters.
 
     `vocab` ids can be produced; the embedding has two more rows, for MASK and PAD.
     """
@@ -122,17 +122,23 @@ class Transformer(nn.Module):
     config: TransformerConfig
     vocab: int
 
-    @nn.compact
     def __call__(
         self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
     ) -> Float[Array, "wanted vocab"]:
+        return self.with_hidden(canvas, valid, positions)[0]
+
+    @nn.compact
+    def with_hidden(
+        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
+        """Logits, and what they were computed from: `hidden` at the same positions."""
         if self.config.max_length is not None and canvas.shape[0] > self.config.max_length:
             raise ValueError(
                 f"a canvas of {canvas.shape[0]} is longer than max_length {self.config.max_length}"
             )
         hidden = self.hidden(canvas, valid)
         hidden = hidden if positions is None else hidden[positions]
-        return _linear(self.config, name="unembed", features=self.vocab)(hidden)
+        return _linear(self.config, name="unembed", features=self.vocab)(hidden), hidden
 
     @nn.compact
     def hidden(self, canvas: Tokens, valid: Mask) -> Hidden:

@@ -1,5 +1,7 @@
 """Accuracy against cost: generate once, store, score from the store."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -16,6 +18,7 @@ from mdm_jax.evals.intervals import beta_interval
 from mdm_jax.evals.store import Generations, Sample, SampleStore
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.choice import Choice
+from mdm_jax.runlog import describe
 from mdm_jax.sampling.loop import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 from mdm_jax.types import RowKey
@@ -37,6 +40,11 @@ class Row:
     nfe_max: int
     passes: float  # and the calls that a batch executed, mean over batches
     sequences_per_second: float | None  # compilation left out; None where nothing else was timed
+
+    @property
+    def label(self) -> str:
+        """What its generations are called in the store."""
+        return " ".join([self.policy, *(f"{k}={v}" for k, v in self.settings.items())])
 
 
 class Outcome(NamedTuple):
@@ -171,8 +179,16 @@ def take(references: Any, rows: Int[np.ndarray, " n"]) -> Any:
 def describe_settings(policy: Policy, config: SamplerConfig) -> dict[str, Any]:
     """The knobs of the policy and what of the sampler's settings is not the plain case."""
     policy = plain(policy)
-    knobs = {f.name: getattr(policy, f.name) for f in fields(policy)}
-    shown = {k: v if isinstance(v, int | float | str) else str(v) for k, v in knobs.items()}
+    knobs = {f.name: getattr(policy, f.name) for f in fields(policy) if f.repr}
+    weights = {k: v for k, v in knobs.items() if isinstance(v, dict)}
+    shown = {
+        k: v if isinstance(v, int | float | str) else str(v)
+        for k, v in knobs.items()
+        if k not in weights
+    }
+    if weights:
+        described = json.dumps(describe(weights), sort_keys=True)
+        shown["weights"] = hashlib.sha256(described.encode()).hexdigest()[:8]
     sampler = {"temperature": config.temperature, "budget": config.budget}
     if config.block_length is not None:
         sampler["block_length"] = config.block_length

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure, SubFigure
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = "os^DvPX<>*hpd8H"
 STYLES = ("-", "--", ":", "-.")
+HEAT = colormaps["viridis"].with_extremes(bad="0.85")  # grey where there is no value
 PANELS = {"nats per token": ("nelbo_per_token", "heldout_nelbo_per_token")}
 
 
@@ -65,7 +66,7 @@ def frontier_figure(
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(ticker.LogLocator(base=2, subs=(1.0, 1.5)))
     axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
-    _label(axes, "mean denoiser calls per sequence (NFE)", "accuracy, with 95 % interval")
+    label_axes(axes, "mean denoiser calls per sequence (NFE)", "accuracy, with 95 % interval")
     first = len(reference or {})  # matplotlib lists the reference lines before the policies
     entries = (part[first:] + part[:first] for part in axes.get_legend_handles_labels())
     style = {"frameon": False, "fontsize": "small", "handlelength": 3}
@@ -136,7 +137,7 @@ def training_figure(
         if not axes.lines:
             raise ValueError(f"{len(metrics)} rows of metrics have no finite value of {list(keys)}")
         axes.legend(frameon=False, fontsize="small")
-        _label(axes, "update" if axes is stacked[-1] else "", unit)
+        label_axes(axes, "update" if axes is stacked[-1] else "", unit)
     return figure
 
 
@@ -144,6 +145,14 @@ def save(figure: Figure, path: str | os.PathLike, dpi: int = 160) -> None:
     """Writes a figure in the format that the ending of the path names; makes its directory."""
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)
+
+
+def label_axes(axes: Axes, x: str, y: str) -> None:
+    """Names both axes of a chart, with a pale grid behind it and no frame above or right."""
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(True, color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def reveal_shares(
@@ -197,12 +206,11 @@ def _heat_maps(
 ) -> Iterator[Axes]:
     """Draws titled images with one colour bar and yields the axes of each."""
     panels = figure.subplots(*shape, squeeze=False)
-    colours = colormaps["viridis"].with_extremes(bad="0.85")
     for panel in panels.flat[len(images) :]:
         panel.set_visible(False)
     for index, (name, image) in enumerate(images.items()):
         panel = panels.flat[index]
-        drawn = panel.imshow(image, norm=norm, cmap=colours, origin="lower", interpolation="none")
+        drawn = panel.imshow(image, norm=norm, cmap=HEAT, origin="lower", interpolation="none")
         panel.set_title(name, fontsize="small")
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_locator(ticker.MaxNLocator(6, integer=True))
@@ -227,10 +235,3 @@ def _draw_metric(axes: Axes, metrics: Sequence[Mapping], key: str, colour: str) 
     axes.plot(step, value, color=colour, alpha=0.25, linewidth=0.8)
     middle, mean = (np.convolve(x, np.full(window, 1 / window), "valid") for x in (step, value))
     axes.plot(middle, mean, **look)
-
-
-def _label(axes: Axes, x: str, y: str) -> None:
-    axes.set(xlabel=x, ylabel=y)
-    axes.grid(True, color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

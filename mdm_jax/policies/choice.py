@@ -21,6 +21,11 @@ class Choice:
         """The member that acts."""
         return self.members[int(self.index)]
 
+    @property
+    def wants_hidden(self) -> bool:
+        """Whether any member looks at the denoiser's hidden states."""
+        return any(getattr(member, "wants_hidden", False) for member in self.members)
+
     def init(self, length: int) -> PolicyState:
         return tuple(member.init(length) for member in self.members)
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from mdm_jax.denoisers.base import Denoise
+from mdm_jax.denoisers.base import Denoise, DenoiseHidden
 from mdm_jax.policies.base import Policy, confidence, entropy, margin
 from mdm_jax.sampling.canvas import (
     block_ids,
@@ -18,7 +18,17 @@ from mdm_jax.sampling.canvas import (
     response_start,
 )
 from mdm_jax.sampling.tokens import forbid, propose
-from mdm_jax.types import Count, Decision, Mask, Observation, Rollout, RowKey, Tokens, Trace
+from mdm_jax.types import (
+    Count,
+    Decision,
+    Logits,
+    Mask,
+    Observation,
+    Rollout,
+    RowKey,
+    Tokens,
+    Trace,
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ def denoise_step(
     k_token, k_policy = jax.random.split(jax.random.fold_in(key, step))
     is_masked = row.window == config.mask_id
     row = _enter_block(row, is_masked, config)
-    logits = _window_logits(denoise, row, fixed, config)
+    logits, hidden = _window_outputs(denoise, _wants_hidden(policy), row, fixed, config)
     observation = Observation(
         logits=logits,
         proposal=propose(k_token, logits, config.temperature, config.top_p),
@@ -107,6 +117,7 @@ def denoise_step(
         block_step=row.block_step,
         block_masks=row.block_masks,
         num_blocks=fixed.num_blocks,
+        hidden=hidden,
     )
     decision, state = policy(k_policy, observation, row.state)
     decision = _permitted(decision, observation, fixed, config)
@@ -155,15 +166,25 @@ def _enter_block(row: Row, is_masked: Mask, config: SamplerConfig) -> Row:
     )
 
 
-def _window_logits(denoise: Denoise, row: Row, fixed: Fixed, config: SamplerConfig) -> Array:
-    """float32 logits of the window, MASK and PAD ruled out; no unembedding outside the window."""
+def _window_outputs(
+    denoise: Denoise, wants_hidden: bool, row: Row, fixed: Fixed, config: SamplerConfig
+) -> tuple[Logits, Float[Array, "length features"] | None]:
+    """float32 logits of the window, MASK and PAD ruled out, and hidden states where wanted.
+
+    No unembedding outside the window.
+    """
     valid = fixed.canvas != config.pad_id
-    if config.gen_length is None:
-        logits = denoise(row.window, valid)
-    else:
+    asked = (row.window, valid)
+    if config.gen_length is not None:
         canvas = jax.lax.dynamic_update_slice(fixed.canvas, row.window, (fixed.start,))
-        logits = denoise(canvas, valid, fixed.start + jnp.arange(config.gen_length))
-    return forbid(logits.astype(jnp.float32), (config.mask_id, config.pad_id))
+        asked = (canvas, valid, fixed.start + jnp.arange(config.gen_length))
+    logits, hidden = denoise.with_hidden(*asked) if wants_hidden else (denoise(*asked), None)
+    return forbid(logits.astype(jnp.float32), (config.mask_id, config.pad_id)), hidden
+
+
+def _wants_hidden(policy: Policy) -> bool:
+    """Whether the policy looks at the denoiser's hidden states."""
+    return getattr(policy, "wants_hidden", False)
 
 
 def _trace(observation: Observation, decision: Decision) -> Trace:
@@ -235,16 +256,19 @@ def sample(
     Args:
       keys: one per row; keys[i] = fold_in(key, index of example i) makes a row's result its own.
       canvases: [batch, length].
-      denoise, policy: callable pytrees (wrap a bare function in `jax.tree_util.Partial`).
+      denoise, policy: callable pytrees (wrap a bare function in `jax.tree_util.Partial`). A policy
+        whose `wants_hidden` is True finds the hidden states of a `DenoiseHidden` in what it observes.
       config: the loop's settings.
 
     Returns:
       Rollout with a leading batch axis.
 
     Raises:
-      ValueError: `gen_length` longer than the canvas, or `block_length` does not divide.
+      ValueError: `gen_length` longer than the canvas, `block_length` does not divide, or a policy
+        wants hidden states that the denoiser does not give.
     """
     check_window(config, canvases.shape[1])
+    _check_hidden(denoise, policy)
     rows, fixed = jax.vmap(lambda canvas: _prepare(canvas, policy, config))(canvases)
     step_all = jax.vmap(
         partial(denoise_step, denoise=denoise, policy=policy, config=config),
@@ -299,3 +323,12 @@ def check_window(config: SamplerConfig, length: int) -> None:
     if config.gen_length is not None and not 1 <= config.gen_length <= length:
         raise ValueError(f"gen_length {config.gen_length} does not fit a canvas of {length}")
     block_ids(config.gen_length or length, config.block_length)
+
+
+def _check_hidden(denoise: Denoise, policy: Policy) -> None:
+    """Raise ValueError if the policy wants hidden states and the denoiser has none."""
+    if _wants_hidden(policy) and not isinstance(denoise, DenoiseHidden):
+        raise ValueError(
+            f"{type(policy).__name__} wants hidden states, but the denoiser "
+            f"{type(denoise).__name__} gives none: it has no method with_hidden"
+        )

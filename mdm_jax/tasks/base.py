@@ -71,6 +71,14 @@ class Task(Protocol):
         """The first `count` prompts of a split; the same ones at every call."""
         ...
 
+    def with_prompts(self, batch: Batch, seed: int) -> Batch:
+        """The same sequences with their prompts shown as `examples` show them.
+
+        Positions of the prompt are taken out of `maskable`; orders are learned on what is left. A
+        function of the arguments alone.
+        """
+        ...
+
     def verify(self, canvas: Any, reference: Any) -> Any:
         """Whether one finished canvas [length] solves its prompt."""
         ...

@@ -108,6 +108,10 @@ class Chains:
         canvases = np.where(maskable, np.int32(self.vocabulary.mask_id), tokens)
         return Examples(canvases=canvases, references=np.array(padded, np.int32))
 
+    def with_prompts(self, batch: Batch, seed: int) -> Batch:
+        """The batch as it is: its prompts are never maskable."""
+        return batch
+
     def _programs(self, rng: np.random.Generator, split: str, count: int) -> list[Program]:
         found: list[Program] = []
         settings = {k: getattr(self, k) for k in ("depth", "operators", "max_operand", "max_value")}

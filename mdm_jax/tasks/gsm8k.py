@@ -131,6 +131,10 @@ class Gsm8k:
             row[len(prompt) : len(prompt) + self.gen_length] = self.vocabulary.mask_id
         return Examples(canvases=canvases, references=np.array([item.gold for item in items]))
 
+    def with_prompts(self, batch: Batch, seed: int) -> Batch:
+        """The batch as it is: its prompts are never maskable."""
+        return batch
+
     def _prompts(self, items: list[Item]) -> list[list[int]]:
         encoded = self.tokenizer.encode([item.question for item in items])
         return [[*question, self.tokenizer.separator_id] for question in encoded]

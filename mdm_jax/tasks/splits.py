@@ -24,6 +24,13 @@ def batch_rng(seed: int, step: int) -> np.random.Generator:
     return np.random.default_rng([2, seed, step])
 
 
+def prompt_rng(seed: int) -> np.random.Generator:
+    """The stream that chooses the prompts of clean sequences; no example's and no batch's."""
+    if seed < 0:
+        raise ValueError(f"seed {seed} must not be negative")
+    return np.random.default_rng([3, seed])
+
+
 def checked_count(count: int | None, default: int) -> int:
     """`count`, or the default for None; fewer than one example is a ValueError."""
     if count is not None and count < 1:

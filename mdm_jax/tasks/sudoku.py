@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from mdm_jax.denoisers.oracle import Oracle, oracle_of
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
-from mdm_jax.tasks.splits import batch_rng, checked_count, example_rng
+from mdm_jax.tasks.splits import batch_rng, checked_count, example_rng, prompt_rng
 from mdm_jax.tasks.sudoku_solver import EMPTY, puzzle_from, random_grid, random_symmetries
 
 _DEFAULT_CLUES = {4: (0, 4), 9: (32, 32)}
@@ -140,6 +141,27 @@ class Sudoku:
         puzzles = [self._puzzle(example_rng(split, index)) for index in range(count)]
         canvases = np.where(np.stack(puzzles) == EMPTY, self.vocabulary.mask_id, puzzles)
         return Examples(canvases=canvases.astype(np.int32), references=canvases.astype(np.int32))
+
+    def with_prompts(self, batch: Batch, seed: int) -> Batch:
+        """In each row a uniform number of clues, within `clue_range`, in uniform cells.
+
+        A function of the seed and the batch's size. For side 4 that is how `examples` draw them. For
+        side 9 clue cells are uniform instead of searched, so the solution need not be unique.
+        """
+        rng, size = prompt_rng(seed), len(batch.tokens)
+        fewest, most = self.clue_range
+        clues = rng.integers(fewest, most + 1, size=(size, 1))
+        shown = rng.permuted(np.tile(np.arange(self.length), (size, 1)), axis=1) < clues
+        return batch._replace(maskable=batch.maskable & ~shown)
+
+    def oracle(self) -> Oracle:
+        """The exact denoiser of side 4, from all 288 grids; ValueError for side 9."""
+        if self.side != 4:
+            raise ValueError(
+                f"side {self.side} has no oracle: its solved grids, about 6.7e21, are too many for a "
+                "table; only side 4 has one"
+            )
+        return oracle_of(all_grids(), self.vocabulary.size, self.vocabulary.mask_id)
 
     def _puzzle(self, rng: np.random.Generator) -> Int[np.ndarray, " length"]:
         fewest, most = self.clue_range

@@ -100,10 +100,21 @@ class Text8:
         windows = self._windows(split)
         order = np.random.default_rng(0).permutation(len(windows))
         references = windows[order[: checked_count(count, self.num_examples)]]
-        start = (self.length - self.gap) // 2
         canvases = references.copy()
-        canvases[:, start : start + self.gap] = self.vocabulary.mask_id
+        canvases[:, self._open] = self.vocabulary.mask_id
         return Examples(canvases=canvases, references=references)
+
+    def with_prompts(self, batch: Batch, seed: int) -> Batch:
+        """What is around the gap of `examples` is shown, whatever the seed."""
+        maskable = np.zeros_like(batch.maskable)
+        maskable[:, self._open] = batch.maskable[:, self._open]
+        return batch._replace(maskable=maskable)
+
+    @property
+    def _open(self) -> slice:
+        """The positions of the gap."""
+        start = (self.length - self.gap) // 2
+        return slice(start, start + self.gap)
 
     def _windows(self, split: str) -> Int[np.ndarray, "windows length"]:
         part = self._corpus.parts[split]

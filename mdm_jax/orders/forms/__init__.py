@@ -1,0 +1,1 @@
+"""Forms of the posterior over orders: one file each."""
