@@ -1,4 +1,4 @@
-"""What a denoiser call, a sampler step and a training step cost on this machine.
+"""What a denoiser call, a sampler step, a training step and an order step cost on this machine.
 
 All times are medians of interleaved repetitions, compilation apart. The share of the ceiling is the
 FLOPs of the transformer's matrix products over the time, against a large matrix product of the same
@@ -22,10 +22,21 @@ from mdm_jax.denoisers.base import Bound, bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion.corruption import row_keys, stratified_times
 from mdm_jax.diffusion.objectives import AnyOrder
+from mdm_jax.orders.forms.max_normalised import MaxNormalised
+from mdm_jax.orders.posterior import Scorer, ScorerConfig
+from mdm_jax.orders.variational import OrderModel
 from mdm_jax.policies.heuristic import TopConfidence
+from mdm_jax.policies.learned import PolicyConfig, PolicyNetwork
 from mdm_jax.sampling.loop import SamplerConfig, sample
 from mdm_jax.training.losses import Ids, TokenBatch, denoising_loss
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
+from mdm_jax.training.order_loss import (
+    OrderBatch,
+    OrderObjective,
+    OrderParts,
+    init_order,
+    order_loss,
+)
 from mdm_jax.training.state import init_state, train_step
 
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
@@ -40,7 +51,9 @@ class Config:
       vocab: ids it can produce.
       length: positions of a canvas, all MASK.
       batch_size: canvases.
-      steps: sampler steps, each of which reveals length / steps positions.
+      steps: sampler steps, each of which reveals length / steps positions; budget of the learned order.
+      samples: paths of each sequence in an order step, which has batch_size paths in all and in which
+        the denoiser learns as well, so that its passes are those of a training step.
       repeats: of every measurement.
     """
 
@@ -49,6 +62,7 @@ class Config:
     length: int = 128
     batch_size: int = 16
     steps: int = 8
+    samples: int = 8
     repeats: int = 5
 
     def __post_init__(self) -> None:
@@ -56,6 +70,10 @@ class Config:
             raise ValueError("vocab, length, batch_size and repeats must be at least 1")
         if not 1 <= self.steps <= self.length:
             raise ValueError(f"steps must be between 1 and length {self.length}, got {self.steps}")
+        if self.samples < 2 or self.batch_size % self.samples:
+            raise ValueError(
+                f"samples must be at least 2 and divide batch_size {self.batch_size}, got {self.samples}"
+            )
 
 
 @dataclass(frozen=True)
@@ -80,6 +98,7 @@ def run(config: Config) -> list[Measured]:
         "denoiser call": (_bare_calls(config, bind(module, params), canvases), config.steps, 1),
         "sampler step": (_sampler(config, bind(module, params), canvases, ids), config.steps, 1),
         "training step": (_training(module, params, canvases, ids), 1, 3),
+        "order step": (_order_step(config, module, params, ids), 1, 3),
     }
     compiled = {name: _compile(job[0]) for name, job in jobs.items()}
     ceiling = _ceiling(config)
@@ -138,6 +157,31 @@ def _training(
     batch = TokenBatch(jnp.zeros_like(canvases), jnp.ones(canvases.shape, bool))
     state = init_state(params, optimizer)
     return lambda: step(state, jax.random.key(2), batch)[1]["nelbo_per_token"]
+
+
+def _order_step(
+    config: Config, module: Transformer, params: object, ids: Ids
+) -> Callable[[], jax.Array]:
+    """One update of posterior, policy and denoiser on as many canvases as a training step has."""
+    model = OrderModel(MaxNormalised(), config.steps, ids.mask, ids.pad)
+    scorer = Scorer(ScorerConfig(), config.vocab, config.length)
+    network = PolicyNetwork(PolicyConfig(), config.length, config.steps)
+    parts = OrderParts(model, scorer, network)
+    everything = init_order(parts, jax.random.key(3), config.length, config.vocab)
+    everything["denoiser"] = params
+    optimizer = make_optimizer(OptimizerConfig(), 100)
+    loss = partial(
+        order_loss,
+        parts=parts,
+        objective=OrderObjective(samples=config.samples),
+        denoise=bind(module, params),
+    )
+    step = jax.jit(partial(train_step, loss=loss, optimizer=optimizer))
+    rows = config.batch_size // config.samples
+    shape = (rows, config.length)
+    batch = OrderBatch(jnp.zeros(shape, jnp.int32), jnp.ones(shape, bool), jnp.zeros(rows))
+    state = init_state(everything, optimizer)
+    return lambda: step(state, jax.random.key(4), batch)[1]["nelbo"]
 
 
 @contextmanager
@@ -209,6 +253,8 @@ def _print(config: Config, rows: list[Measured], ceiling: float, flops: float) -
     console.print(table)
     ratio = rows[1].milliseconds / rows[0].milliseconds
     console.print(f"sampler step / denoiser call: {ratio:.3f} (meant to stay below 1.1)")
+    ratio = rows[3].milliseconds / rows[2].milliseconds
+    console.print(f"order step / training step: {ratio:.3f} (meant to stay below 1.2)")
 
 
 PRESETS = {

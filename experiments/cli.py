@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from experiments.policies import Learned
 from experiments.runs import read_task
 from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule
 from mdm_jax.policies import heuristic
@@ -32,8 +33,10 @@ AnyPolicy = (
     | heuristic.ConfidenceThreshold
     | heuristic.Factor
     | heuristic.EntropyBound
+    | Learned
 )
 Flat = tyro.conf.OmitArgPrefixes
+Fixed = tyro.conf.Fixed
 REQUIRED: Any = tyro.MISSING
 SCHEDULES: dict[str, Schedule] = {
     "linear": Linear(),

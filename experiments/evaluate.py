@@ -1,6 +1,7 @@
 """Evaluate a run with any policy: accuracy with interval against cost, and paired comparisons.
 
   python -m experiments.evaluate --run RUN policy:confidence-threshold --policy.threshold 0.9
+  python -m experiments.evaluate --run RUN policy:learned --policy.run ORDER_RUN --policy.scale 1.5
 
 Generations are stored once in samples.jsonl; a killed evaluation goes on with what is missing. Every
 policy evaluated in the same directory is compared with the new one, prompt by prompt.
@@ -15,6 +16,7 @@ import numpy as np
 
 from experiments import cli
 from experiments.console import print_rows, progress, say
+from experiments.policies import resolve
 from experiments.runs import load_run, read_task
 from mdm_jax.evals.evaluate import (
     Outcome,
@@ -70,7 +72,7 @@ class Config:
     """Settings of an evaluation.
 
     Attributes:
-      run: run directory of train_denoiser or quickstart.
+      run: run directory of train_denoiser, quickstart or learn_order.
       task: what to evaluate on; by default what the run was trained on.
       data_dir: where the task's files are, when not where training found them.
       policy: which positions next; policy:NAME on the command line.
@@ -100,6 +102,7 @@ def run(config: Config) -> Outcome:
     """Evaluate, print the row, compare with what is already in the directory."""
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
     denoise, task, step = load_run(config.run, task)
+    policy = resolve(config.policy, config.run, denoise, task)
     examples = task.examples(config.split, config.examples)
     settings = config.sampling.config(task)
     check_request(examples.canvases, settings, config.batch_size, config.parallel)
@@ -113,7 +116,7 @@ def run(config: Config) -> Outcome:
             task,
             examples,
             denoise,
-            config.policy,
+            policy,
             settings,
             store,
             batch_size=config.batch_size,
@@ -123,7 +126,7 @@ def run(config: Config) -> Outcome:
     with (directory / "rows.jsonl").open("a") as file:
         file.write(json.dumps(asdict(outcome.row)) + "\n")
     print_rows([outcome.row], f"{task.name}, {config.split} split, {config.run} at update {step}")
-    compare_with_store(task, examples, store, label_of(config.policy, settings), outcome)
+    compare_with_store(task, examples, store, label_of(policy, settings), outcome)
     say(f"generations: {store.path}")
     return outcome
 

@@ -1,6 +1,6 @@
 """Sweep the knob of several policies and draw accuracy against cost.
 
-  python -m experiments.frontier --run RUN
+  python -m experiments.frontier --run RUN [--learned ORDER_RUN ...]
 
 All settings of one policy run as a single compiled call, mapped over the knob. Writes frontier.png,
 table.json and samples.jsonl, and prints for each policy the area under its frontier: the mean, over
@@ -9,7 +9,7 @@ the logarithm of the denoiser calls, of the best accuracy it reaches with no mor
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import jax
@@ -18,8 +18,9 @@ import numpy as np
 from experiments import cli
 from experiments.console import print_rows, progress, say
 from experiments.evaluate import Sampling
+from experiments.policies import Learned
 from experiments.runs import load_run, read_task
-from mdm_jax.denoisers.base import Denoise
+from mdm_jax.denoisers.base import Bound, Denoise
 from mdm_jax.evals import plots
 from mdm_jax.evals.evaluate import Row, label_of, score, to_samples
 from mdm_jax.evals.frontier import area_under_frontier
@@ -46,13 +47,15 @@ class Config:
     """Settings of a sweep; an empty list leaves its policies out.
 
     Attributes:
-      run: run directory of train_denoiser or quickstart.
+      run: run directory of train_denoiser, quickstart or learn_order.
       task: what to evaluate on; by default what the run was trained on.
       data_dir: where the task's files are, when not where training found them.
       steps: of Random, Iid, LeftToRight, TopConfidence, TopMargin and LowEntropy.
       thresholds: of ConfidenceThreshold.
       factors: of Factor.
       gammas: of EntropyBound.
+      learned: run directories of learn_order, whose policies are drawn at temperature 1.
+      scales: of those: probabilities become min(1, scale * probability).
       sampling: temperature, blocks, budget.
       split: train, heldout or test.
       examples: how many prompts; None: the split's own number.
@@ -68,6 +71,8 @@ class Config:
     thresholds: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
     factors: tuple[float, ...] = (0.25, 0.5, 1.0, 1.5, 2.0)
     gammas: tuple[float, ...] = (0.01, 0.1, 0.5, 1.0, 2.0, 4.0)
+    learned: tuple[str, ...] = ()
+    scales: tuple[float, ...] = (0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
     sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
     split: str = "test"
     examples: int | None = None
@@ -76,8 +81,8 @@ class Config:
     out_dir: str | None = None
 
 
-def families(config: Config) -> Iterator[list[Policy]]:
-    """The settings to try, one list per policy."""
+def families(config: Config, denoise: Bound, task: Task) -> Iterator[tuple[str, list[Policy]]]:
+    """The settings to try, one list per policy, with its name."""
     knobs: list[tuple[Callable[..., Policy], Sequence]] = [
         *((kind, config.steps) for kind in SCHEDULED),
         (heuristic.ConfidenceThreshold, config.thresholds),
@@ -86,7 +91,14 @@ def families(config: Config) -> Iterator[list[Policy]]:
     ]
     for kind, values in knobs:
         if values:
-            yield [kind(value) for value in values]
+            yield kind.__name__, [kind(value) for value in values]
+    runs = list(dict.fromkeys(config.learned))
+    short = [Path(run).name for run in runs]
+    names = short if len(set(short)) == len(short) else runs
+    for run, name in zip(runs, names, strict=True):
+        policy = Learned(policy_temperature=1.0).load(run, denoise, task)
+        if config.scales:
+            yield f"LearnedPolicy, {name}", [replace(policy, scale=x) for x in config.scales]
 
 
 def run(config: Config) -> list[Row]:
@@ -94,19 +106,22 @@ def run(config: Config) -> list[Row]:
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
     denoise, task, step = load_run(config.run, task)
     examples = task.examples(config.split, config.examples)
-    settings, policies = config.sampling.config(task), list(families(config))
+    settings, policies = config.sampling.config(task), list(families(config, denoise, task))
     check_request(examples.canvases, settings, config.batch_size)
     if not policies:
-        raise ValueError("nothing to sweep: give --steps, --thresholds, --factors or --gammas")
+        raise ValueError(
+            "nothing to sweep: give --steps, --thresholds, --factors, --gammas or --learned"
+        )
     name = f"frontier-{task.name}-{config.split}-{config.seed}"
     directory = Path(config.out_dir or Path(config.run) / name)
     open_run(directory, {"task": task, "split": config.split, "seed": config.seed, "step": step})
     store = SampleStore(directory / "samples.jsonl")
     rows = []
     with progress("policies", len(policies)) as advance:
-        for family in policies:
-            rows += sweep_family(config, task, examples, denoise, family, settings, store)
-            advance(1, type(family[0]).__name__)
+        for kind, family in policies:
+            found = sweep_family(config, task, examples, denoise, family, settings, store)
+            rows += [replace(row, policy=kind) for row in found]
+            advance(1, kind)
     print_rows(rows, f"{task.name}, {config.split} split, {config.run} at update {step}")
     print_areas(rows, task.gen_length or task.length)
     (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))

@@ -1,4 +1,5 @@
-"""The main job: train a denoiser, generate in every basic order, show accuracy against cost.
+"""The main job: train a denoiser, generate in every basic order, learn an order, show accuracy
+against cost.
 
 The default is 4x4 Sudoku with 0 to 4 clues: nothing is downloaded, and two CPU cores are enough.
 """
@@ -11,15 +12,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments import cli, train_denoiser
+from experiments import cli, learn_order, train_denoiser
 from experiments.animate import play
-from experiments.console import print_rows, progress, say
+from experiments.console import print_rows, progress, say, show_settings
 from experiments.runs import load_run
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals import plots
 from mdm_jax.evals.evaluate import Row, evaluate, label_of, sampler_config
 from mdm_jax.evals.generate import Parallel, check_request
 from mdm_jax.evals.store import SampleStore
+from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies import heuristic
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.choice import unify
@@ -54,6 +56,8 @@ class Config:
       task: what to learn.
       data_dir: where the task's files are, for tasks that need some.
       train: settings of the denoiser's training; its task, data_dir and run_dir are taken from here.
+      learn: settings of learning an order; its task, denoiser, run_dir and seed are taken from here.
+      learned: whether an order is learned; the last row of the table.
       run_dir: where everything is written; None: runs/quickstart-TASK.
       examples: prompts that every policy completes.
       batch_size: of generation.
@@ -67,6 +71,14 @@ class Config:
     train: train_denoiser.Config = field(
         default_factory=lambda: train_denoiser.Config(steps=800, save_every=400, eval_every=400)
     )
+    learn: learn_order.Config = field(
+        default_factory=lambda: replace(
+            learn_order.Config(),
+            start=learn_order.Start(search=SearchConfig(proposals=1500, chains=2)),
+            steps=300,
+        )
+    )
+    learned: bool = True
     run_dir: str | None = None
     examples: int = 1024
     batch_size: int = 512
@@ -78,19 +90,34 @@ class Config:
 PRESETS = {
     "default": Config(),
     "minute": replace(
-        Config(), train=replace(Config().train, steps=200), examples=256, batch_size=128
+        Config(),
+        train=replace(Config().train, steps=200),
+        learn=replace(
+            Config().learn,
+            start=learn_order.Start(
+                search=SearchConfig(proposals=200, chains=1, sequences=32, judges=32)
+            ),
+            steps=60,
+            heldout_rows=64,
+        ),
+        examples=256,
+        batch_size=128,
     ),
 }
 
 
 def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
-    """Train (or go on, or take what is there), generate with every policy, print and draw."""
+    """Train (or go on, or take what is there), generate with every policy, learn an order, print and
+    draw.
+    """
     directory = Path(config.run_dir or f"runs/quickstart-{config.task.name}")
     task = cli.with_data_dir(config.task, config.data_dir)
     examples = task.examples("test", config.examples)
     check_request(examples.canvases, settings_of(config, task), config.batch_size, config.parallel)
     train_denoiser.run(replace(config.train, task=task, run_dir=str(directory), seed=config.seed))
     denoise, task, _ = load_run(directory)
+    if config.learned:
+        policies = (*policies, learn(config, task, directory))
     rows = compare(config, task, examples, denoise, policies, directory)
     print_rows(rows, f"{task.name}: {len(examples.canvases)} prompts")
     (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
@@ -98,7 +125,35 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     draw_orders(config, task, directory, policies)
     replay(config, task, examples, directory, policies[-1])
     say(f"figures: {directory / 'frontier.png'}, {directory / 'order_map.png'}")
+    if config.learned:
+        say(headline(rows))
     return rows
+
+
+def learn(config: Config, task: Task, directory: Path) -> Policy:
+    """An order learned for the denoiser of this run, kept in its own run directory inside."""
+    settings = replace(
+        config.learn,
+        task=task,
+        denoiser=str(directory),
+        run_dir=str(directory / "order"),
+        seed=config.seed,
+    )
+    return learn_order.learn(settings).policy
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """The learned order, the last row, against the best that costs no more."""
+    *others, ours = rows
+    cheap = [row for row in others if row.nfe <= ours.nfe + 0.05]
+    text = f"learned order: {100 * ours.accuracy:.1f} % in {ours.nfe:.2f} denoiser calls"
+    if not cheap:
+        return text
+    best = max(cheap, key=lambda row: row.accuracy)
+    return (
+        f"{text}; best basic policy in no more: {best.policy} {show_settings(best)}, "
+        f"{100 * best.accuracy:.1f} % in {best.nfe:.2f}"
+    )
 
 
 def _schedule(row: Row) -> str:

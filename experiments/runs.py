@@ -8,20 +8,31 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mdm_jax.denoisers.base import Bound, bind
+from mdm_jax.denoisers.base import Denoise, bind
+from mdm_jax.denoisers.oracle import Oracle
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
+from mdm_jax.orders.forms.base import Form
+from mdm_jax.orders.forms.max_normalised import MaxNormalised
+from mdm_jax.orders.forms.plackett_luce import PlackettLuce
+from mdm_jax.orders.forms.sigmoid import SigmoidScores
+from mdm_jax.orders.posterior import Scorer, ScorerConfig
+from mdm_jax.orders.variational import OrderModel
+from mdm_jax.policies.learned import Fallback, LearnedPolicy, PolicyConfig, PolicyNetwork
 from mdm_jax.tasks import TASKS
 from mdm_jax.tasks.base import Task
 from mdm_jax.training.checkpoints import restore_ema
+from mdm_jax.training.order_loss import OrderParts, init_order
 
 CHECKPOINTS = "checkpoints"
+DENOISER = "denoiser"  # inside the run of an order, where it trained its own
 TOKENIZER = "tokenizer.json"
+FORMS = (MaxNormalised, SigmoidScores, PlackettLuce)
 
 
 class LoadedRun(NamedTuple):
     """A trained denoiser, the task it was trained on, and its number of updates."""
 
-    denoise: Bound
+    denoise: Denoise
     task: Task
     step: int
 
@@ -39,47 +50,171 @@ def read_config(run: str | Path) -> dict[str, Any]:
         config = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(config, dict) or not {"task", "model"} <= config.keys():
+    if (
+        not isinstance(config, dict)
+        or "task" not in config
+        or not {"model", "budget"} & config.keys()
+    ):
         raise ValueError(
-            f"{run} is no training run: give the directory of train_denoiser or quickstart as --run"
+            f"{run} is no training run: give a directory of train_denoiser, quickstart or learn_order"
         )
     return config
 
 
 def read_task(run: str | Path) -> Task:
     """The task of a run, with the tokenizer that the run carries."""
-    described = dict(read_config(run)["task"])
+    config = read_config(run)
+    described = dict(config["task"])
     kinds = {task.__name__: task for task in TASKS.values()}
     task = kinds[described.pop("kind")](**described)
     tokenizer = Path(run) / TOKENIZER
-    return replace(task, tokenizer_file=str(tokenizer)) if tokenizer.is_file() else task
+    if tokenizer.is_file():
+        return replace(task, tokenizer_file=str(tokenizer))
+    if "model" not in config and hasattr(task, "tokenizer_file"):
+        return replace(task, tokenizer_file=read_task(denoiser_run(run, config)).tokenizer_file)
+    return task
+
+
+def exact_denoiser(task: Task) -> Oracle:
+    """The oracle of a task that can be listed.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    if not hasattr(task, "oracle"):
+        raise ValueError(f"task {task.name} cannot be listed: train a denoiser instead of --oracle")
+    return task.oracle()
+
+
+def denoiser_run(run: str | Path, config: dict[str, Any]) -> str | Path:
+    """The run of the denoiser that an order was learned with."""
+    return config["denoiser"] or Path(run) / DENOISER
 
 
 def load_run(run: str | Path, task: Task | None = None) -> LoadedRun:
     """The denoiser of a run with its averaged weights.
 
     Args:
-      run: run directory of `experiments.train_denoiser` or `experiments.quickstart`.
+      run: run directory of `train_denoiser`, `quickstart` or `learn_order`.
       task: what it will be used on; None: what it was trained on.
 
     Raises:
       ValueError: no run, no readable checkpoint, or the task has other ids than the one trained on.
     """
+    config = read_config(run)
+    if "model" not in config:
+        base = _base(run, config, task)
+        return _tuned(run, config, base) if config["joint"] else base
     trained_on = read_task(run)
     task = trained_on if task is None else task
     if task.vocabulary != trained_on.vocabulary:
         raise ValueError(
             f"{run} was trained with {trained_on.vocabulary}, but task {task.name} has {task.vocabulary}"
         )
-    described = dict(read_config(run)["model"])
-    described.pop("kind")
-    module = Transformer(TransformerConfig(**described), task.vocabulary.size)
+    module = Transformer(revive(config["model"], TransformerConfig), task.vocabulary.size)
     shapes = jax.eval_shape(lambda: init_params(module, trained_on, jax.random.key(0)))
     params, step = restore_ema(Path(run) / CHECKPOINTS, shapes)
     return LoadedRun(bind(module, params), task, step)
+
+
+def _base(run: str | Path, config: dict, task: Task | None) -> LoadedRun:
+    """The denoiser that an order was learned with, as it was before."""
+    task = read_task(run) if task is None else task
+    if config["oracle"]:
+        return LoadedRun(exact_denoiser(task), task, 0)
+    return load_run(denoiser_run(run, config), task)
+
+
+def _tuned(run: str | Path, config: dict, base: LoadedRun) -> LoadedRun:
+    """The denoiser as it became when it learned along."""
+    params, step = _order_params(run, config, base._replace(task=read_task(run)))
+    return LoadedRun(bind(base.denoise.module, params["denoiser"]), base.task, step)
 
 
 def init_params(module: Transformer, task: Task, key: jax.Array) -> Any:
     """Fresh parameters of a network for a task's canvases."""
     canvas = jnp.full((task.length,), task.vocabulary.mask_id)
     return module.init(key, canvas, jnp.ones(canvas.shape, bool))["params"]
+
+
+def revive(described: dict[str, Any], *kinds: type) -> Any:
+    """The dataclass that config.json describes, one of `kinds`."""
+    fields = dict(described)
+    name = fields.pop("kind")
+    return next(kind for kind in kinds if kind.__name__ == name)(**fields)
+
+
+def order_parts(
+    task: Task, budget: int, form: Form, scorer: ScorerConfig, policy: PolicyConfig
+) -> OrderParts:
+    """The networks of an order on a task."""
+    vocabulary, window = task.vocabulary, task.gen_length or task.length
+    model = OrderModel(
+        form=form,
+        budget=budget,
+        mask_id=vocabulary.mask_id,
+        pad_id=vocabulary.pad_id,
+        window=task.gen_length,
+        eos_id=vocabulary.eos_id,
+        hidden=policy.hidden,
+    )
+    return OrderParts(
+        model, Scorer(scorer, vocabulary.size, task.length), PolicyNetwork(policy, window, budget)
+    )
+
+
+def hidden_width(denoise: Denoise) -> int:
+    """Features of the denoiser's hidden states (1 where it has none)."""
+    return getattr(getattr(getattr(denoise, "module", None), "config", None), "width", 1)
+
+
+def load_policy(
+    run: str | Path,
+    steps: int | None = None,
+    policy_temperature: float = 0.0,
+    scale: float = 1.0,
+    fallback: Fallback = "best",
+) -> LearnedPolicy:
+    """The unmasking policy of a `learn_order` run, with its knobs.
+
+    Raises:
+      ValueError: no such run, or no readable checkpoint.
+    """
+    config = read_config(run)
+    if "budget" not in config:
+        raise ValueError(f"{run} holds no learned order: give a directory of learn_order")
+    base = _base(run, config, None)
+    params, _ = _order_params(run, config, base)
+    parts = _parts(config, base.task)
+    return LearnedPolicy(
+        parts.network,
+        params["policy"],
+        config["budget"] if steps is None else steps,
+        policy_temperature,
+        scale,
+        parts.model.form.family,
+        fallback,
+    )
+
+
+def _parts(config: dict, task: Task) -> OrderParts:
+    return order_parts(
+        task,
+        config["budget"],
+        revive(config["form"], *FORMS),
+        revive(config["scorer"], ScorerConfig),
+        revive(config["policy"], PolicyConfig),
+    )
+
+
+def _order_params(run: str | Path, config: dict, base: LoadedRun) -> tuple[dict, int]:
+    """Averaged parameters of an order's parts, and the number of updates."""
+    task, denoise = base.task, base.denoise
+    parts = _parts(config, task)
+
+    def shapes() -> dict:
+        args = jax.random.key(0), task.length, task.vocabulary.size, hidden_width(denoise)
+        params = init_order(parts, *args)
+        return params | ({"denoiser": denoise.params} if config["joint"] else {})
+
+    return restore_ema(Path(run) / CHECKPOINTS, jax.eval_shape(shapes))

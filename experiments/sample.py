@@ -11,6 +11,7 @@ from experiments import cli
 from experiments.animate import show_generation
 from experiments.console import say
 from experiments.evaluate import Sampling
+from experiments.policies import resolve
 from experiments.runs import load_run, read_task
 from mdm_jax.policies import heuristic
 
@@ -20,7 +21,7 @@ class Config:
     """Settings of a few generations.
 
     Attributes:
-      run: run directory of train_denoiser or quickstart.
+      run: run directory of train_denoiser, quickstart or learn_order.
       task: where prompts come from; by default what the run was trained on.
       data_dir: where the task's files are, when not where training found them.
       policy: which positions next; policy:NAME on the command line.
@@ -50,6 +51,7 @@ def run(config: Config) -> list[str]:
     """Generate, show, and return the texts."""
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
     denoise, task, _ = load_run(config.run, task)
+    policy = resolve(config.policy, config.run, denoise, task)
     examples = task.examples(config.split, config.first + config.count)
     key = jax.random.key(config.seed)
     texts = []
@@ -60,7 +62,7 @@ def run(config: Config) -> list[str]:
             task,
             examples.canvases[index],
             denoise,
-            config.policy,
+            policy,
             config.sampling.config(task),
         )
         right = bool(task.verify(generation.canvas, reference))

@@ -1,0 +1,212 @@
+"""A learned order against every basic policy at the same number of denoiser calls, as a table."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.table import Table
+
+from experiments.console import console, progress, show_settings
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.evals.evaluate import Outcome, Row, evaluate, sampler_config
+from mdm_jax.evals.generate import generate_sweep
+from mdm_jax.evals.intervals import beta_interval, paired_difference
+from mdm_jax.evals.store import SampleStore
+from mdm_jax.orders.forms.max_normalised import MaxNormalised
+from mdm_jax.orders.search import SearchConfig, exact_nll, search_orders, success_rate
+from mdm_jax.orders.variational import OrderModel
+from mdm_jax.orders.variational import Sequence as Clean
+from mdm_jax.policies import heuristic
+from mdm_jax.policies.base import Policy
+from mdm_jax.policies.choice import unify
+from mdm_jax.policies.counts import Ratio
+from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.sampling.loop import SamplerConfig
+from mdm_jax.tasks.base import Examples, Task
+from mdm_jax.tasks.sudoku import Sudoku
+
+THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
+GAMMAS = tuple(np.geomspace(0.01, 30, 24).round(3).tolist())
+TUNING_PROMPTS = 256
+LIMIT_SEARCH = SearchConfig(proposals=2000, chains=4, hot=0.2, cold=0.002)
+
+
+class Versus(NamedTuple):
+    """One policy, and by how much the learned one is better on the same prompts."""
+
+    row: Row
+    gain: float | None = None  # mean difference of accuracies, learned minus this one
+    low: float | None = None  # 95 % interval
+    high: float | None = None
+    better: float | None = None  # P(learned is better)
+
+
+def fixed_step_policies(steps: int) -> tuple[Policy, ...]:
+    """The basic policies that take a given number of steps."""
+    return (
+        heuristic.Iid(steps),
+        heuristic.TopConfidence(steps),
+        heuristic.TopMargin(steps),
+        heuristic.LowEntropy(steps),
+        heuristic.Random(steps, Ratio()),
+    )
+
+
+def compare_orders(
+    task: Task,
+    learned: Sequence[tuple[LearnedPolicy, Denoise]],
+    denoise: Denoise,
+    directory: Path,
+    *,
+    examples: int,
+    batch_size: int,
+    temperature: float,
+    seed: int,
+) -> list[Versus]:
+    """Learned policies, then the basic ones at the learned mean and maximum of denoiser calls.
+
+    Everyone completes the same prompts. Threshold policies get the knobs whose mean calls on other
+    prompts lie next to the learned mean. Generations are stored in samples.jsonl, so that a killed
+    comparison goes on.
+
+    Args:
+      learned: policies of several training seeds, each with its denoiser; the one of median accuracy
+        is what the basic policies are compared with.
+      denoise: what the basic policies use.
+    """
+    prompts = task.examples("test", examples)
+    settings = sampler_config(task, temperature=temperature)
+    store = SampleStore(directory / "samples.jsonl")
+
+    def run(policy: Policy, denoise: Denoise) -> Outcome:
+        key, size = jax.random.fold_in(jax.random.key(seed), 8), min(batch_size, examples)
+        return evaluate(key, task, prompts, denoise, policy, settings, store, batch_size=size)
+
+    ours = [run(*one) for one in learned]
+    middle = sorted(ours, key=lambda outcome: outcome.row.accuracy)[(len(ours) - 1) // 2]
+    nfe = float(np.mean([outcome.row.nfe for outcome in ours]))
+    counts = sorted({max(round(nfe), 1), max(outcome.row.nfe_max for outcome in ours)})
+    tuning = task.examples("heldout", min(TUNING_PROMPTS, examples))
+    matched = matched_policies(tuning, denoise, settings, nfe, seed)
+    policies = (*(p for steps in counts for p in fixed_step_policies(steps)), *matched)
+    found = []
+    with progress("comparing", len(policies)) as advance:
+        for policy in unify(policies):
+            found.append(versus(middle, run(policy, denoise)))
+            advance(1, found[-1].row.policy)
+    rows = [*(Versus(outcome.row) for outcome in ours), *found]
+    if limited := limit_row(task, learned[0][0].steps, seed):
+        rows.append(Versus(limited))
+    save_versus(rows, directory / "table.json")
+    return rows
+
+
+def save_versus(rows: Sequence[Versus], path: Path) -> None:
+    """The rows as JSON."""
+    shown = [versus._asdict() | {"row": asdict(versus.row)} for versus in rows]
+    path.write_text(json.dumps(shown, indent=2))
+
+
+def versus(ours: Outcome, theirs: Outcome) -> Versus:
+    """Paired comparison on the same prompts."""
+    both, a, b, neither = (
+        int(np.sum(x & y))
+        for x in (ours.correct, ~ours.correct)
+        for y in (theirs.correct, ~theirs.correct)
+    )
+    gain = paired_difference(both, a, b, neither)
+    return Versus(theirs.row, gain.mean, gain.interval.low, gain.interval.high, gain.probability)
+
+
+def matched_policies(
+    prompts: Examples, denoise: Denoise, settings: SamplerConfig, nfe: float, seed: int
+) -> list[Policy]:
+    """Threshold policies at the knobs whose mean calls on `prompts` lie next to `nfe`, on either side."""
+    families: tuple[tuple[Callable[[float], Policy], tuple[float, ...]], ...] = (
+        (heuristic.EntropyBound, GAMMAS),
+        (heuristic.ConfidenceThreshold, THRESHOLDS),
+    )
+    found = []
+    for kind, knobs in families:
+        policies = [kind(knob) for knob in knobs]
+        calls = mean_calls(prompts, denoise, policies, settings, seed)
+        below, above = np.where(calls <= nfe, calls, -np.inf), np.where(calls > nfe, calls, np.inf)
+        found += [policies[best] for best in {int(below.argmax()), int(above.argmin())}]
+    return found
+
+
+@cache
+def limit_row(task: Task, budget: int, seed: int) -> Row | None:
+    """The best static order that a search finds under exact conditionals; None where the task cannot
+    be listed. An order that adapts to the prompt may pass it.
+    """
+    if not isinstance(task, Sudoku) or task.side != 4:
+        return None
+    oracle, vocabulary = task.oracle(), task.vocabulary
+    model = OrderModel(MaxNormalised(), budget, vocabulary.mask_id, vocabulary.pad_id)
+    seen, unseen = (_with_prompts(task, 10**14 + seed + i, 288) for i in (0, 1))
+    k_search = jax.random.fold_in(jax.random.key(seed), 10)
+    exact = exact_nll(seen, oracle)
+    orders = search_orders(k_search, seen, oracle, model, LIMIT_SEARCH, exact=exact)
+    rate_of = jax.jit(success_rate, static_argnames="model")
+    rates = [float(rate_of(order, seen, oracle, model=model)) for order in orders]
+    rate = float(rate_of(orders[int(np.argmax(rates))], unseen, oracle, model=model))
+    total = len(unseen.tokens)
+    interval = beta_interval(round(rate * total), total)
+    return Row(
+        policy="BestStaticOrder",
+        settings={"steps": budget, "conditionals": "exact"},
+        correct=round(rate * total),
+        total=total,
+        accuracy=rate,
+        low=interval.low,
+        high=interval.high,
+        nfe=float(budget),
+        nfe_min=budget,
+        nfe_max=budget,
+        passes=float(budget),
+        sequences_per_second=None,
+    )
+
+
+def _with_prompts(task: Sudoku, seed: int, count: int) -> Clean:
+    """Clean sequences of the task with their prompts shown."""
+    return Clean(*map(jnp.asarray, task.with_prompts(task.train_batch(seed, 0, count), seed)))
+
+
+def mean_calls(
+    prompts: Examples, denoise: Denoise, policies: list[Policy], settings: SamplerConfig, seed: int
+) -> np.ndarray:
+    """Mean denoiser calls of each policy, [policies]."""
+    key = jax.random.fold_in(jax.random.key(seed), 9)
+    size = min(64, len(prompts.canvases))
+    batches = generate_sweep(key, prompts.canvases, denoise, policies, settings, batch_size=size)
+    calls = [[one.rollout.nfe for one in batch] for batch in batches]
+    return np.array([np.concatenate(column).mean() for column in zip(*calls, strict=True)])
+
+
+def print_versus(rows: Sequence[Versus], title: str) -> None:
+    """The table, the learned order first."""
+    table = Table(title=title, title_justify="left")
+    for name in ("policy", "settings"):
+        table.add_column(name, no_wrap=name == "policy")
+    for name in ("accuracy %", "95 % interval", "NFE [min, max]", "learned is better by", "P"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row, gain, low, high, better in rows:
+        table.add_row(
+            row.policy,
+            show_settings(row),
+            f"{100 * row.accuracy:.1f}",
+            f"{100 * row.low:.1f} - {100 * row.high:.1f}",
+            f"{row.nfe:.2f} [{row.nfe_min}, {row.nfe_max}]",
+            "" if gain is None else f"{100 * gain:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]",
+            "" if better is None else f"{better:.3f}",
+        )
+    if jax.process_index() == 0:
+        console.print(table)

@@ -1,0 +1,56 @@
+"""A learned policy by the run that learned it, where every other policy is a name with its knobs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.runs import hidden_width, load_policy, read_task
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.policies.base import Policy
+from mdm_jax.policies.learned import Fallback, LearnedPolicy
+from mdm_jax.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The policy of a `learn_order` run: policy:learned on the command line."""
+
+    run: str | None = None  # run directory of learn_order; None: --run is one
+    steps: int | None = None  # denoiser calls in all; None: the budget it was learned for
+    policy_temperature: float = 0.0  # 0 takes the most probable set of positions
+    scale: float = 1.0  # probabilities become min(1, scale * probability)
+    fallback: Fallback = "best"  # an empty draw reveals the best position, or spends the step
+
+    def load(self, run: str | Path, denoise: Denoise, task: Task) -> LearnedPolicy:
+        """The policy with its weights, for this denoiser on this task.
+
+        Args:
+          run: where it is when `self.run` is None.
+
+        Raises:
+          ValueError: no such run, no readable checkpoint, a knob out of range, or the policy was
+            learned on canvases or hidden states of another shape.
+        """
+        home = self.run or run
+        knobs = self.steps, self.policy_temperature, self.scale, self.fallback
+        policy = load_policy(home, *knobs)
+        learned_on, asked = _shape(read_task(home)), _shape(task)
+        if learned_on != asked:
+            raise ValueError(f"{home} learned the order of {learned_on}, not of {asked}")
+        if policy.wants_hidden:
+            seen, given = policy.params["hidden"]["kernel"].shape[0], hidden_width(denoise)
+            if seen != given:
+                raise ValueError(
+                    f"{home} learned from {seen} hidden features, but the denoiser gives {given}"
+                )
+        return policy
+
+
+def resolve(policy: Policy | Learned, run: str | Path, denoise: Denoise, task: Task) -> Policy:
+    """The policy itself, or what `Learned` stands for."""
+    return policy.load(run, denoise, task) if isinstance(policy, Learned) else policy
+
+
+def _shape(task: Task) -> str:
+    """What a policy's network depends on, in words."""
+    window = task.gen_length or task.length
+    return f"{task.name} ({window} of {task.length} positions, {task.vocabulary.size} ids)"
