@@ -3,13 +3,14 @@
 from dataclasses import replace
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mdm_jax.denoisers.base import Denoise, bind
+from mdm_jax.denoisers.base import Denoise, DenoiseHidden, bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig, rotate
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.policies.heuristic import TopConfidence
@@ -120,6 +121,73 @@ def test_positions_slice_the_logits(small):
     denoise = bind(module, params)
     assert isinstance(denoise, Denoise)
     assert_array_equal(jax.jit(lambda *x: x[0](*x[1:]))(denoise, CANVAS, VALID, wanted), few)
+
+
+@jax.jit
+def both_of(denoise, canvas, valid, positions=None):
+    return denoise.with_hidden(canvas, valid, positions)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("wanted", [None, np.array([6, 0, 3, 3])])
+def test_hidden_states_come_with_the_same_logits(wanted, scan):
+    module, params = network(replace(SMALL, depth=2, scan=scan))
+    logits, hidden = both_of(bind(module, params), CANVAS, VALID, wanted)
+    assert_array_equal(logits, logits_of(module, params, CANVAS, VALID, wanted))
+    assert hidden.shape == (len(logits), SMALL.width) and hidden.dtype == jnp.float32
+    assert_allclose(hidden @ params["unembed"]["kernel"], logits, atol=1e-5)
+    sizes = np.mean((np.asarray(hidden) / params["final_norm"]["scale"]) ** 2, axis=1)
+    assert_allclose(sizes, 1.0, rtol=1e-3)  # normalised
+
+
+def test_positions_slice_the_hidden_states(small):
+    wanted = np.array([6, 0, 3, 3])
+    full, few = (both_of(bind(*small), CANVAS, VALID, here)[1] for here in (None, wanted))
+    assert full.shape == (LENGTH, SMALL.width)
+    assert_allclose(few, full[wanted], atol=2e-6)
+    assert np.ptp(full, axis=0).min() > 1e-2
+
+
+def test_hidden_states_are_float32_whatever_is_computed_in(small):
+    module, params = small
+    half = Transformer(replace(SMALL, dtype="bfloat16"), VOCAB)
+    logits, hidden = both_of(bind(half, params), CANVAS, VALID)
+    assert_array_equal(logits, logits_of(half, params, CANVAS, VALID))
+    assert logits.dtype == jnp.bfloat16 and hidden.dtype == jnp.float32
+    exact = both_of(bind(module, params), CANVAS, VALID)[1]
+    assert 1e-5 < np.abs(hidden - exact).max() < 0.05 * np.abs(exact).max()
+
+
+class Certain(nn.Module):
+    """A network without hidden states: the same logits everywhere."""
+
+    @nn.compact
+    def __call__(self, canvas, valid, positions=None):
+        bias = self.param("bias", nn.initializers.ones, (VOCAB,))
+        return jnp.tile(bias, (len(canvas if positions is None else positions), 1))
+
+
+def test_a_module_without_hidden_states_is_named(small):
+    assert isinstance(bind(*small), DenoiseHidden)
+    assert not isinstance(jax.tree_util.Partial(bind(*small)), DenoiseHidden)
+    denoise = bind(Certain(), {"bias": jnp.ones(VOCAB)})
+    assert denoise(jnp.asarray(CANVAS), jnp.asarray(VALID)).shape == (LENGTH, VOCAB)
+    with pytest.raises(ValueError, match="Certain gives no hidden states: it has no method"):
+        denoise.with_hidden(jnp.asarray(CANVAS), jnp.asarray(VALID))
+
+
+def test_names_of_the_parameters_stay():
+    """Checkpoints depend on them."""
+    around = {"embed", "positions", "final_norm", "unembed"}
+    assert set(shapes_of(Transformer(replace(SMALL, depth=2), VOCAB))) == (
+        around | {"block_0", "block_1"}
+    )
+    scanned = shapes_of(Transformer(replace(SMALL, depth=2, scan=True), VOCAB))
+    assert set(scanned) == around | {"blocks"}
+    inside = {"attention", "attention_norm", "mlp_norm", "gate", "up", "down"}
+    assert set(scanned["blocks"]) == inside
+    attention = {"query", "key", "value", "out", "query_norm", "key_norm"}
+    assert set(scanned["blocks"]["attention"]) == attention
 
 
 def test_only_learned_positions_tell_masks_apart():

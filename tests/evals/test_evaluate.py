@@ -131,7 +131,8 @@ class ByHand:
     name: ClassVar[str] = "by hand"
     pure_verifier: ClassVar[bool] = False
     length, gen_length, vocabulary = 2, None, None
-    train_batch = heldout = examples = staticmethod(lambda *_: None)  # of no use here
+    # of no use here
+    train_batch = heldout = examples = with_prompts = staticmethod(lambda *_: None)
 
     def verify(self, canvas, reference):
         assert isinstance(canvas, np.ndarray)

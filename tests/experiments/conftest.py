@@ -1,14 +1,16 @@
-"""One tiny trained run that all experiments are tried on, and a cache of what was compiled."""
+"""Tiny runs that all experiments are tried on, and a cache of what was compiled."""
 
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import pytest
-from tiny_run import POLICIES, tiny
+from tiny_run import LEARN, POLICIES, tiny
 
-from experiments import quickstart
+from experiments import learn_order, order_table, quickstart
+from mdm_jax.tasks.chains import Chains
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,3 +59,25 @@ def trained(compiled, tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs") / "quickstart"
     with jax.debug_key_reuse(True):
         return directory, quickstart.run(tiny(directory), POLICIES)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_tables():
+    """Comparisons of learned orders with few knobs and few prompts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order_table, "THRESHOLDS", (0.1, 0.3, 0.9))
+        patch.setattr(order_table, "GAMMAS", (0.1, 3.0))
+        patch.setattr(order_table, "TUNING_PROMPTS", 4)
+        yield
+
+
+@pytest.fixture(scope="session")
+def ordered(compiled, tmp_path_factory):
+    """The settings, with their directory, and the table of a tiny order, with a denoiser of its own
+    that learns along: arithmetic, so there are prompts, a window and EOS.
+    """
+    directory = tmp_path_factory.mktemp("orders") / "order"
+    task = Chains(depth=1, num_examples=8)
+    config = replace(LEARN, task=task, joint=True, run_dir=str(directory))
+    with jax.debug_key_reuse(True):
+        return config, learn_order.run(config)

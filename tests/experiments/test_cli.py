@@ -6,7 +6,18 @@ from dataclasses import replace
 import pytest
 from tiny_run import WORDS, contents
 
-from experiments import benchmark, cli, evaluate, frontier, quickstart, sample, train_denoiser
+from experiments import (
+    benchmark,
+    cli,
+    evaluate,
+    frontier,
+    learn_order,
+    quickstart,
+    sample,
+    train_denoiser,
+)
+from experiments.policies import Learned
+from mdm_jax.orders.forms.plackett_luce import PlackettLuce
 from mdm_jax.policies.counts import Ratio
 from mdm_jax.policies.heuristic import EntropyBound, TopConfidence
 from mdm_jax.tasks.chains import Chains
@@ -15,6 +26,7 @@ from mdm_jax.tasks.sudoku import Sudoku
 MODULES = {
     "train": train_denoiser,
     "quickstart": quickstart,
+    "learn_order": learn_order,
     "evaluate": evaluate,
     "frontier": frontier,
     "sample": sample,
@@ -83,6 +95,24 @@ def test_words_become_settings(run):
     assert config == replace(quickstart.PRESETS["minute"], examples=5)
 
 
+def test_words_become_a_learned_policy(run):
+    config = parsed("evaluate", "--run", run, "policy:learned")
+    assert config.policy == Learned() and config.run == str(run)
+    words = "policy:learned --policy.run /order --policy.steps 3 --policy.policy_temperature 1"
+    words += " --policy.scale 1.5 --policy.fallback spend"
+    for name in ("evaluate", "sample"):
+        config = parsed(name, "--run", run, *words.split())
+        assert config.policy == Learned("/order", 3, 1.0, 1.5, "spend") and config.run == str(run)
+    config = parsed("frontier", "--run", run, "--learned", "a", "b", "--scales", "1", "2")
+    assert config.learned == ("a", "b") and config.scales == (1.0, 2.0)
+    words = "--task chains --denoiser /run --budget 8 form:plackett-luce --objective.samples 6"
+    config = parsed("learn_order", *words.split())
+    assert config.task == Chains() and config.form == PlackettLuce()
+    assert (config.denoiser, config.budget, config.objective.samples) == ("/run", 8, 6)
+    config = parsed("learn_order", "--preset", "plain", "--joint")
+    assert config == replace(learn_order.PRESETS["plain"], joint=True)
+
+
 @pytest.mark.parametrize(
     ("name", "words", "expected"),
     [
@@ -119,6 +149,11 @@ def test_words_become_settings(run):
         ("quickstart", "--temperature -1", "temperature must be >= 0, got -1.0"),
         ("quickstart", "--examples 0", "count 0 must be at least 1"),
         ("benchmark", "--steps 0", "steps must be between 1 and length 128, got 0"),
+        ("learn_order", "--preset big", "unknown preset 'big'; choose from default, plain"),
+        ("learn_order", "--budget 0", "budget must be at least 1, got 0"),
+        ("learn_order", "--budget 17", "budget 17 exceeds the 16 positions of sudoku"),
+        ("learn_order", "--objective.samples 1", "samples must be at least 2"),
+        ("learn_order", "--start.search.chains 0", "chains 0"),
         ("evaluate", "--run /nowhere", "/nowhere is no run directory (it has no config.json)"),
         ("frontier", "--run /nowhere", "train first"),
         ("sample", "--run /nowhere", "/nowhere is no run directory"),
@@ -150,6 +185,14 @@ def test_refused_before_anything_is_written(capsys, tmp_path, monkeypatch, name,
         ("frontier", "--batch_size 0", "a batch of 0 cannot"),
         ("frontier", "--steps --thresholds --factors --gammas", "nothing to sweep: give --steps"),
         ("frontier", "--steps 0", "steps must be between 1 and inf, got 0"),
+        ("frontier", "--learned /nowhere", "/nowhere is no run directory"),
+        ("evaluate", "policy:learned --policy.run /nowhere", "/nowhere is no run directory"),
+        (
+            "evaluate",
+            "policy:learned",
+            "run holds no learned order: give a directory of learn_order",
+        ),
+        ("sample", "policy:learned --policy.fallback worst", "invalid choice"),
         ("sample", "--block_length 3", "block_length 3 does not divide"),
         ("sample", "--count 0", "count >= 1, got 0 and 0"),
     ],
@@ -197,7 +240,7 @@ def test_a_directory_of_something_else(capsys, tmp_path):
 def test_a_run_that_is_no_training_run(capsys, run, tmp_path):
     (tmp_path / "config.json").write_text('{"task": {"kind": "Sudoku"}}')
     line = one_line(refused(capsys, "sample", "--run", tmp_path))
-    assert "is no training run: give the directory of train_denoiser or quickstart" in line
+    assert "is no training run: give a directory of train_denoiser, quickstart or learn" in line
     (tmp_path / "config.json").write_text('{"task": {"ki')
     assert "config.json is damaged" in one_line(refused(capsys, "sample", "--run", tmp_path))
     assert "is no run directory" in one_line(refused(capsys, "sample", "--run", tmp_path / "x"))

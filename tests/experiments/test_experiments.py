@@ -217,10 +217,12 @@ def test_benchmark_compiles_each_job_once():
         length=8,
         batch_size=4,
         steps=2,
+        samples=2,
         repeats=2,
     )
     rows = benchmark.run(config)
-    assert [row.name for row in rows] == ["denoiser call", "sampler step", "training step"]
+    names = ["denoiser call", "sampler step", "training step", "order step"]
+    assert [row.name for row in rows] == names
     for row in rows:
         assert row.compilations == 1, row
         assert row.milliseconds > 0 and row.compile_seconds > 0

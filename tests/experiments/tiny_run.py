@@ -1,12 +1,33 @@
 """The settings of the smallest run there is, in code and in words."""
 
-from experiments import quickstart, train_denoiser
+from dataclasses import replace
+
+from experiments import learn_order, quickstart, train_denoiser
 from mdm_jax.denoisers.transformer import TransformerConfig
+from mdm_jax.orders.posterior import ScorerConfig
+from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies.heuristic import EntropyBound, LeftToRight, TopConfidence
+from mdm_jax.policies.learned import PolicyConfig
+from mdm_jax.training.order_loss import OrderObjective
 
 MODEL = TransformerConfig(width=16, depth=1, heads=2)
 TRAIN = train_denoiser.Config(
     model=MODEL, steps=6, batch_size=8, save_every=3, eval_every=3, log_every=1, heldout_rows=16
+)
+LEARN = learn_order.Config(
+    train=replace(TRAIN, steps=1),
+    budget=3,
+    scorer=ScorerConfig(width=8, depth=1, heads=2),
+    policy=PolicyConfig(width=8, heads=2),
+    start=learn_order.Start(search=SearchConfig(proposals=4, chains=2, sequences=4, judges=4)),
+    objective=OrderObjective(samples=2),
+    steps=4,
+    batch_size=8,
+    save_every=2,
+    log_every=1,
+    heldout_rows=8,
+    examples=8,
+    eval_batch_size=4,
 )
 WORDS = [
     "--model.width",
@@ -32,7 +53,9 @@ POLICIES = (LeftToRight(4), TopConfidence(4), TopConfidence(8), EntropyBound(1.0
 
 
 def tiny(directory):
-    return quickstart.Config(train=TRAIN, run_dir=str(directory), examples=12, batch_size=8)
+    return quickstart.Config(
+        train=TRAIN, learn=LEARN, learned=False, run_dir=str(directory), examples=12, batch_size=8
+    )
 
 
 def contents(directory):

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from mdm_jax.tasks.base import Batch
 from mdm_jax.tasks.sudoku import Sudoku, all_grids
 from mdm_jax.tasks.sudoku_solver import (
     EMPTY,
@@ -98,6 +99,67 @@ def test_number_of_clues_is_uniform_in_its_range():
     assert np.abs(counts - 300).max() < 5 * np.sqrt(200)
     shown = (canvases != MASK).mean(axis=0)
     assert np.abs(shown - 2 / 16).max() < 5 * np.sqrt(2 / 16 / 900)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"min_clues": 1, "max_clues": 3}, {"side": 9, "min_clues": 30, "max_clues": 33}],
+)
+def test_shown_clues_are_uniform_in_number_and_place(settings):
+    task, rows = Sudoku(base_grids=1, **settings), 4000
+    tokens = np.zeros((rows, task.length), np.int32)
+    batch = Batch(tokens=tokens, maskable=np.ones(tokens.shape, bool))
+    shown = ~task.with_prompts(batch, 0).maskable
+    fewest, most = task.clue_range
+    clues, counts = np.unique(shown.sum(axis=1), return_counts=True)
+    np.testing.assert_array_equal(clues, np.arange(fewest, most + 1))
+    expected = rows / len(clues)
+    assert np.sum((counts - expected) ** 2 / expected) < 18.5  # at most 4 dof, p = .001
+    mean = (fewest + most) / 2 / task.length
+    spread = np.sqrt(mean * (1 - mean) / rows)
+    assert np.abs(shown.mean(axis=0) - mean).max() < 4.5 * spread
+    one = shown[shown.sum(axis=1) == clues[-1]]
+    pairs = one[:, 0] & one[:, 1]  # two cells of a row are as independent as they can be
+    chance = most * (most - 1) / (task.length * (task.length - 1))
+    assert abs(pairs.mean() - chance) < 4.5 * np.sqrt(chance * (1 - chance) / len(one))
+
+
+def test_shown_clues_are_a_function_of_seed_and_size():
+    task = Sudoku(min_clues=3, max_clues=6)
+    one, other = task.train_batch(0, 0, 50), task.train_batch(1, 0, 50)
+    assert one.maskable.all()
+    first = task.with_prompts(one, 5)
+    np.testing.assert_array_equal(first.tokens, one.tokens)
+    np.testing.assert_array_equal(first.maskable, task.with_prompts(other, 5).maskable)
+    assert one.maskable.all()  # the one that was given stays as it was
+    different = first.maskable != task.with_prompts(one, 6).maskable
+    assert different.any(axis=1).mean() > 0.9
+    assert (first.maskable[1:] != first.maskable[:-1]).any(axis=1).mean() > 0.9
+    with pytest.raises(ValueError, match="seed -1 must not be negative"):
+        task.with_prompts(one, -1)
+
+
+def test_shown_clues_are_those_of_examples():
+    """For side 4: every number of clues as often, within chance."""
+    task = Sudoku(min_clues=1, max_clues=3)
+    asked = (task.examples("train", 900).canvases != MASK).sum(axis=1)
+    grids = task.train_batch(0, 0, 900)
+    shown = (~task.with_prompts(grids, 0).maskable).sum(axis=1)
+    table = np.stack([np.bincount(x, minlength=4)[1:] for x in (asked, shown)])
+    expected = table.mean(axis=0)
+    assert np.sum((table - expected) ** 2 / expected) < 13.8  # 2 dof, p = .001
+
+
+def test_the_oracle_of_side_4_is_exact():
+    task = Sudoku()
+    conditionals = jax.jit(lambda canvas: jax.nn.softmax(task.oracle()(canvas, canvas >= 0)))
+    np.testing.assert_allclose(conditionals(np.full(16, MASK)), np.full((16, 4), 0.25), rtol=1e-6)
+    agree = all_grids()[(all_grids()[:, [0, 5]] == [2, 3]).all(axis=1)]
+    canvas = np.where(np.arange(16) == 0, 2, np.where(np.arange(16) == 5, 3, MASK))
+    expected = np.stack([(agree == token).mean(axis=0) for token in range(4)], axis=1)
+    np.testing.assert_allclose(conditionals(canvas), expected, atol=1e-6)
+    with pytest.raises(ValueError, match=r"side 9 has no oracle: .* too many for a table"):
+        Sudoku(side=9).oracle()
 
 
 def test_examples_depend_on_split_and_index_only():

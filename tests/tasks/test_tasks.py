@@ -50,6 +50,32 @@ def test_every_task_keeps_the_contract(built, name):
     assert dataclasses.replace(task) == task and hash(dataclasses.replace(task)) == hash(task)
 
 
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_prompts_are_taken_out_of_what_is_maskable(built, name):
+    task = built[name]
+    for batch in (task.train_batch(0, 0, 40), task.heldout()):
+        prompted = task.with_prompts(batch, 1)
+        np.testing.assert_array_equal(prompted.tokens, batch.tokens)
+        assert prompted.tokens.dtype == np.int32 and prompted.maskable.dtype == bool
+        assert (prompted.maskable <= batch.maskable).all() and prompted.maskable.any(axis=1).all()
+        np.testing.assert_array_equal(prompted.maskable, task.with_prompts(batch, 1).maskable)
+        narrower = batch._replace(maskable=batch.maskable & (np.arange(task.length) % 2 == 0))
+        both = batch.maskable & narrower.maskable & prompted.maskable
+        np.testing.assert_array_equal(task.with_prompts(narrower, 1).maskable, both)
+
+
+@pytest.mark.parametrize("name", ["chains", "gsm8k"])
+def test_where_prompts_are_never_maskable_the_batch_is_unchanged(built, name):
+    task = built[name]
+    batch = task.train_batch(0, 0, 5)
+    for seed in (0, 1):
+        assert task.with_prompts(batch, seed) is batch
+    masked = np.where(batch.maskable, task.vocabulary.mask_id, batch.tokens)
+    shown = task.examples("train", 5).canvases
+    assert ((masked == task.vocabulary.mask_id).sum(1) == task.gen_length).all()
+    assert ((shown == task.vocabulary.mask_id).sum(1) == task.gen_length).all()
+
+
 def test_tfds_and_tokenizers_are_imported_only_when_used():
     check = (
         "import sys, mdm_jax.tasks; print({'tensorflow_datasets', 'tokenizers'} & {*sys.modules})"

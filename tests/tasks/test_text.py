@@ -65,6 +65,18 @@ def test_examples_have_a_gap_in_the_middle(corpus):
     assert task(corpus, length=20).examples().canvases.shape == (2, 20)
 
 
+@pytest.mark.parametrize("settings", [{}, {"gap": 3}, {"length": 20, "gap": 1}])
+def test_only_the_gap_of_the_examples_stays_maskable(corpus, settings):
+    text8 = task(corpus, **settings)
+    batch = text8.train_batch(0, 0, 5)
+    in_gap = text8.examples("train", 5).canvases == text8.vocabulary.mask_id
+    for seed in (0, 1):
+        prompted = text8.with_prompts(batch, seed)
+        np.testing.assert_array_equal(prompted.maskable, in_gap)
+        np.testing.assert_array_equal(prompted.tokens, batch.tokens)
+    assert batch.maskable.all()  # the one that was given stays as it was
+
+
 def test_fewer_examples_are_a_prefix_and_more_are_all(corpus):
     text8 = task(corpus, num_examples=3)
     assert len(text8.examples().canvases) == 3

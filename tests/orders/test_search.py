@@ -1,0 +1,233 @@
+"""Static orders: what they cost, what they get right, and the search among them."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from order_world import ALL, EOS, LENGTH, MASK, PAD, STEPS, Tabular, close, random_world, token_logs
+
+from mdm_jax.denoisers.oracle import oracle_of
+from mdm_jax.orders.forms.max_normalised import MaxNormalised
+from mdm_jax.orders.search import (
+    SearchConfig,
+    anneal,
+    exact_nll,
+    failure,
+    judged,
+    mean_order_nll,
+    propose_move,
+    search_orders,
+    start_search,
+    step_nll,
+    success_rate,
+)
+from mdm_jax.orders.variational import OrderModel, Sequence
+from mdm_jax.tasks.sudoku import Sudoku, all_grids
+
+WORLD = random_world(1)
+DENOISE = Tabular(jnp.float32(WORLD.logits))
+MODEL = OrderModel(MaxNormalised(), STEPS, MASK, PAD, eos_id=EOS)
+# of the small distribution that success is counted on: every other one of the 16 rows of bits
+TABLE = np.array(list(itertools.product(range(2), repeat=LENGTH)))[[0, 3, 5, 6, 9, 10, 11, 15]]
+BATCHES = {  # clean tokens and what of them is generated
+    "whole": (TABLE, np.ones(TABLE.shape, bool)),
+    "prompts": (TABLE, np.ones(TABLE.shape, bool) & (np.arange(LENGTH) != 1)),
+    "ends": (
+        np.array([[0, 1, EOS, EOS], [1, EOS, EOS, EOS], [0, 1, 0, 1], [EOS, 1, EOS, EOS]] * 2),
+        np.array([ALL, ALL, ALL, [False, True, True, True]] * 2),
+    ),
+}
+
+
+def batch(name):
+    return Sequence(*map(jnp.asarray, BATCHES[name]))
+
+
+def nll_by_hand(order, tokens, maskable, logs_at):
+    """Step by step: reveal what the order says, close what an EOS ends."""
+    shown, total = ~maskable, 0.0
+    for step in range(order.max() + 1):
+        masked = maskable & ~shown
+        reveal = masked & (order == step)
+        total -= logs_at(tokens, masked)[reveal].sum()
+        shown = ~close(masked & ~reveal, maskable, tokens == EOS)
+    return total
+
+
+def conditionals(tokens, masked):
+    """log p(token | what is shown) of every position, by counting rows of TABLE."""
+    rows = TABLE[(tokens == TABLE)[:, ~masked].all(axis=1)]
+    with np.errstate(divide="ignore"):
+        return np.log((rows == tokens).mean(axis=0))
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_the_cost_of_an_order_is_that_of_its_steps(name):
+    orders = np.random.default_rng(2).integers(0, STEPS, (6, LENGTH))
+    got = mean_order_nll(jnp.asarray(orders), batch(name), DENOISE, MODEL)
+    np.testing.assert_allclose(got, [mean_by_hand(order, name) for order in orders], rtol=2e-5)
+
+
+def mean_by_hand(order, name):
+    rows = zip(*BATCHES[name], strict=True)
+    return np.mean([nll_by_hand(order, *row, partial(token_logs, WORLD)) for row in rows])
+
+
+@pytest.mark.parametrize("name", ["whole", "prompts"])
+def test_success_is_the_mass_that_stays_in_the_distribution(name):
+    oracle, sequences = oracle_of(TABLE, 2, MASK), batch(name)
+    rates = jax.jit(lambda order: success_rate(order, sequences, oracle, MODEL))
+    seen = []
+    for order in np.random.default_rng(3).integers(0, STEPS, (5, LENGTH)):
+        mass = []
+        for prompt, maskable in zip(*BATCHES[name], strict=True):
+            fits = (prompt == TABLE)[:, ~maskable].all(axis=1)
+            nll = [nll_by_hand(order, x, maskable, conditionals) for x in TABLE[fits]]
+            mass.append(np.exp(-np.array(nll)).sum())
+        seen.append(np.mean(mass))
+        np.testing.assert_allclose(rates(jnp.asarray(order)), seen[-1], rtol=1e-5)
+    assert np.ptp(seen) > 0.02
+
+
+def test_exact_nll_and_failure_by_hand():
+    oracle = oracle_of(TABLE, 2, MASK)
+    got = exact_nll(batch("prompts"), oracle)
+    maskable = BATCHES["prompts"][1]
+    same = [(x == TABLE)[:, ~m].all(axis=1).sum() for x, m in zip(TABLE, maskable, strict=True)]
+    np.testing.assert_allclose(got, np.log(same), rtol=1e-5, atol=1e-6)
+    lost = failure(jnp.array([1.0, 2.0]), jnp.array([1.0, 2.0 + np.log(2)]))
+    np.testing.assert_allclose(lost, -np.log(0.75), rtol=1e-5)
+
+
+def cost_of(order, step, budget):
+    model = OrderModel(MaxNormalised(), budget, MASK, PAD)
+    return jax.vmap(lambda s: step_nll(order, step, s, DENOISE, model))(batch("whole"))
+
+
+@partial(jax.jit, static_argnames=("budget", "judge"))
+def begin(key, budget, judge):
+    return start_search(key, LENGTH, budget, partial(cost_of, budget=budget), judge)
+
+
+@partial(jax.jit, static_argnames="judge")
+def go_on(key, found, heats, first, judge):
+    """Anneals, then computes the costs of the last and the best order afresh."""
+    budget = found.costs.shape[1]
+    end = anneal(key, found, partial(cost_of, budget=budget), heats, first, judge)
+    each_step = jax.vmap(partial(cost_of, budget=budget), in_axes=(None, 0), out_axes=1)
+    fresh, of_best = (each_step(x, jnp.arange(budget)) for x in (end.order, end.best))
+    return end, fresh, judged(end.best, of_best, judge)
+
+
+def largest(nll):
+    return jnp.max(nll)
+
+
+@pytest.mark.parametrize("budget, judge", [(STEPS, jnp.mean), (7, largest)])
+def test_what_the_search_remembers_is_what_it_would_compute(budget, judge):
+    """Also where orders leave steps empty, as they must with more steps than positions."""
+    heats = jnp.asarray(SearchConfig(proposals=60, hot=3.0, cold=1.0).heats(0, 60))
+    moved = 0
+    for seed in range(10):
+        k_start, k_moves = jax.random.split(jax.random.key(seed))
+        start = begin(k_start, budget, judge)
+        end, fresh, best = go_on(k_moves, start, heats, jnp.asarray(0), judge)
+        np.testing.assert_allclose(end.costs, fresh, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(end.best_cost, best, rtol=1e-5)
+        assert end.best_cost <= start.best_cost
+        assert ((end.order >= 0) & (end.order < budget)).all()
+        moved += np.sum(start.order != end.order)
+    assert moved > 10
+
+
+def test_the_search_finds_the_best_of_all_orders():
+    config = SearchConfig(proposals=240)
+    orders = np.array(list(itertools.product(range(STEPS), repeat=LENGTH)))
+    costs = [mean_by_hand(order, "whole") for order in orders]
+    ends, pieces = (
+        [],
+        [(first, jnp.asarray(config.heats(first, 60))) for first in (0, 60, 120, 180)],
+    )
+    for seed in range(3):
+        k_start, k_moves = jax.random.split(jax.random.key(seed))
+        found = begin(k_start, STEPS, jnp.mean)
+        for first, heats in pieces:
+            key = jax.random.clone(k_moves)  # the proposals of each piece have their own numbers
+            found = go_on(key, found, heats, jnp.asarray(first), jnp.mean)[0]
+        ends.append(found)
+    best = min(ends, key=lambda search: search.best_cost)
+    np.testing.assert_allclose(best.best_cost, min(costs), rtol=1e-5)
+    assert best.best.tolist() == orders[np.argmin(costs)].tolist()
+
+
+def test_a_move_changes_the_context_of_one_step_only():
+    moves = jax.jit(jax.vmap(partial(propose_move, budget=6), in_axes=(0, None)))
+    for order in ([0, 0, 3, 5], [2, 2, 2, 2], [0, 1, 1, 4]):
+        keys = jax.random.split(jax.random.key(7), 300)
+        after, steps = map(np.asarray, moves(keys, jnp.asarray(order)))
+        same = (after[:, None] >= np.arange(6)[:, None]) == (order >= np.arange(6)[:, None])
+        kept = same.all(axis=-1)  # [move, step]: what is masked when the step begins
+        kept[np.arange(300), steps] = True
+        assert kept.all() and len(np.unique(after, axis=0)) > 3
+
+
+def test_a_budget_of_one_has_one_order():
+    flat = lambda order, step: jnp.ones((1, LENGTH))  # noqa: E731
+    start = start_search(jax.random.key(0), LENGTH, 1, flat)
+    end = anneal(jax.random.key(1), start, flat, jnp.ones(9), jnp.asarray(0))
+    assert end.best.tolist() == end.order.tolist() == [0] * LENGTH
+    assert end.best_cost == LENGTH
+
+
+def test_an_empty_sudoku_can_be_filled_in_four_steps():
+    task, told = Sudoku(), []
+    grids, vocabulary = all_grids(), task.vocabulary
+    model = OrderModel(MaxNormalised(), 4, vocabulary.mask_id, vocabulary.pad_id)
+    some = np.random.default_rng(0).choice(len(grids), 24, replace=False)
+    everything = [Sequence(jnp.asarray(g), jnp.ones(g.shape, bool)) for g in (grids[some], grids)]
+    config = SearchConfig(proposals=1500, chains=8)
+    oracle = task.oracle()
+    orders = search_orders(
+        jax.random.key(0),
+        everything[0],
+        oracle,
+        model,
+        config,
+        on_proposals=lambda count, best: told.append((count, best)),
+    )
+    rate = jax.jit(lambda order: success_rate(order, everything[1], oracle, model))
+    rates = [float(rate(order)) for order in orders]
+    assert 0.9 < max(rates) < 1 + 1e-5
+    in_turn = jnp.asarray(np.arange(16) // 4)
+    assert float(rate(in_turn)) < 0.2
+    assert sum(count for count, _ in told) == 1500
+    falling = [best for _, best in told]
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_temperatures_fall_geometrically_whatever_the_pieces():
+    config = SearchConfig(proposals=10, hot=0.5, cold=0.05)
+    heats = config.heats(0, 10)
+    assert heats[0] == np.float32(0.5)
+    np.testing.assert_allclose(heats[1:] / heats[:-1], 0.1**0.1, rtol=1e-5)
+    pieces = np.concatenate([config.heats(0, 4), config.heats(4, 6)])
+    np.testing.assert_array_equal(pieces, heats)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"proposals": -1}, "proposals -1"),
+        ({"chains": 0}, "chains 0"),
+        ({"sequences": 0}, "sequences 0"),
+        ({"judges": 0}, "judges 0"),
+        ({"hot": 0.001}, "hot >= cold"),
+        ({"cold": 0.0}, "hot >= cold"),
+    ],
+)
+def test_settings_that_make_no_sense(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        SearchConfig(**wrong)
