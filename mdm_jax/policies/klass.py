@@ -20,10 +20,10 @@ class Klass:
     Reference: KLASS, arXiv:2511.05664.
     """
 
+    vocab: int = static()  # columns of the denoiser's logits
     confidence_threshold: float = 0.6
     kl_threshold: float = 0.015  # nats
     history: int = 2  # calls that a distribution must have been quiet
-    vocab: int = static()  # columns of the denoiser's logits
 
     def __post_init__(self) -> None:
         check_knob("history", self.history, 1)
