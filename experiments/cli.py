@@ -2,17 +2,20 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Annotated, Any, TypeVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from experiments import field_names, policy_specs
 from experiments.policies import Learned
 from experiments.runs import read_task
+from experiments.words import peek, take
 from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule
-from mdm_jax.policies import heuristic
-from mdm_jax.policies.counts import CountRule, Even, Ratio
+from mdm_jax.policies import heuristic, quota, randomised
+from mdm_jax.policies.counts import CountRule, Even, Expected, Ratio
+from mdm_jax.policies.remasking import p2, rcr, remdm, rounds
 from mdm_jax.tasks import TASKS
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.chains import Chains
@@ -33,6 +36,20 @@ AnyPolicy = (
     | heuristic.ConfidenceThreshold
     | heuristic.Factor
     | heuristic.EntropyBound
+    | quota.ThresholdQuota
+    | randomised.TopKRandom
+    | randomised.SoftmaxConfidence
+    | policy_specs.Perturbed
+    | policy_specs.PcSampler
+    | policy_specs.Klass
+    | remdm.RemdmCap
+    | remdm.RemdmRescale
+    | remdm.RemdmConf
+    | remdm.RemdmLoop
+    | rounds.RemdmRounds
+    | p2.P2
+    | p2.P2Plus
+    | rcr.Rcr
     | Learned
 )
 Flat = tyro.conf.OmitArgPrefixes
@@ -43,7 +60,13 @@ SCHEDULES: dict[str, Schedule] = {
     "cosine": Cosine(),
     "quadratic": Polynomial(2.0),
 }
-COUNT_RULES: dict[str, CountRule] = {"linear": Even(), "cosine": Ratio(Cosine())}
+COUNT_RULES: dict[str, CountRule] = {
+    "linear": Even(),
+    "cosine": Ratio(Cosine()),
+    "quota": Ratio(Linear()),
+    "dream": Expected(1e-3),
+    "smdm": Expected(1e-5),
+}
 REGISTRY = ConstructorRegistry()
 
 
@@ -85,6 +108,7 @@ def main(
     """
     words = sys.argv[1:] if words is None else words
     try:
+        words = field_names.translate(list(words)) if _takes_policy(config_type) else words
         default, rest = _defaults(config_type, list(words), presets or {})
         config = tyro.cli(
             config_type,
@@ -116,46 +140,31 @@ def with_data_dir(task: Task, data_dir: str | None) -> Task:
     return replace(task, data_dir=data_dir)
 
 
+def _takes_policy(config_type: type) -> bool:
+    """Whether the field's flags can be said: there is one policy, and no --steps of the config's own."""
+    names = {f.name for f in fields(config_type)}
+    return "policy" in names and "steps" not in names
+
+
 def _defaults(
     config_type: type[C], words: list[str], presets: Mapping[str, C]
 ) -> tuple[C, list[str]]:
     """The config to start from, and the words that are left to parse."""
-    preset, words = _take(words, "--preset")
+    preset, words = take(words, "--preset")
     if preset is not None and preset not in presets:
         raise ValueError(f"unknown preset {preset!r}; choose from {', '.join(presets) or 'none'}")
     default = config_type() if preset is None else presets[preset]
     if not hasattr(default, "task"):
         return default, words
-    run = _peek(words, "--run")
+    run = peek(words, "--run")
     if run is not None:
         default = replace(default, task=read_task(run))
-    name, words = _take(words, "--task")
+    name, words = take(words, "--task")
     if name is not None and name not in TASKS:
         raise ValueError(f"unknown task {name!r}; choose from {', '.join(TASKS)}")
     if name is not None and (default.task is None or name != default.task.name):
         default = replace(default, task=TASKS[name]())
     return default, words
-
-
-def _find(words: list[str], flag: str) -> tuple[int, int, str | None]:
-    """Where `--flag value` or `--flag=value` stands: first word, one past the last, value."""
-    for i, word in enumerate(words):
-        if word == flag:
-            if i + 1 == len(words):
-                raise ValueError(f"{flag} needs a value")
-            return i, i + 2, words[i + 1]
-        if word.startswith(flag + "="):
-            return i, i + 1, word[len(flag) + 1 :]
-    return 0, 0, None
-
-
-def _take(words: list[str], flag: str) -> tuple[str | None, list[str]]:
-    start, stop, value = _find(words, flag)
-    return value, words[:start] + words[stop:]
-
-
-def _peek(words: list[str], flag: str) -> str | None:
-    return _find(words, flag)[2]
 
 
 def _describe(doc: str | None, default: Any, presets: Mapping[str, Any]) -> str:
@@ -164,6 +173,11 @@ def _describe(doc: str | None, default: Any, presets: Mapping[str, Any]) -> str:
     if hasattr(default, "task"):
         lines.append(
             f"--task NAME, one of {', '.join(TASKS)}; its settings follow as --task.X below."
+        )
+    if _takes_policy(type(default)):
+        flags = " ".join(f"--{flag}" for flag in field_names.FLAGS)
+        lines.append(
+            f"The field's own flags are understood too: {flags} (experiments/field_names.py)."
         )
     if presets:
         lines.append(f"--preset NAME, one of {', '.join(presets)}.")

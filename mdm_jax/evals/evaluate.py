@@ -183,7 +183,7 @@ def describe_settings(policy: Policy, config: SamplerConfig) -> dict[str, Any]:
     """The knobs of the policy and what of the sampler's settings is not the plain case."""
     policy = plain(policy)
     knobs = {f.name: getattr(policy, f.name) for f in fields(policy) if f.repr}
-    weights = {k: v for k, v in knobs.items() if isinstance(v, dict)}
+    weights = {k: v for k, v in knobs.items() if isinstance(v, dict) or np.ndim(v) > 0}
     shown = {
         k: v if isinstance(v, int | float | str) else str(v)
         for k, v in knobs.items()
