@@ -5,10 +5,7 @@ FLOPs of the transformer's matrix products over the time, against a large matrix
 type measured in the same run.
 """
 
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -18,6 +15,7 @@ from rich.table import Table
 
 from experiments import cli
 from experiments.console import console
+from experiments.timing import compile_job, interleaved, product_ceiling
 from mdm_jax.denoisers.base import Bound, bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion.corruption import row_keys, stratified_times
@@ -38,8 +36,6 @@ from mdm_jax.training.order_loss import (
     order_loss,
 )
 from mdm_jax.training.state import init_state, train_step
-
-COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,16 +96,16 @@ def run(config: Config) -> list[Measured]:
         "training step": (_training(module, params, canvases, ids), 1, 3),
         "order step": (_order_step(config, module, params, ids), 1, 3),
     }
-    compiled = {name: _compile(job[0]) for name, job in jobs.items()}
-    ceiling = _ceiling(config)
-    times = _interleaved({name: job[0] for name, job in jobs.items()}, config.repeats)
+    compiled = {name: compile_job(job[0]) for name, job in jobs.items()}
+    ceiling = product_ceiling(config.model.dtype, config.repeats)
+    times = interleaved({name: job[0] for name, job in jobs.items()}, config.repeats)
     flops = forward_flops(config)
     tokens = config.batch_size * config.length
     rows = []
     for name, (_, calls, passes) in jobs.items():
         seconds = times[name] / calls
         share = passes * flops / seconds / ceiling
-        rows.append(Measured(name, 1e3 * seconds, tokens / seconds, share, *compiled[name]))
+        rows.append(Measured(name, 1e3 * seconds, tokens / seconds, share, *compiled[name][:2]))
     _print(config, rows, ceiling, flops)
     return rows
 
@@ -182,53 +178,6 @@ def _order_step(
     batch = OrderBatch(jnp.zeros(shape, jnp.int32), jnp.ones(shape, bool), jnp.zeros(rows))
     state = init_state(everything, optimizer)
     return lambda: step(state, jax.random.key(4), batch)[1]["nelbo"]
-
-
-@contextmanager
-def _counted() -> Iterator[list[float]]:
-    """The seconds of each compilation that happens inside."""
-    seen: list[float] = []
-
-    def listen(event: str, seconds: float, **_: object) -> None:
-        if event == COMPILE_EVENT:
-            seen.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield seen
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def _compile(job: Callable[[], jax.Array]) -> tuple[float, int]:
-    """Seconds and number of compilations of the first call; the second must need none."""
-    with _counted() as first:
-        jax.block_until_ready(job())
-    with _counted() as again:
-        jax.block_until_ready(job())
-    return sum(first), len(first) + len(again)
-
-
-def _time(job: Callable[[], jax.Array]) -> float:
-    began = time.perf_counter()
-    jax.block_until_ready(job())
-    return time.perf_counter() - began
-
-
-def _interleaved(jobs: dict[str, Callable[[], jax.Array]], repeats: int) -> dict[str, float]:
-    """Median seconds of each job, the jobs taking turns."""
-    seen: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(repeats):
-        for name, job in jobs.items():
-            seen[name].append(_time(job))
-    return {name: statistics.median(times) for name, times in seen.items()}
-
-
-def _ceiling(config: Config) -> float:
-    """FLOP/s of a large square matrix product of the model's type, the best of the repetitions."""
-    size = 8192 if jax.default_backend() != "cpu" else 2048
-    a = jnp.ones((size, size), config.model.dtype)
-    product = jax.jit(lambda a: a @ a)
-    jax.block_until_ready(product(a))
-    return 2.0 * size**3 / min(_time(lambda: product(a)) for _ in range(config.repeats))
 
 
 def _print(config: Config, rows: list[Measured], ceiling: float, flops: float) -> None:

