@@ -208,6 +208,7 @@ def sampler_config(task: Task, **settings: Any) -> SamplerConfig:
         "mask_id": vocabulary.mask_id,
         "pad_id": vocabulary.pad_id,
         "eos_id": vocabulary.eos_id,
+        "unused": vocabulary.unused,
         "gen_length": task.gen_length,
         "budget": task.gen_length or task.length,
     }

@@ -47,6 +47,7 @@ class SamplerConfig:
       temperature: of the token draw; 0 takes the argmax.
       top_p: share of probability that tokens are drawn from; 1 keeps all.
       eos_id: where given, whatever follows the first EOS of the response is EOS, at no cost.
+      unused: further ids that are never produced, such as rows beyond a tokenizer.
       record: keep a `Trace`.
       commit: whether the last permitted step reveals all that is left.
     """
@@ -59,6 +60,7 @@ class SamplerConfig:
     temperature: float = 0.0
     top_p: float = 1.0
     eos_id: int | None = None
+    unused: tuple[int, ...] = ()
     record: bool = False
     commit: bool = True
 
@@ -179,7 +181,8 @@ def _window_outputs(
         canvas = jax.lax.dynamic_update_slice(fixed.canvas, row.window, (fixed.start,))
         asked = (canvas, valid, fixed.start + jnp.arange(config.gen_length))
     logits, hidden = denoise.with_hidden(*asked) if wants_hidden else (denoise(*asked), None)
-    return forbid(logits.astype(jnp.float32), (config.mask_id, config.pad_id)), hidden
+    never = (config.mask_id, config.pad_id, *config.unused)
+    return forbid(logits.astype(jnp.float32), never), hidden
 
 
 def _wants_hidden(policy: Policy) -> bool:

@@ -289,3 +289,4 @@ def test_settings_of_a_task():
     assert config.gen_length == config.budget == chains.gen_length
     assert (CONFIG.gen_length, CONFIG.budget, CONFIG.eos_id) == (None, 16, None)
     assert sampler_config(chains, budget=3).budget == 3
+    assert config.unused == () and chains.vocabulary.unused == ()
