@@ -55,6 +55,22 @@ class Examples(NamedTuple):
     references: Any
 
 
+class Words(NamedTuple):
+    """A finished canvas in words."""
+
+    prompt: str
+    text: str  # the response, up to its end
+    answer: str | None  # what the verifier reads in it; None: nothing
+    reference: str
+
+
+@runtime_checkable
+class Worded(Protocol):
+    """A task whose prompts and answers are words."""
+
+    def words(self, canvas: Any, reference: Any) -> Words: ...
+
+
 @runtime_checkable
 class Task(Protocol):
     """A frozen dataclass of settings; data are loaded when first asked for.
