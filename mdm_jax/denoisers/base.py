@@ -1,12 +1,12 @@
 """The denoiser contract, and the one way to make a network meet it."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.pytrees import pytree_dataclass, static
-from mdm_jax.types import Mask, Tokens
+from mdm_jax.types import Count, Mask, Tokens
 
 
 @runtime_checkable
@@ -39,11 +39,45 @@ class DenoiseHidden(Denoise, Protocol):
         ...
 
 
+class Known(NamedTuple):
+    """What a denoiser has computed of every position of one canvas: its cache."""
+
+    layers: tuple[Any, ...]  # keys and values of each layer, [length, heads, dim]
+    hidden: Float[Array, "length width"]  # what the logits are computed from
+
+
+@runtime_checkable
+class DenoiseCached(DenoiseHidden, Protocol):
+    """A `DenoiseHidden` whose call can be split, so that a slice of the canvas is computed anew
+    while the rest is taken as it was.
+
+    `with_hidden(canvas, valid, positions)` is `read(prefill(canvas, valid), positions)`, and `extend`
+    with the whole canvas as slice is `prefill`.
+    """
+
+    def prefill(self, canvas: Tokens, valid: Mask) -> Known:
+        """Everything computed for the whole canvas."""
+        ...
+
+    def extend(
+        self, tokens: Int[Array, " slice"], start: Count, valid: Mask, known: Known
+    ) -> Known:
+        """`known` with the positions from `start` on computed anew, `tokens` being what is there."""
+        ...
+
+    def read(
+        self, known: Known, positions: Int[Array, " wanted"] | None = None
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
+        """Logits and float32 hidden states at `positions`; None: everywhere."""
+        ...
+
+
 @pytree_dataclass
 class Bound:
     """A Flax module with its parameters: meets `Denoise`. The parameters are leaves.
 
-    Meets `DenoiseHidden` where the module has a method `with_hidden`.
+    Meets `DenoiseHidden` where the module has a method `with_hidden`, and `DenoiseCached` where it has
+    `prefill`, `extend` and `read`.
     """
 
     module: Any = static()
@@ -57,12 +91,32 @@ class Bound:
     def with_hidden(
         self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
     ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
-        name = type(self.module).__name__
-        if not hasattr(self.module, "with_hidden"):
-            raise ValueError(f"{name} gives no hidden states: it has no method with_hidden")
+        _require(self.module, "with_hidden", "gives no hidden states")
         arguments = {"params": self.params}, canvas, valid, positions
         logits, hidden = self.module.apply(*arguments, method="with_hidden")
         return logits, hidden.astype(jnp.float32)
+
+    def prefill(self, canvas: Tokens, valid: Mask) -> Known:
+        _require(self.module, "prefill", "keeps no cache")
+        return self.module.apply({"params": self.params}, canvas, valid, method="prefill")
+
+    def extend(
+        self, tokens: Int[Array, " slice"], start: Count, valid: Mask, known: Known
+    ) -> Known:
+        arguments = {"params": self.params}, tokens, start, valid, known
+        return self.module.apply(*arguments, method="extend")
+
+    def read(
+        self, known: Known, positions: Int[Array, " wanted"] | None = None
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
+        arguments = {"params": self.params}, known, positions
+        logits, hidden = self.module.apply(*arguments, method="read")
+        return logits, hidden.astype(jnp.float32)
+
+
+def _require(module: Any, method: str, lack: str) -> None:
+    if not hasattr(module, method):
+        raise ValueError(f"{type(module).__name__} {lack}: it has no method {method}")
 
 
 def bind(module: Any, params: Any) -> Bound:

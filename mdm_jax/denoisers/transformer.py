@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mdm_jax.denoisers.rope import angles, turn
 from mdm_jax.types import Mask, Tokens
 
 Hidden = Float[Array, "length width"]
@@ -68,13 +69,9 @@ class TransformerConfig:
 
 
 def rotate(x: Float[Array, "length heads dim"], base: float) -> Float[Array, "length heads dim"]:
-    """Rotary position embedding, positions from 0, halves paired. Reference: arXiv:2104.09864."""
-    half = x.shape[-1] // 2
-    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = jnp.arange(x.shape[0], dtype=jnp.float32)[:, None, None] * frequencies
-    cos, sin = jnp.cos(angles).astype(x.dtype), jnp.sin(angles).astype(x.dtype)
-    first, second = x[..., :half], x[..., half:]
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    """Rotary position embedding, positions from 0."""
+    cos, sin = angles(jnp.arange(x.shape[0]), x.shape[-1], base)
+    return turn(x, (cos.astype(x.dtype), sin.astype(x.dtype)))
 
 
 class Attention(nn.Module):

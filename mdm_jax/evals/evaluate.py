@@ -23,6 +23,9 @@ from mdm_jax.sampling.loop import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 from mdm_jax.types import RowKey
 
+# settings of the sampler that are named where they are not the default
+NAMED = ("block_length", "top_p", "top_k", "policy_sees_draw", "forbid_ids", "late_ids")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -190,10 +193,9 @@ def describe_settings(policy: Policy, config: SamplerConfig) -> dict[str, Any]:
         described = json.dumps(describe(weights), sort_keys=True)
         shown["weights"] = hashlib.sha256(described.encode()).hexdigest()[:8]
     sampler = {"temperature": config.temperature, "budget": config.budget}
-    if config.block_length is not None:
-        sampler["block_length"] = config.block_length
-    if config.top_p != 1:
-        sampler["top_p"] = config.top_p
+    given = {f.name: getattr(config, f.name) for f in fields(config)}
+    plain_case = {f.name: f.default for f in fields(config)}
+    sampler |= {name: given[name] for name in NAMED if given[name] != plain_case[name]}
     if config.eos_id is not None:
         sampler["cut_eos"] = True
     if not config.commit:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.pytrees import pytree_dataclass
-from mdm_jax.types import Decision, Logits, Mask, Observation, RowKey
+from mdm_jax.types import Decision, Logits, Mask, Observation, RowKey, Tokens
 
 PolicyState = Any
 Scores = Float[Array, " length"]
@@ -65,6 +65,12 @@ def entropy(logits: Logits) -> Scores:
     log_probs = jax.nn.log_softmax(logits, axis=-1)
     probs = jnp.exp(log_probs)
     return -jnp.sum(jnp.where(probs > 0, probs * log_probs, 0.0), axis=-1)
+
+
+def log_prob(logits: Logits, tokens: Tokens) -> Scores:
+    """Log-probability of one token at each position, nats."""
+    log_probs = jax.nn.log_softmax(logits, axis=-1)
+    return jnp.take_along_axis(log_probs, tokens[:, None], axis=-1)[:, 0]
 
 
 def rank(key: RowKey, scores: Scores, eligible: Mask) -> Int[Array, " length"]:

@@ -43,13 +43,18 @@ class Scheduled(RevealOnly):
 
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         k_score, k_ties = jax.random.split(key)
-        count = self.schedule.count(
-            jnp.sum(observation.eligible),
-            observation.block_masks,
-            observation.block_step,
-            steps_per_block(self.steps, observation),
-        )
+        count = scheduled_count(self.schedule, self.steps, observation)
         return top(k_ties, self.score(k_score, observation), observation.eligible, count)
+
+
+def scheduled_count(schedule: CountRule, steps: int | Count, observation: Observation) -> Count:
+    """How many positions of the current block a schedule of `steps` steps in all reveals now."""
+    return schedule.count(
+        jnp.sum(observation.eligible),
+        observation.block_masks,
+        observation.block_step,
+        steps_per_block(steps, observation),
+    )
 
 
 def steps_per_block(steps: int | Count, observation: Observation) -> Count:

@@ -17,7 +17,7 @@ from mdm_jax.sampling.canvas import (
     current_block,
     response_start,
 )
-from mdm_jax.sampling.tokens import forbid, propose
+from mdm_jax.sampling.tokens import draw_logits, forbid, propose, silence
 from mdm_jax.types import (
     Count,
     Decision,
@@ -46,6 +46,12 @@ class SamplerConfig:
         anywhere.
       temperature: of the token draw; 0 takes the argmax.
       top_p: share of probability that tokens are drawn from; 1 keeps all.
+      top_k: number of tokens at each position that are drawn from; None keeps all.
+      policy_sees_draw: policies see the distribution that tokens are drawn from, after temperature,
+        top_p and top_k (Dream), instead of the denoiser's own (LLaDA).
+      forbid_ids: further ids that are never produced; with EOS, LLaDA's `logits_eos_inf`.
+      late_ids: positions that would take one of these come last, whatever the policy; with EOS and
+        the end of turn, LLaDA's `confidence_eos_eot_inf`.
       eos_id: where given, whatever follows the first EOS of the response is EOS, at no cost.
       unused: further ids that are never produced, such as rows beyond a tokenizer.
       record: keep a `Trace`.
@@ -59,6 +65,10 @@ class SamplerConfig:
     gen_length: int | None = None
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int | None = None
+    policy_sees_draw: bool = False
+    forbid_ids: tuple[int, ...] = ()
+    late_ids: tuple[int, ...] = ()
     eos_id: int | None = None
     unused: tuple[int, ...] = ()
     record: bool = False
@@ -71,6 +81,8 @@ class SamplerConfig:
             raise ValueError(f"temperature must be >= 0, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {self.top_k}; None keeps all tokens")
 
 
 class Row(NamedTuple):
@@ -109,9 +121,10 @@ def denoise_step(
     is_masked = row.window == config.mask_id
     row = _enter_block(row, is_masked, config)
     logits, hidden = _window_outputs(denoise, _wants_hidden(policy), row, fixed, config)
+    proposal = propose(k_token, logits, config.temperature, config.top_p, config.top_k)
     observation = Observation(
-        logits=logits,
-        proposal=propose(k_token, logits, config.temperature, config.top_p),
+        logits=_shown(logits, proposal, config),
+        proposal=proposal,
         is_masked=is_masked,
         eligible=is_masked & (block_ids(len(is_masked), config.block_length) == row.block),
         step=step,
@@ -171,7 +184,7 @@ def _enter_block(row: Row, is_masked: Mask, config: SamplerConfig) -> Row:
 def _window_outputs(
     denoise: Denoise, wants_hidden: bool, row: Row, fixed: Fixed, config: SamplerConfig
 ) -> tuple[Logits, Float[Array, "length features"] | None]:
-    """float32 logits of the window, MASK and PAD ruled out, and hidden states where wanted.
+    """float32 logits of the window, what is never produced ruled out, and hidden states where wanted.
 
     No unembedding outside the window.
     """
@@ -181,8 +194,15 @@ def _window_outputs(
         canvas = jax.lax.dynamic_update_slice(fixed.canvas, row.window, (fixed.start,))
         asked = (canvas, valid, fixed.start + jnp.arange(config.gen_length))
     logits, hidden = denoise.with_hidden(*asked) if wants_hidden else (denoise(*asked), None)
-    never = (config.mask_id, config.pad_id, *config.unused)
+    never = (config.mask_id, config.pad_id, *config.unused, *config.forbid_ids)
     return forbid(logits.astype(jnp.float32), never), hidden
+
+
+def _shown(logits: Logits, proposal: Tokens, config: SamplerConfig) -> Logits:
+    """The logits that the policy sees."""
+    if config.policy_sees_draw:
+        logits = draw_logits(logits, config.temperature, config.top_p, config.top_k)
+    return silence(logits, proposal, config.late_ids)
 
 
 def _wants_hidden(policy: Policy) -> bool:

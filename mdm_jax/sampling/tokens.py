@@ -1,4 +1,6 @@
-"""Which token each position would take: temperature, top-p, and ids that may not be produced."""
+"""Which token each position would take: temperature, top-p, top-k, and ids that may not be produced
+or that come last.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +26,43 @@ def keep_top_p(logits: Logits, top_p: float) -> Logits:
     return jnp.where(logits >= least, logits, -jnp.inf)
 
 
-def propose(key: RowKey, logits: Logits, temperature: float, top_p: float) -> Tokens:
-    """One token for each position: argmax at temperature 0, else a draw from the tempered, then
-    filtered distribution. `mode="high"` keeps the tail of the Gumbel noise (arXiv:2409.02908).
+def keep_top_k(logits: Logits, top_k: int) -> Logits:
+    """-inf for whatever is less probable than the `top_k` most probable tokens."""
+    least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
+    return jnp.where(logits >= least, logits, -jnp.inf)
+
+
+def draw_logits(logits: Logits, temperature: float, top_p: float, top_k: int | None) -> Logits:
+    """The distribution that tokens are drawn from: tempered, then cut by top-p, then by top-k.
+
+    Temperature 0, whose draw is the argmax, tempers nothing. Reference: Dream's `sample_tokens`.
+    """
+    logits = logits if temperature == 0 else logits / temperature
+    logits = logits if top_p == 1 else keep_top_p(logits, top_p)
+    return logits if top_k is None else keep_top_k(logits, top_k)
+
+
+def propose(
+    key: RowKey, logits: Logits, temperature: float, top_p: float = 1.0, top_k: int | None = None
+) -> Tokens:
+    """One token for each position: argmax at temperature 0, else drawn from `draw_logits`.
+
+    `mode="high"` keeps the tail of the Gumbel noise (arXiv:2409.02908).
     """
     if temperature == 0:
         return jnp.argmax(logits, axis=-1)
-    tempered = logits / temperature
-    filtered = tempered if top_p == 1 else keep_top_p(tempered, top_p)
-    return jax.random.categorical(key, filtered, axis=-1, mode="high")
+    drawn_from = draw_logits(logits, temperature, top_p, top_k)
+    return jax.random.categorical(key, drawn_from, axis=-1, mode="high")
+
+
+def silence(logits: Logits, proposal: Tokens, ids: tuple[int, ...]) -> Logits:
+    """What policies are shown so that `ids` come last: -inf for them, and positions that propose one
+    look as if nothing were known there, so every other position has more confidence and margin and
+    less entropy.
+
+    Reference: LLaDA's `confidence_eos_eot_inf`, which gives such positions the confidence 0.
+    """
+    if not ids:
+        return logits
+    late = jnp.any(proposal[:, None] == jnp.array(ids), axis=-1)
+    return jnp.where(late[:, None], 0.0, forbid(logits, ids))

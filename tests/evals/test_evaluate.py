@@ -260,6 +260,11 @@ def test_labels_tell_all_that_changes_results():
                 {"budget": 12},
                 {"block_length": 4},
                 {"top_p": 0.9},
+                {"top_k": 3},
+                {"policy_sees_draw": True},
+                {"forbid_ids": (1,)},
+                {"late_ids": (1,)},
+                {"late_ids": (1, 2)},
                 {"commit": False},
             )
         ),

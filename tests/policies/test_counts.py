@@ -1,4 +1,4 @@
-"""Count rules against what LLaDA's and MaskGIT's own code reveals at each step."""
+"""Count rules against what the code of LLaDA, Dream, SMDM and MaskGIT reveals at each step."""
 
 import functools
 import json
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial
-from mdm_jax.policies.counts import CountRule, Even, Ratio
+from mdm_jax.policies.counts import CountRule, Even, Expected, Ratio
 
 LONGEST = 600
 RULES = [Even(), Ratio(), Ratio(Linear()), Ratio(Polynomial(2.0)), Ratio(Polynomial(0.5))]
@@ -67,6 +67,36 @@ def test_ratio_is_maskgits_where_each_of_its_steps_reveals_something(recorded, m
     assert_reveals(Ratio(schedule), runs)
 
 
+@pytest.mark.parametrize(
+    "mode, schedule", [("linear", Linear()), ("cosine", Cosine()), ("pow2", MaskGitSquare())]
+)
+def test_ratio_without_a_minimum_is_maskgits(recorded, mode, schedule):
+    """But for 50 positions in 50 steps, where theirs loses whole numbers to rounding: in float64
+    50 * (1 - 17/50) is a hair below 33. Its modes log and exp are no schedules of alpha alone.
+    """
+    runs = [run[1:] for run in recorded["maskgit"] if run[0] == mode]
+    runs = [run for run in runs if run[:2] != [50, 50] or mode == "cosine"]
+    assert len(runs) >= 13
+    assert_reveals(Ratio(schedule, least=0), runs)
+
+
+@pytest.mark.parametrize("name, eps", [("dream", 1e-3), ("smdm", 1e-5)])
+def test_expected_is_dreams_and_smdms(recorded, name, eps):
+    """Which products of float32 fall short of a whole number is theirs too."""
+    assert len(recorded[name]) > 70 and any(run[2][0] == 0 for run in recorded[name])
+    assert_reveals(Expected(eps), recorded[name])
+
+
+def test_expected_by_hand():
+    """Eight positions in eight steps: the mean of the first is a hair below one."""
+    counts = reveals(Expected(), jnp.array([8, 8, 5]), jnp.array([8, 4, 1]))
+    assert counts[:, :9].tolist() == [
+        [0, 1, 1, 1, 1, 1, 1, 2, 0],
+        [1, 2, 2, 3, 0, 0, 0, 0, 0],
+        [5, 0, 0, 0, 0, 0, 0, 0, 0],
+    ]
+
+
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_all_is_revealed_within_the_steps_and_something_at_each(rule):
     total, steps = jnp.array([64, 50, 31, 8, 7]), jnp.array([10, 50, 16, 8, 1])
@@ -113,3 +143,19 @@ def test_shares_multiply_to_the_schedule(rule):
     expected = 1.0 - jax.vmap(schedule.alpha)(times)
     np.testing.assert_allclose(np.cumprod(1.0 - shares[:steps]), expected, atol=1e-5)
     np.testing.assert_array_equal(shares[steps - 1 :], 1.0)
+
+
+def test_shares_of_expected_are_those_of_its_grid():
+    """Dream's `origin`: after each step but the last, the time t of an even grid is masked."""
+    shares = jax.vmap(lambda step: Expected(0.01).share(step, jnp.int32(5)))(jnp.arange(7))
+    grid = np.linspace(1.0, 0.01, 6)
+    np.testing.assert_allclose(np.cumprod(1.0 - shares[:4]), grid[1:5], atol=1e-6)
+    np.testing.assert_array_equal(shares[4:], 1.0)
+
+
+def test_knobs_of_the_rules_matter_and_are_named():
+    total, steps = jnp.array([64]), jnp.array([48])
+    shown = [Ratio(), Ratio(least=0), Ratio(Linear()), Even(), Expected(), Expected(0.2)]
+    assert len({str(rule) for rule in shown}) == len(shown) and str(Ratio()) == "cosine"
+    counts = [np.asarray(reveals(rule, total, steps))[0, :48].tolist() for rule in shown]
+    assert len({tuple(row) for row in counts}) == len(shown)

@@ -1,4 +1,4 @@
-"""Token draws: argmax, temperature and top-p by hand, by chi-square, and against Dream's filter."""
+"""Token draws: argmax, temperature and filters by hand, by chi-square, and against Dream's scores."""
 
 import inspect
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mdm_jax.sampling.tokens import forbid, keep_top_p, propose
+from mdm_jax.policies.base import confidence, entropy, margin
+from mdm_jax.sampling.tokens import draw_logits, forbid, keep_top_k, keep_top_p, propose, silence
 
 PROBS = np.array([0.15, 0.5, 0.05, 0.3])
 LOGITS = jnp.log(jnp.asarray(PROBS, jnp.float32))[None]
@@ -53,10 +54,54 @@ def test_top_p_is_dreams(shared_dir, top_p):
     np.testing.assert_array_equal(kept, recorded[f"dream_topp_kept_{top_p}"])
 
 
-def draws(temperature, top_p, seed, n=8000):
-    return np.bincount(
-        propose(jax.random.key(seed), jnp.tile(LOGITS, (n, 1)), temperature, top_p), minlength=4
-    )
+FILTERS = {"": {}, "_topp0.9": {"top_p": 0.9}, "_topp0.5": {"top_p": 0.5}}
+FILTERS |= {"_topk3": {"top_k": 3}, "_topp0.9_topk3": {"top_p": 0.9, "top_k": 3}}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_scores_of_what_is_drawn_from_are_dreams(shared_dir, name):
+    """Top probability, margin and negative entropy after its filters, at temperature 0."""
+    recorded = np.load(shared_dir / "parity/samplers/select.npz")
+    settings = {"temperature": 0.0, "top_p": 1.0, "top_k": None} | FILTERS[name]
+    logits = draw_logits(jnp.asarray(recorded["logits"]).reshape(-1, 12), **settings)
+    scores = {"maskgit_plus": confidence(logits), "topk_margin": margin(logits)}
+    scores["entropy"] = -entropy(logits)
+    for alg, got in scores.items():
+        theirs = recorded[f"dream_{alg}{name}"]
+        np.testing.assert_allclose(np.reshape(got, theirs.shape), theirs, atol=2e-6, err_msg=alg)
+
+
+@pytest.mark.parametrize("top_k, kept", [(1, [1]), (2, [1, 3]), (3, [0, 1, 3]), (9, [0, 1, 2, 3])])
+def test_top_k_keeps_the_most_probable(top_k, kept):
+    got = keep_top_k(LOGITS, top_k)
+    assert np.flatnonzero(np.isfinite(got[0])).tolist() == kept
+    np.testing.assert_array_equal(got[0, jnp.array(kept)], LOGITS[0, jnp.array(kept)])
+
+
+def test_filters_come_after_the_temperature_and_top_k_after_top_p():
+    got = draw_logits(LOGITS, 2.0, 0.7, 1)
+    assert got[0].tolist() == [-np.inf, float(LOGITS[0, 1] / 2), -np.inf, -np.inf]
+    kept = np.isfinite(draw_logits(LOGITS, 2.0, 0.7, None))[0]  # 0.379, 0.293 and 0.207
+    assert np.flatnonzero(kept).tolist() == [0, 1, 3]
+
+
+def test_silenced_positions_come_last_in_every_score():
+    """Also behind a position that knows next to nothing."""
+    logits = jax.random.normal(jax.random.key(8), (60, 6)) * jnp.linspace(0.05, 9, 60)[:, None]
+    proposal = jnp.argmax(logits, axis=-1)
+    late = np.isin(proposal, [1, 4])
+    got = silence(logits, proposal, (1, 4))
+    assert 5 < late.sum() < 55
+    for score in (confidence(got), margin(got), -entropy(got)):
+        assert np.min(score[~late]) > np.max(score[late])
+    np.testing.assert_array_equal(got[~late], forbid(logits, (1, 4))[~late])
+    assert silence(logits, proposal, ()) is logits
+
+
+def draws(temperature, top_p, seed, n=8000, top_k=None):
+    logits = jnp.tile(LOGITS, (n, 1))
+    drawn = propose(jax.random.key(seed), logits, temperature, top_p, top_k)
+    return np.bincount(drawn, minlength=4)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -73,6 +118,9 @@ def test_draws_are_filtered_after_tempering():
     assert counts[[0, 2]].sum() == 0
     assert stats.chisquare(counts[[1, 3]], 8000 * odds / odds.sum()).pvalue > 1e-3
     assert draws(1.0, 0.4, seed=2).tolist() == [0, 8000, 0, 0]
+    counts, odds = draws(1.0, 1.0, seed=9, top_k=2), PROBS[[1, 3]]
+    assert counts[[0, 2]].sum() == 0
+    assert stats.chisquare(counts[[1, 3]], 8000 * odds / odds.sum()).pvalue > 1e-3
 
 
 def test_temperature_zero_is_argmax_whatever_the_key():

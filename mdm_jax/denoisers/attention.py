@@ -1,0 +1,78 @@
+"""Which attention kernel is used, and why; and attention over the valid positions with it."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mdm_jax.types import Mask
+
+Implementation = Literal["auto", "xla", "cudnn"]
+WIDEST_HEAD = 128  # of cuDNN's fused attention on every GPU that has it
+
+
+class Chosen(NamedTuple):
+    """An implementation of `jax.nn.dot_product_attention`, and the reason for it."""
+
+    implementation: Literal["xla", "cudnn"]
+    why: str
+
+
+def choose(wanted: Implementation, platform: str, dtype: jnp.dtype, dim: int) -> Chosen:
+    """The attention kernel for heads of width `dim` in `dtype` on `platform`.
+
+    Args:
+      wanted: "auto" takes cuDNN's fused attention wherever it can be had.
+
+    Raises:
+      ValueError: "cudnn" is wanted where it cannot be had.
+    """
+    if wanted == "xla":
+        return Chosen("xla", "asked for")
+    obstacle = _obstacle(platform, jnp.dtype(dtype), dim)
+    if obstacle is None:
+        return Chosen("cudnn", "a GPU, a half-precision type and heads that its kernels take")
+    if wanted == "cudnn":
+        raise ValueError(f'attention "cudnn" cannot be had: {obstacle}; take "auto" or "xla"')
+    return Chosen("xla", obstacle)
+
+
+def _obstacle(platform: str, dtype: jnp.dtype, dim: int) -> str | None:
+    if platform != "gpu":
+        return f"cuDNN needs a GPU, and this is a {platform}"
+    if dtype not in (jnp.bfloat16, jnp.float16):
+        return f"cuDNN's fused attention takes bfloat16 and float16, not {dtype}"
+    if dim % 8 or dim > WIDEST_HEAD:
+        return f"cuDNN takes heads of a multiple of 8 up to {WIDEST_HEAD}, not {dim}"
+    return None
+
+
+def attend(
+    query: Float[Array, "queries heads dim"],
+    key: Float[Array, "keys kv_heads dim"],
+    value: Float[Array, "keys kv_heads dim"],
+    valid: Mask,
+    wanted: Implementation,
+) -> Float[Array, "queries heads dim"]:
+    """Softmax attention of every query over the valid keys, [queries, heads, dim].
+
+    Padding is on the right, so the cuDNN kernel is told how many keys are valid and never sees a mask.
+    """
+    chosen = choose(wanted, jax.default_backend(), query.dtype, query.shape[-1])
+    if chosen.implementation == "cudnn":
+        queries, keys = _lengths(query, valid)
+        counts = {"query_seq_lengths": queries, "key_value_seq_lengths": keys}
+    else:
+        counts = {"mask": valid[None, None, :]}
+    return jax.nn.dot_product_attention(
+        query, key, value, implementation=chosen.implementation, **counts
+    )
+
+
+def _lengths(
+    query: Float[Array, "queries heads dim"], valid: Mask
+) -> tuple[Int[Array, "1"], Int[Array, "1"]]:
+    """How many queries and keys there are. Under `vmap` cuDNN wants both batched as the queries are."""
+    nothing = (jnp.isnan(query[0, 0, 0]) & False).astype(jnp.int32)
+    return (nothing + query.shape[0])[None], (nothing + jnp.sum(valid, dtype=jnp.int32))[None]

@@ -1,0 +1,251 @@
+"""The network that LLaDA, Dream and SMDM have in common: pre-norm blocks of bidirectional attention
+and SwiGLU, RMSNorm, RoPE, an untied head. Each family's own file says how its config.json maps here.
+
+Every position is attended to by every other, except padding, which nobody attends to. Weights keep
+their published layout [outputs, inputs].
+
+Cost of one call: as `mdm_jax.denoisers.transformer`. A call may also be split in two, for samplers
+that keep a cache: `prefill` computes what is to be known of every position, `extend` computes it
+anew for a slice of the canvas and takes the rest as it was, `read` unembeds (Fast-dLLM,
+arXiv:2505.22618).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mdm_jax.denoisers.attention import Implementation, attend
+from mdm_jax.denoisers.base import Known
+from mdm_jax.denoisers.rope import Angles, angles, turn
+from mdm_jax.types import Count, Mask, Tokens
+
+Dtype = Literal["float32", "bfloat16"]
+Hidden = Float[Array, "slice width"]
+Heads = Float[Array, "places heads dim"]
+KeyValue = tuple[Float[Array, "length heads dim"], Float[Array, "length heads dim"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedConfig:
+    """Shape, conventions and numerics of a published denoiser.
+
+    Attributes:
+      vocab: rows of the head: ids that have a logit.
+      embeddings: rows of the embedding. Ids beyond them stand for padding.
+      width: of the residual stream.
+      depth: blocks.
+      heads: of the queries.
+      kv_heads: of keys and values; each is shared by heads / kv_heads query heads.
+      mlp: inner width of the SwiGLU.
+      max_length: most positions of a canvas.
+      norm_eps: of every RMSNorm.
+      rope_base: base of the rotary frequencies.
+      qkv_bias: whether queries, keys and values have biases (Dream).
+      shifted: the distribution of position i is row i - 1 of the head's output, and position 0 keeps
+        its own (Dream). Taken care of inside: callers always index by position.
+      rounded_rope: the rotary cos and sin are rounded to bfloat16 whatever is computed in (SMDM).
+      dtype: what is computed in, and what fresh parameters are. Rotation, softmax and logits are
+        float32.
+      attention: which kernel; see `mdm_jax.denoisers.attention`.
+
+    Raises:
+      ValueError: heads do not divide the width into even parts, or kv_heads the heads.
+    """
+
+    vocab: int
+    embeddings: int
+    width: int
+    depth: int
+    heads: int
+    kv_heads: int
+    mlp: int
+    max_length: int
+    norm_eps: float
+    rope_base: float
+    qkv_bias: bool = False
+    shifted: bool = False
+    rounded_rope: bool = False
+    dtype: Dtype = "float32"
+    attention: Implementation = "auto"
+
+    def __post_init__(self) -> None:
+        if min(self.vocab, self.depth, self.heads, self.kv_heads, self.mlp) < 1:
+            raise ValueError(f"vocab, depth, heads, kv_heads and mlp must be >= 1, got {self}")
+        if self.width % self.heads or self.dim % 2:
+            raise ValueError(
+                f"heads {self.heads} must divide width {self.width} into even parts (rotary pairs)"
+            )
+        if self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads {self.kv_heads} must divide heads {self.heads}")
+
+    @property
+    def dim(self) -> int:
+        """Width of one head."""
+        return self.width // self.heads
+
+
+class Linear(nn.Module):
+    """x W^T + b, with W [outputs, inputs]."""
+
+    config: PublishedConfig
+    outputs: int
+    bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "slice inputs"]) -> Float[Array, "slice outputs"]:
+        weight = _weight(self, "weight", (self.outputs, x.shape[-1]))
+        y = x @ weight.astype(x.dtype).T
+        if not self.bias:
+            return y
+        return y + self.param("bias", nn.initializers.zeros, (self.outputs,), x.dtype).astype(
+            x.dtype
+        )
+
+
+class Attention(nn.Module):
+    """Queries of the given positions over keys and values of the whole canvas.
+
+    Those come from the same positions, or from `kept` with the given positions' slots overwritten.
+    """
+
+    config: PublishedConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Hidden, by: Angles, valid: Mask, start: Count, kept: KeyValue | None
+    ) -> tuple[Hidden, KeyValue]:
+        config = self.config
+
+        def heads(name: str, number: int) -> Heads:
+            project = Linear(config, number * config.dim, config.qkv_bias, name=name)
+            return project(x).reshape(-1, number, config.dim)
+
+        query = turn(heads("query", config.heads), by)
+        fresh = turn(heads("key", config.kv_heads), by), heads("value", config.kv_heads)
+        known = _overwritten(kept, fresh, start)
+        mixed = attend(query, *known, valid, config.attention)
+        return Linear(config, config.width, name="out")(mixed.reshape(x.shape)), known
+
+
+class Block(nn.Module):
+    """Pre-norm attention and SwiGLU, each added to the residual stream."""
+
+    config: PublishedConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Hidden, by: Angles, valid: Mask, start: Count, kept: KeyValue | None
+    ) -> tuple[Hidden, KeyValue]:
+        config = self.config
+        attention = Attention(config, name="attention")
+        mixed, known = attention(_norm(config, "attention_norm")(x), by, valid, start, kept)
+        x = x + mixed
+        h = _norm(config, "mlp_norm")(x)
+        gate, up = (Linear(config, config.mlp, name=name)(h) for name in ("gate", "up"))
+        return x + Linear(config, config.width, name="down")(nn.silu(gate) * up), known
+
+
+class PublishedTransformer(nn.Module):
+    """Denoiser network of one sequence; meets `DenoiseHidden` and `DenoiseCached` once bound."""
+
+    config: PublishedConfig
+
+    def setup(self) -> None:
+        config = self.config
+        self.embed = _weight(self, "embed", (config.embeddings, config.width))
+        self.blocks = [Block(config, name=f"block_{i}") for i in range(config.depth)]
+        self.final_norm = _norm(config, "final_norm")
+        self.head = _weight(self, "head", (config.vocab, config.width))
+
+    def __call__(
+        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+    ) -> Float[Array, "wanted vocab"]:
+        return self.with_hidden(canvas, valid, positions)[0]
+
+    def with_hidden(
+        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
+        """Logits, and the normalised hidden states that they were computed from."""
+        return self.read(self.prefill(canvas, valid), positions)
+
+    def prefill(self, canvas: Tokens, valid: Mask) -> Known:
+        """What the network knows of every position of a canvas.
+
+        Raises:
+          ValueError: the canvas is longer than `max_length`.
+        """
+        if canvas.shape[0] > self.config.max_length:
+            raise ValueError(
+                f"a canvas of {canvas.shape[0]} is longer than max_length {self.config.max_length}"
+            )
+        start = jnp.zeros((), jnp.int32)
+        hidden, layers = self._encode(canvas, valid, start, (None,) * self.config.depth)
+        return Known(layers, hidden)
+
+    def extend(
+        self, tokens: Int[Array, " slice"], start: Count, valid: Mask, known: Known
+    ) -> Known:
+        """`known` with the positions from `start` on computed anew for `tokens`.
+
+        They attend to each other and to every other valid position as that was computed before.
+        """
+        hidden, layers = self._encode(tokens, valid, start, known.layers)
+        return Known(layers, jax.lax.dynamic_update_slice(known.hidden, hidden, (start, 0)))
+
+    def read(
+        self, known: Known, positions: Int[Array, " wanted"] | None = None
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
+        """float32 logits at `positions` (None: everywhere) and what they were computed from."""
+        if positions is None:
+            positions = jnp.arange(known.hidden.shape[0])
+        rows = jnp.maximum(positions - 1, 0) if self.config.shifted else positions
+        hidden = known.hidden[rows]
+        head = self.head.astype(hidden.dtype)
+        return jnp.dot(hidden, head.T, preferred_element_type=jnp.float32), hidden
+
+    def _encode(
+        self,
+        tokens: Int[Array, " slice"],
+        valid: Mask,
+        start: Count,
+        kept: tuple[KeyValue | None, ...],
+    ) -> tuple[Hidden, tuple[KeyValue, ...]]:
+        """Final normalised hidden states of the slice, and every block's keys and values."""
+        config = self.config
+        x = self.embed[jnp.minimum(tokens, config.embeddings - 1)].astype(config.dtype)
+        by = _angles(config, start + jnp.arange(tokens.shape[0]))
+        layers = []
+        for block, layer in zip(self.blocks, kept, strict=True):
+            x, known = block(x, by, valid, start, layer)
+            layers.append(known)
+        return self.final_norm(x), tuple(layers)
+
+
+def _angles(config: PublishedConfig, places: Int[Array, " slice"]) -> Angles:
+    cos, sin = angles(places, config.dim, config.rope_base)
+    if not config.rounded_rope:
+        return cos, sin
+    # not a pair of casts, which a compiler may drop
+    return jax.lax.reduce_precision(cos, 8, 7), jax.lax.reduce_precision(sin, 8, 7)
+
+
+def _overwritten(kept: KeyValue | None, fresh: tuple[Heads, Heads], start: Count) -> KeyValue:
+    """Keys and values of the whole canvas; the fresh ones are all there is when none were kept."""
+    if kept is None:
+        return fresh
+    write = jax.lax.dynamic_update_slice
+    return write(kept[0], fresh[0], (start, 0, 0)), write(kept[1], fresh[1], (start, 0, 0))
+
+
+def _weight(module: nn.Module, name: str, shape: tuple[int, int]) -> Float[Array, "rows width"]:
+    init = nn.initializers.normal(0.02)
+    return module.param(name, init, shape, jnp.dtype(module.config.dtype))
+
+
+def _norm(config: PublishedConfig, name: str | None = None) -> nn.RMSNorm:
+    dtype = jnp.dtype(config.dtype)
+    return nn.RMSNorm(epsilon=config.norm_eps, dtype=dtype, param_dtype=dtype, name=name)

@@ -1,0 +1,44 @@
+"""Running-confidence re-masking (RCR): tokens stay by how sure they were when they were chosen."""
+
+import jax.numpy as jnp
+
+from mdm_jax.diffusion.schedules import Linear, Schedule
+from mdm_jax.policies.base import PolicyState, check_knob, confidence, top
+from mdm_jax.policies.counts import still_masked
+from mdm_jax.policies.heuristic import steps_per_block
+from mdm_jax.policies.remasking.block import current_block, reveal_only
+from mdm_jax.pytrees import pytree_dataclass, static
+from mdm_jax.types import Decision, Observation, RowKey
+
+
+@pytree_dataclass
+class Rcr:
+    """Keeps the tokens of highest running confidence, as many as the schedule says.
+
+    The running confidence of a revealed token is the one it was revealed with, however long ago; that
+    of a masked position is the present one. Reference: MDPO's running-confidence re-masking, whose
+    port in ParallelBench also re-masks in earlier blocks; this one does not.
+    """
+
+    steps: int = 8  # denoiser calls in all
+    schedule: Schedule = static(Linear())  # share that is masked over time
+
+    def __post_init__(self) -> None:
+        check_knob("steps", self.steps, 1)
+
+    def init(self, length: int) -> PolicyState:
+        return jnp.zeros(length, bool), jnp.zeros(length)  # the block, the running confidence
+
+    def __call__(
+        self, key: RowKey, observation: Observation, state: PolicyState
+    ) -> tuple[Decision, PolicyState]:
+        block, running = current_block(state[0], observation), state[1]
+        running = jnp.where(observation.is_masked, confidence(observation.logits), running)
+        masked = still_masked(
+            self.schedule,
+            observation.block_masks,
+            observation.block_step,
+            steps_per_block(self.steps, observation),
+        )
+        chosen = top(key, running, block, jnp.sum(block) - masked)
+        return reveal_only(chosen, block, observation), (block, running)

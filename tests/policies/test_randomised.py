@@ -1,0 +1,227 @@
+"""Policies that draw positions: their distributions by chi-square, their limits, and what they share
+with all others that only reveal; PC-Sampler and the quota with a threshold beside them.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from policy_world import LENGTH, ROWS, VOCAB, decide, keys, observe, reveal
+from scipy import stats
+
+from mdm_jax.policies.base import Policy
+from mdm_jax.policies.calibrated import PcSampler
+from mdm_jax.policies.counts import Even, Ratio
+from mdm_jax.policies.heuristic import (
+    ConfidenceThreshold,
+    LeftToRight,
+    LowEntropy,
+    Random,
+    TopConfidence,
+    TopMargin,
+)
+from mdm_jax.policies.quota import ThresholdQuota
+from mdm_jax.policies.randomised import Perturbed, SoftmaxConfidence, TopKRandom
+
+ONE = 10**6  # so many steps that each reveals one
+COMMON = jnp.asarray(np.random.default_rng(0).dirichlet(np.full(VOCAB, 0.3)), jnp.float32)
+POLICIES = [
+    Perturbed(TopMargin()),
+    TopKRandom(),
+    SoftmaxConfidence(),
+    PcSampler(COMMON),
+    ThresholdQuota(),
+]
+
+
+def one_of(positions):
+    eligible = np.zeros((ROWS, LENGTH), bool)
+    eligible[:, positions] = True
+    return eligible
+
+
+def same_logits(seed, positions):
+    """Every row the same, with confidences far enough apart to matter."""
+    row = (
+        np.random.default_rng(seed).normal(size=(LENGTH, VOCAB))
+        * np.linspace(0.5, 5, LENGTH)[:, None]
+    )
+    return observe(seed, np.broadcast_to(row, (ROWS, LENGTH, VOCAB)), one_of(positions))
+
+
+def probs_of(observations):
+    odds = np.exp(np.asarray(observations.logits[0], float))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def frequencies(policy, observations, seeds=6):
+    return sum(reveal(policy, observations, seed).sum(axis=0) for seed in range(seeds))
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("block_step", [0, 7])
+def test_reveals_what_is_eligible_and_at_least_one_per_unfinished_row(policy, block_step):
+    observations = observe(7, block_step=block_step)
+    decision, state = decide(policy, keys(8), observations)
+    eligible = np.asarray(observations.eligible)
+    assert isinstance(policy, Policy) and state == ()
+    assert not np.any(decision.unmask & ~eligible) and not np.any(decision.remask)
+    np.testing.assert_array_equal(decision.unmask.any(axis=1), eligible.any(axis=1))
+
+
+@pytest.mark.parametrize(
+    "policy, other",
+    [
+        (Perturbed(TopMargin(), 0.1), Perturbed(TopMargin(), 0.5)),
+        (Perturbed(TopMargin()), Perturbed(LowEntropy())),
+        (Perturbed(TopMargin(4)), Perturbed(TopMargin(8))),
+        (TopKRandom(ONE), TopKRandom(ONE, candidates=2)),
+        (TopKRandom(4), TopKRandom(8)),
+        (TopKRandom(), TopKRandom(schedule=Ratio())),
+        (SoftmaxConfidence(ONE), SoftmaxConfidence(ONE, policy_temperature=1.0)),
+        (SoftmaxConfidence(4), SoftmaxConfidence(8)),
+        (SoftmaxConfidence(), SoftmaxConfidence(schedule=Ratio())),
+        (PcSampler(COMMON), PcSampler(COMMON[::-1])),
+        (PcSampler(COMMON, 4), PcSampler(COMMON, 8)),
+        (PcSampler(COMMON), PcSampler(COMMON, schedule=Ratio())),
+        (PcSampler(COMMON), PcSampler(COMMON, decay=0.0)),
+        (PcSampler(COMMON, decay=0.0), PcSampler(COMMON, decay=0.0, ceiling=0.5)),
+        (ThresholdQuota(threshold=0.5), ThresholdQuota(threshold=0.99)),
+        (ThresholdQuota(2, 0.3), ThresholdQuota(8, 0.3)),
+        (ThresholdQuota(4, 0.3), ThresholdQuota(4, 0.3, Ratio())),
+    ],
+    ids=str,
+)
+def test_every_knob_changes_something(policy, other):
+    first, second = reveal(policy, observe(12), 13), reveal(other, observe(12), 13)
+    assert (first != second).any(axis=1).mean() > 0.05
+
+
+# ---- Gumbel noise on scores (alg_temp) ---------------------------------------------------------
+
+
+def test_perturbed_draws_by_softmax_of_the_scores_without_replacement():
+    """Two of four positions: each pair as often as draws one after the other."""
+    places, temperature = [2, 5, 9, 14], 0.3
+    observations = same_logits(1, places)
+    c = probs_of(observations)[places].max(axis=1)
+    odds = np.exp(c / temperature)
+    expected = {}
+    for i in range(4):
+        for j in range(4):
+            if i != j:
+                p = odds[i] / odds.sum() * odds[j] / (odds.sum() - odds[i])
+                expected[frozenset((i, j))] = expected.get(frozenset((i, j)), 0) + p
+    policy = Perturbed(TopConfidence(2), temperature)
+    seen = np.concatenate([reveal(policy, observations, seed) for seed in range(6)])[:, places]
+    assert (seen.sum(axis=1) == 2).all()
+    counts = [seen[:, list(pair)].all(axis=1).sum() for pair in expected]
+    assert stats.chisquare(counts, len(seen) * np.array(list(expected.values()))).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("base", [TopConfidence(3), TopMargin(5), LowEntropy(40), LeftToRight(4)])
+def test_perturbed_without_temperature_is_its_base(base):
+    np.testing.assert_array_equal(
+        reveal(Perturbed(base, 0.0), observe(2)), reveal(base, observe(2))
+    )
+
+
+def test_perturbed_at_a_high_temperature_is_random():
+    observations = same_logits(3, [0, 4, 9, 15])
+    counts = frequencies(Perturbed(LowEntropy(ONE), 1e6), observations)[[0, 4, 9, 15]]
+    assert counts.sum() == 6 * ROWS and stats.chisquare(counts).pvalue > 1e-3
+
+
+# ---- UPO's references --------------------------------------------------------------------------
+
+
+def test_top_k_random_is_uniform_among_the_most_confident():
+    observations = same_logits(4, range(2, 12))
+    best = 2 + np.argsort(-probs_of(observations)[2:12].max(axis=1))[:3]
+    counts = frequencies(TopKRandom(ONE, candidates=3), observations)
+    assert counts[best].sum() == 6 * ROWS and stats.chisquare(counts[best]).pvalue > 1e-3
+
+
+def test_top_k_random_goes_on_with_the_next_best():
+    """Where more are to be revealed than there are candidates."""
+    few, best = (
+        reveal(TopKRandom(2, candidates=2), observe(5)),
+        reveal(TopConfidence(2), observe(5)),
+    )
+    enough = np.asarray(observe(5).eligible).sum(axis=1) >= 4
+    np.testing.assert_array_equal(few[enough], best[enough])
+
+
+def test_top_k_random_limits():
+    one, all_ = TopKRandom(ONE, candidates=1), TopKRandom(ONE, candidates=LENGTH)
+    np.testing.assert_array_equal(reveal(one, observe(6)), reveal(TopConfidence(ONE), observe(6)))
+    counts = frequencies(all_, same_logits(6, [1, 2, 3]))[1:4]
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_softmax_confidence_sums_over_the_vocabulary():
+    places, tau = [1, 6, 7, 12, 15], 0.2
+    observations = same_logits(7, places)
+    odds = np.exp(probs_of(observations)[places] / tau).sum(axis=1)
+    counts = frequencies(SoftmaxConfidence(ONE, policy_temperature=tau), observations)[places]
+    assert stats.chisquare(counts, 6 * ROWS * odds / odds.sum()).pvalue > 1e-3
+
+
+# ---- PC-Sampler --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decay, ceiling", [(0.25, 10.0), (0.0, 1.0), (0.05, 2.0)])
+def test_pc_sampler_is_its_formula(decay, ceiling):
+    observations = observe(8)
+    got = reveal(PcSampler(COMMON, ONE, Even(), decay, ceiling), observations)
+    for row in range(0, ROWS, 8):
+        logits, eligible = np.asarray(observations.logits[row], float), observations.eligible[row]
+        probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        rarity = -np.log(np.asarray(COMMON, float)[probs.argmax(axis=1)] + 1e-9)
+        score = np.exp(-decay * np.arange(LENGTH)) * np.minimum(probs.max(axis=1) * rarity, ceiling)
+        best = score[eligible].max() if eligible.any() else 0
+        assert got[row].sum() == eligible.any() and np.allclose(score[got[row]], best, rtol=1e-4)
+
+
+def test_pc_sampler_with_a_steep_decay_reads_from_the_left():
+    steep, left = PcSampler(COMMON, ONE, decay=50.0), LeftToRight(ONE)
+    np.testing.assert_array_equal(reveal(steep, observe(9)), reveal(left, observe(9)))
+
+
+# ---- a threshold among as many candidates as the schedule has ----------------------------------
+
+
+def test_the_quota_limits_candidates_and_the_threshold_chooses():
+    """16 positions in 8 steps: two candidates at first; at step 3, with 12 left, four."""
+    everything = np.ones((ROWS, LENGTH), bool)
+    for step, left, candidates in [(0, 16, 2), (3, 12, 4), (7, 5, 5), (9, 3, 3)]:
+        eligible = everything & (np.arange(LENGTH) < left)
+        observations = observe(10, eligible=eligible, block_step=step)
+        observations = observations._replace(block_masks=jnp.full(ROWS, 16))
+        got = reveal(ThresholdQuota(8, 0.7), observations)
+        top = reveal(ThresholdQuota(8, 0.0), observations)
+        free = reveal(ConfidenceThreshold(0.7), observations)
+        assert (top.sum(axis=1) == candidates).all()
+        np.testing.assert_array_equal(got, top & free)
+
+
+def test_the_quota_at_its_limits():
+    one = reveal(ThresholdQuota(2, 1.5), observe(11))
+    np.testing.assert_array_equal(one, reveal(TopConfidence(ONE), observe(11)))
+    all_ = reveal(ThresholdQuota(1, 0.9), observe(11))
+    np.testing.assert_array_equal(all_, reveal(ConfidenceThreshold(0.9), observe(11)))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Perturbed(Random(), -0.1), "policy_temperature"),
+        (lambda: TopKRandom(0), "steps"),
+        (lambda: TopKRandom(4, candidates=0), "candidates"),
+        (lambda: SoftmaxConfidence(policy_temperature=0.0), "policy_temperature"),
+        (lambda: ThresholdQuota(0), "steps"),
+        (lambda: PcSampler(COMMON, 0), "steps"),
+    ],
+)
+def test_knobs_that_make_no_sense(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
