@@ -3,26 +3,34 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from experiments.policies import Learned
+from experiments.published import is_published
 from experiments.runs import read_task
 from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule
 from mdm_jax.policies import heuristic
 from mdm_jax.policies.counts import CountRule, Even, Ratio
-from mdm_jax.tasks import TASKS
+from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.chains import Chains
+from mdm_jax.tasks.free_prompt import FreePrompt
 from mdm_jax.tasks.gsm8k import Gsm8k
+from mdm_jax.tasks.humaneval import HumanEval
+from mdm_jax.tasks.prompted_gsm8k import PromptedGsm8k
+from mdm_jax.tasks.prompted_math import PromptedMath
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.tasks.text import Text8
 
 C = TypeVar("C")
-AnyTask = Annotated[Sudoku | Chains | Gsm8k | Text8, tyro.conf.AvoidSubcommands]
-OptionalTask = Annotated[Sudoku | Chains | Gsm8k | Text8 | None, tyro.conf.AvoidSubcommands]
+Tasks = Sudoku | Chains | Gsm8k | Text8 | PromptedGsm8k | PromptedMath | HumanEval | FreePrompt
+AnyTask = Annotated[Tasks, tyro.conf.AvoidSubcommands]
+OptionalTask = Annotated[Tasks | None, tyro.conf.AvoidSubcommands]
+RunDir = Annotated[str, tyro.conf.arg(aliases=("--denoiser",))]
 AnyPolicy = (
     heuristic.Random
     | heuristic.Iid
@@ -80,8 +88,9 @@ def main(
 ) -> None:
     """Parse the command line into a config and run it; exit 2 with one line on bad input.
 
-    `--task NAME`, `--run DIR` (its task is the default) and `--preset NAME` choose the defaults that
-    the other flags then change, so they may stand anywhere.
+    `--task NAME`, `--run DIR` or `--denoiser DIR` (a run's task is the default, a published
+    checkpoint is asked the task in words) and `--preset NAME` choose the defaults that the other flags
+    then change, so they may stand anywhere.
     """
     words = sys.argv[1:] if words is None else words
     try:
@@ -126,15 +135,28 @@ def _defaults(
     default = config_type() if preset is None else presets[preset]
     if not hasattr(default, "task"):
         return default, words
-    run = _peek(words, "--run")
-    if run is not None:
-        default = replace(default, task=read_task(run))
+    home = _peek(words, "--run") or _peek(words, "--denoiser")
     name, words = _take(words, "--task")
+    if home is not None and is_published(home):
+        return replace(default, task=_asked(home, name, hasattr(default, "prompt"))), words
+    if _peek(words, "--run") or (home and (Path(home) / "config.json").is_file()):
+        default = replace(default, task=read_task(home))
     if name is not None and name not in TASKS:
         raise ValueError(f"unknown task {name!r}; choose from {', '.join(TASKS)}")
     if name is not None and (default.task is None or name != default.task.name):
         default = replace(default, task=TASKS[name]())
     return default, words
+
+
+def _asked(checkpoint: str, name: str | None, may_be_free: bool) -> Task:
+    """The task in words that a published checkpoint is asked."""
+    name = FreePrompt.name if name is None and may_be_free else name
+    if name not in PROMPTED:
+        raise ValueError(
+            f"{checkpoint} is a published checkpoint: say what to ask it with --task, one of "
+            f"{', '.join(PROMPTED)}" + ("" if name is None else f", not {name!r}")
+        )
+    return PROMPTED[name](checkpoint=checkpoint)
 
 
 def _find(words: list[str], flag: str) -> tuple[int, int, str | None]:
@@ -163,7 +185,8 @@ def _describe(doc: str | None, default: Any, presets: Mapping[str, Any]) -> str:
     lines = [(doc or "").strip()]
     if hasattr(default, "task"):
         lines.append(
-            f"--task NAME, one of {', '.join(TASKS)}; its settings follow as --task.X below."
+            f"--task NAME, one of {', '.join(TASKS)}; its settings follow as --task.X below. "
+            f"Published checkpoints are asked {', '.join(PROMPTED)}, in words."
         )
     if presets:
         lines.append(f"--preset NAME, one of {', '.join(presets)}.")

@@ -1,6 +1,7 @@
-"""Evaluate a run with any policy: accuracy with interval against cost, and paired comparisons.
+"""Evaluate a denoiser with any policy: accuracy with interval against cost, and paired comparisons.
 
   python -m experiments.evaluate --run RUN policy:confidence-threshold --policy.threshold 0.9
+  python -m experiments.evaluate --denoiser DIR --task gsm8k --data_dir DATA --block_length 32
   python -m experiments.evaluate --run RUN policy:learned --policy.run ORDER_RUN --policy.scale 1.5
 
 Generations are stored once in samples.jsonl; a killed evaluation goes on with what is missing. Every
@@ -17,12 +18,17 @@ import numpy as np
 from experiments import cli
 from experiments.console import print_rows, progress, say
 from experiments.policies import resolve
+from experiments.published import Loading, fingerprint, home_of, is_published
 from experiments.runs import load_run, read_task
+from experiments.speed import report_speed
+from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.evaluate import (
     Outcome,
-    evaluate,
+    done_before,
+    generate_missing,
     label_of,
     sampler_config,
+    score,
     take,
     verify_all,
 )
@@ -30,6 +36,7 @@ from mdm_jax.evals.generate import Parallel, check_request
 from mdm_jax.evals.intervals import mcnemar_exact, paired_difference
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies import heuristic
+from mdm_jax.policies.base import Policy
 from mdm_jax.runlog import open_run
 from mdm_jax.sampling.loop import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
@@ -72,46 +79,52 @@ class Config:
     """Settings of an evaluation.
 
     Attributes:
-      run: run directory of train_denoiser, quickstart or learn_order.
+      run: run directory of train_denoiser, quickstart or learn_order, or of a published checkpoint.
       task: what to evaluate on; by default what the run was trained on.
       data_dir: where the task's files are, when not where training found them.
       policy: which positions next; policy:NAME on the command line.
       sampling: temperature, blocks, budget.
       split: train, heldout or test.
       examples: how many prompts; None: the split's own number.
-      batch_size: of generation.
+      batch_size: of generation; None: 256, or 8 for a published checkpoint.
       parallel: how a batch is spread over devices.
+      loading: how a published checkpoint is put on devices.
       seed: of the token draws and the policy.
-      out_dir: where samples.jsonl and rows.jsonl go; None: RUN/evaluate-TASK-SPLIT-SEED.
+      out_dir: where samples.jsonl and rows.jsonl go; None: RUN/evaluate-TASK-SPLIT-SEED, or
+        runs/NAME/evaluate-... for a published checkpoint.
     """
 
-    run: str = cli.REQUIRED
+    run: cli.RunDir = cli.REQUIRED
     task: cli.OptionalTask = None
     data_dir: str | None = None
     policy: cli.AnyPolicy = field(default_factory=lambda: heuristic.TopConfidence(8))
     sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
     split: str = "test"
     examples: int | None = None
-    batch_size: int = 256
+    batch_size: int | None = None
     parallel: Parallel = "vmap"
+    loading: cli.Flat[Loading] = field(default_factory=Loading)
     seed: int = 0
     out_dir: str | None = None
 
 
-def run(config: Config) -> Outcome:
-    """Evaluate, print the row, compare with what is already in the directory."""
+def run(config: Config) -> Outcome | None:
+    """Evaluate, print the row, compare with what is already in the directory.
+
+    Returns:
+      None where answers were generated that cannot be judged yet.
+    """
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
-    denoise, task, step = load_run(config.run, task)
-    policy = resolve(config.policy, config.run, denoise, task)
     examples = task.examples(config.split, config.examples)
     settings = config.sampling.config(task)
-    check_request(examples.canvases, settings, config.batch_size, config.parallel)
-    name = f"evaluate-{task.name}-{config.split}-{config.seed}"
-    directory = Path(config.out_dir or Path(config.run) / name)
-    open_run(directory, {"task": task, "split": config.split, "seed": config.seed, "step": step})
-    store = SampleStore(directory / "samples.jsonl")
-    with progress("generating", len(examples.canvases)) as advance:
-        outcome = evaluate(
+    batch_size = config.batch_size or (8 if is_published(config.run) else 256)
+    check_request(examples.canvases, settings, batch_size, config.parallel)
+    denoise, task, step = load_run(config.run, task, config.loading)
+    policy = resolve(config.policy, config.run, denoise, task)
+    store = SampleStore(open_directory(config, task, step) / "samples.jsonl")
+    done = len(done_before(examples, policy, settings, store))
+    with progress("generating", len(examples.canvases), done) as advance:
+        generate_missing(
             jax.random.key(config.seed),
             task,
             examples,
@@ -119,15 +132,50 @@ def run(config: Config) -> Outcome:
             policy,
             settings,
             store,
-            batch_size=config.batch_size,
+            batch_size=batch_size,
             parallel=config.parallel,
             on_batch=advance,
         )
-    with (directory / "rows.jsonl").open("a") as file:
-        file.write(json.dumps(asdict(outcome.row)) + "\n")
-    print_rows([outcome.row], f"{task.name}, {config.split} split, {config.run} at update {step}")
-    compare_with_store(task, examples, store, label_of(policy, settings), outcome)
     say(f"generations: {store.path}")
+    if not getattr(task, "can_verify", True):
+        say("not judged: generated programs are run only when asked, by --task.execute")
+        return None
+    return judge(config, task, examples, denoise, policy, settings, store, step)
+
+
+def open_directory(config: Config, task: Task, step: int) -> Path:
+    """Where this evaluation is kept; it may hold other policies' generations, of the same weights."""
+    name = f"evaluate-{task.name}-{config.split}-{config.seed}"
+    directory = Path(config.out_dir or home_of(config.run) / name)
+    same = {"task": task, "split": config.split, "seed": config.seed, "step": step}
+    if is_published(config.run):
+        same |= {"weights": fingerprint(config.run), "dtype": config.loading.dtype}
+    open_run(directory, same, ignore=("task.checkpoint", "task.execute", "task.limits"))
+    return directory
+
+
+def judge(
+    config: Config,
+    task: Task,
+    examples: Examples,
+    denoise: Denoise,
+    policy: Policy,
+    settings: SamplerConfig,
+    store: SampleStore,
+    step: int,
+) -> Outcome:
+    """Score the store, print and keep the row, compare with the other policies."""
+    found = store.read(label_of(policy, settings))
+    outcome = score(task, examples, policy, settings, found)
+    title = f"{task.name}, {config.split} split, {config.run}"
+    print_rows([outcome.row], title if is_published(config.run) else f"{title} at update {step}")
+    measured = asdict(outcome.row)
+    if is_published(config.run):
+        devices = config.loading.tensor if config.parallel == "vmap" else jax.device_count()
+        measured |= report_speed(found, examples, denoise, task, devices)
+    with (store.path.parent / "rows.jsonl").open("a") as file:
+        file.write(json.dumps(measured) + "\n")
+    compare_with_store(task, examples, store, label_of(policy, settings), outcome)
     return outcome
 
 

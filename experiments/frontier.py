@@ -156,7 +156,7 @@ def sweep_family(
         for label, one in zip(labels, batch, strict=True):
             fresh = [
                 s
-                for s in to_samples(label, task, one, timed=False)
+                for s in to_samples(label, task, examples, one, timed=False)
                 if s.index not in store.done(label)
             ]
             store.append(fresh)
