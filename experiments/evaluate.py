@@ -18,7 +18,7 @@ import numpy as np
 from experiments import cli
 from experiments.console import print_rows, progress, say
 from experiments.policies import resolve
-from experiments.published import Loading, fingerprint, home_of, is_published
+from experiments.published import Loading, home_of, identity, is_published
 from experiments.runs import load_run, read_task
 from experiments.speed import report_speed
 from mdm_jax.denoisers.base import Denoise
@@ -148,8 +148,7 @@ def open_directory(config: Config, task: Task, step: int) -> Path:
     name = f"evaluate-{task.name}-{config.split}-{config.seed}"
     directory = Path(config.out_dir or home_of(config.run) / name)
     same = {"task": task, "split": config.split, "seed": config.seed, "step": step}
-    if is_published(config.run):
-        same |= {"weights": fingerprint(config.run), "dtype": config.loading.dtype}
+    same |= identity(config.run, config.loading)
     open_run(directory, same, ignore=("task.checkpoint", "task.execute", "task.limits"))
     return directory
 

@@ -59,7 +59,7 @@ def load_published(directory: str | Path, task: Task | None, loading: Loading) -
     Raises:
       ValueError: as `convert.load`, or the task is none, or speaks of other ids.
     """
-    info = convert.read_info(directory)
+    info = convert.read_info(Path(directory).expanduser())
     if task is None:
         raise ValueError(f"{directory} is a published checkpoint: say what to ask it, --task NAME")
     theirs, ours = (info.vocab, info.mask_id), (task.vocabulary.size, task.vocabulary.mask_id)
@@ -68,12 +68,24 @@ def load_published(directory: str | Path, task: Task | None, loading: Loading) -
             f"{directory} has {theirs[0]} ids and MASK {theirs[1]}, but task {task.name} has "
             f"{ours[0]} and MASK {ours[1]}: it is for another denoiser"
         )
-    return convert.load(directory, loading.mesh, loading.dtype).denoise
+    return load_checkpoint(directory, loading)
+
+
+def load_checkpoint(directory: str | Path, loading: Loading) -> Bound:
+    """The denoiser of a published checkpoint, whatever it will be used on."""
+    return convert.load(Path(directory).expanduser(), loading.mesh, loading.dtype).denoise
 
 
 def home_of(run: str | Path) -> Path:
     """Where results are kept: in a run's own directory; checkpoints are only read, so runs/NAME."""
     return Path("runs") / Path(run).resolve().name if is_published(run) else Path(run)
+
+
+def identity(run: str | Path, loading: Loading) -> dict[str, str | None]:
+    """What, beside its update, says which weights were used; nothing for runs of one's own."""
+    if not is_published(run):
+        return {}
+    return {"weights": fingerprint(run), "dtype": loading.dtype}
 
 
 def fingerprint(directory: str | Path) -> str:

@@ -20,7 +20,7 @@ from mdm_jax.policies.base import Policy
 from mdm_jax.policies.choice import Choice
 from mdm_jax.runlog import describe
 from mdm_jax.sampling.loop import SamplerConfig
-from mdm_jax.tasks.base import Examples, Task, Worded
+from mdm_jax.tasks.base import Examples, Task, Vocabulary, Worded
 from mdm_jax.types import RowKey
 
 # settings of the sampler that are named where they are not the default
@@ -253,13 +253,17 @@ def describe_settings(policy: Policy, config: SamplerConfig) -> dict[str, Any]:
 
 def sampler_config(task: Task, **settings: Any) -> SamplerConfig:
     """The sampler settings of a task: its ids, its response, and a budget that is always enough."""
-    vocabulary = task.vocabulary
-    defaults = {
+    budget = task.gen_length or task.length
+    given = {"gen_length": task.gen_length, "budget": budget, **settings}
+    return with_ids(task.vocabulary, **given)
+
+
+def with_ids(vocabulary: Vocabulary, **settings: Any) -> SamplerConfig:
+    """Sampler settings with the ids of a vocabulary."""
+    ids = {
         "mask_id": vocabulary.mask_id,
         "pad_id": vocabulary.pad_id,
         "eos_id": vocabulary.eos_id,
         "unused": vocabulary.unused,
-        "gen_length": task.gen_length,
-        "budget": task.gen_length or task.length,
     }
-    return SamplerConfig(**{**defaults, **settings})
+    return SamplerConfig(**{**ids, **settings})
