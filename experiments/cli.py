@@ -2,19 +2,22 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from experiments import field_names, policy_specs
 from experiments.policies import Learned
 from experiments.published import is_published
 from experiments.runs import read_task
+from experiments.words import peek, take
 from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule
-from mdm_jax.policies import heuristic
-from mdm_jax.policies.counts import CountRule, Even, Ratio
+from mdm_jax.policies import heuristic, quota, randomised
+from mdm_jax.policies.counts import CountRule, Even, Expected, Ratio
+from mdm_jax.policies.remasking import p2, rcr, remdm, rounds
 from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.chains import Chains
@@ -41,6 +44,20 @@ AnyPolicy = (
     | heuristic.ConfidenceThreshold
     | heuristic.Factor
     | heuristic.EntropyBound
+    | quota.ThresholdQuota
+    | randomised.TopKRandom
+    | randomised.SoftmaxConfidence
+    | policy_specs.Perturbed
+    | policy_specs.PcSampler
+    | policy_specs.Klass
+    | remdm.RemdmCap
+    | remdm.RemdmRescale
+    | remdm.RemdmConf
+    | remdm.RemdmLoop
+    | rounds.RemdmRounds
+    | p2.P2
+    | p2.P2Plus
+    | rcr.Rcr
     | Learned
 )
 Flat = tyro.conf.OmitArgPrefixes
@@ -51,7 +68,13 @@ SCHEDULES: dict[str, Schedule] = {
     "cosine": Cosine(),
     "quadratic": Polynomial(2.0),
 }
-COUNT_RULES: dict[str, CountRule] = {"linear": Even(), "cosine": Ratio(Cosine())}
+COUNT_RULES: dict[str, CountRule] = {
+    "linear": Even(),
+    "cosine": Ratio(Cosine()),
+    "quota": Ratio(Linear()),
+    "dream": Expected(1e-3),
+    "smdm": Expected(1e-5),
+}
 REGISTRY = ConstructorRegistry()
 
 
@@ -86,30 +109,39 @@ def main(
     presets: Mapping[str, C] | None = None,
     words: list[str] | None = None,
 ) -> None:
-    """Parse the command line into a config and run it; exit 2 with one line on bad input.
-
-    `--task NAME`, `--run DIR` or `--denoiser DIR` (a run's task is the default, a published
-    checkpoint is asked the task in words) and `--preset NAME` choose the defaults that the other flags
-    then change, so they may stand anywhere.
-    """
-    words = sys.argv[1:] if words is None else words
+    """Parse the command line into a config and run it; exit 2 with one line on bad input."""
     try:
-        default, rest = _defaults(config_type, list(words), presets or {})
-        config = tyro.cli(
-            config_type,
-            default=default,
-            args=rest,
-            description=_describe(doc, default, presets or {}),
-            config=(tyro.conf.CascadeSubcommandArgs,),
-            registry=REGISTRY,
-        )
-        run(config)
+        run(parse(config_type, sys.argv[1:] if words is None else words, doc, presets))
     except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+
+
+def parse(
+    config_type: type[C],
+    words: list[str],
+    doc: str | None = None,
+    presets: Mapping[str, C] | None = None,
+) -> C:
+    """The config that the words of a command line say.
+
+    `--task NAME`, `--run DIR` or `--denoiser DIR` (a run's task is the default, a published
+    checkpoint is asked the task in words) and `--preset NAME` choose the defaults that the other flags
+    then change, so they may stand anywhere.
+    """
+    words = field_names.translate(list(words)) if _takes_policy(config_type) else list(words)
+    default, rest = _defaults(config_type, words, presets or {})
+    return tyro.cli(
+        config_type,
+        default=default,
+        args=rest,
+        description=_describe(doc, default, presets or {}),
+        config=(tyro.conf.CascadeSubcommandArgs,),
+        registry=REGISTRY,
+    )
 
 
 def with_data_dir(task: Task, data_dir: str | None) -> Task:
@@ -125,21 +157,27 @@ def with_data_dir(task: Task, data_dir: str | None) -> Task:
     return replace(task, data_dir=data_dir)
 
 
+def _takes_policy(config_type: type) -> bool:
+    """Whether the field's flags can be said: one policy on one task, no --steps of the config's own."""
+    names = {f.name for f in fields(config_type)}
+    return {"policy", "task"} <= names and "steps" not in names
+
+
 def _defaults(
     config_type: type[C], words: list[str], presets: Mapping[str, C]
 ) -> tuple[C, list[str]]:
     """The config to start from, and the words that are left to parse."""
-    preset, words = _take(words, "--preset")
+    preset, words = take(words, "--preset")
     if preset is not None and preset not in presets:
         raise ValueError(f"unknown preset {preset!r}; choose from {', '.join(presets) or 'none'}")
     default = config_type() if preset is None else presets[preset]
     if not hasattr(default, "task"):
         return default, words
-    home = _peek(words, "--run") or _peek(words, "--denoiser")
-    name, words = _take(words, "--task")
+    home = peek(words, "--run") or peek(words, "--denoiser")
+    name, words = take(words, "--task")
     if home is not None and is_published(home):
         return replace(default, task=_asked(home, name, hasattr(default, "prompt"))), words
-    if _peek(words, "--run") or (home and (Path(home) / "config.json").is_file()):
+    if peek(words, "--run") or (home and (Path(home) / "config.json").is_file()):
         default = replace(default, task=read_task(home))
     if name is not None and name not in TASKS:
         raise ValueError(f"unknown task {name!r}; choose from {', '.join(TASKS)}")
@@ -159,27 +197,6 @@ def _asked(checkpoint: str, name: str | None, may_be_free: bool) -> Task:
     return PROMPTED[name](checkpoint=checkpoint)
 
 
-def _find(words: list[str], flag: str) -> tuple[int, int, str | None]:
-    """Where `--flag value` or `--flag=value` stands: first word, one past the last, value."""
-    for i, word in enumerate(words):
-        if word == flag:
-            if i + 1 == len(words):
-                raise ValueError(f"{flag} needs a value")
-            return i, i + 2, words[i + 1]
-        if word.startswith(flag + "="):
-            return i, i + 1, word[len(flag) + 1 :]
-    return 0, 0, None
-
-
-def _take(words: list[str], flag: str) -> tuple[str | None, list[str]]:
-    start, stop, value = _find(words, flag)
-    return value, words[:start] + words[stop:]
-
-
-def _peek(words: list[str], flag: str) -> str | None:
-    return _find(words, flag)[2]
-
-
 def _describe(doc: str | None, default: Any, presets: Mapping[str, Any]) -> str:
     """The experiment's own words, and the flags that choose defaults."""
     lines = [(doc or "").strip()]
@@ -187,6 +204,11 @@ def _describe(doc: str | None, default: Any, presets: Mapping[str, Any]) -> str:
         lines.append(
             f"--task NAME, one of {', '.join(TASKS)}; its settings follow as --task.X below. "
             f"Published checkpoints are asked {', '.join(PROMPTED)}, in words."
+        )
+    if _takes_policy(type(default)):
+        flags = " ".join(f"--{flag}" for flag in field_names.FLAGS)
+        lines.append(
+            f"The field's own flags are understood too: {flags} (experiments/field_names.py)."
         )
     if presets:
         lines.append(f"--preset NAME, one of {', '.join(presets)}.")

@@ -49,6 +49,10 @@ class Sampling:
     Attributes:
       temperature: of the token draws; 0 takes the most probable token.
       top_p: draw from the most probable tokens that together have this probability.
+      top_k: draw from this many of the most probable tokens; None: all.
+      policy_sees_draw: policies see the distribution that tokens are drawn from (Dream).
+      forbid_ids: ids that are never produced; with EOS, LLaDA's logits_eos_inf.
+      late_ids: ids that come last; with EOS and the end of turn, LLaDA's confidence_eos_eot_inf.
       block_length: semi-autoregressive blocks of this many positions; None: all at once.
       budget: most denoiser calls for a sequence; None: as many as there are positions.
       cut_eos: what follows the first EOS is EOS, at no cost.
@@ -56,6 +60,10 @@ class Sampling:
 
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int | None = None
+    policy_sees_draw: bool = False
+    forbid_ids: tuple[int, ...] = ()
+    late_ids: tuple[int, ...] = ()
     block_length: int | None = None
     budget: int | None = None
     cut_eos: bool = True
@@ -65,6 +73,10 @@ class Sampling:
         given = {
             "temperature": self.temperature,
             "top_p": self.top_p,
+            "top_k": self.top_k,
+            "policy_sees_draw": self.policy_sees_draw,
+            "forbid_ids": self.forbid_ids,
+            "late_ids": self.late_ids,
             "block_length": self.block_length,
         }
         if self.budget is not None:

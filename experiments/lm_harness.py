@@ -20,14 +20,14 @@ from lm_eval.api.registry import register_model
 from experiments import cli
 from experiments.console import console, progress
 from experiments.evaluate import Sampling
+from experiments.policies import resolve
 from experiments.published import Loading, load_checkpoint
 from mdm_jax.evals.generate import check_request, generate
 from mdm_jax.evals.likelihood import row_bounds
 from mdm_jax.policies import heuristic
-from mdm_jax.sampling.loop import SamplerConfig
 from mdm_jax.tasks.base import Batch
 from mdm_jax.tasks.canvases import prompt_canvases, response_ids
-from mdm_jax.tasks.text_tokenizer import load_text_tokenizer
+from mdm_jax.tasks.free_prompt import FreePrompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +69,13 @@ class MaskedDiffusion(LM):
 
     def __init__(self, config: Config):
         super().__init__()
-        self.config = config
-        self.tokenizer = load_text_tokenizer(config.denoiser)
+        task = FreePrompt(
+            checkpoint=config.denoiser, question=" ", chat=False, gen_length=config.gen_length
+        )
+        self.config, self.tokenizer = config, task.tokenizer
+        self.settings = config.sampling.config(task)
         self.denoise = load_checkpoint(config.denoiser, config.loading)
+        self.policy = resolve(config.policy, config.denoiser, self.denoise, task)
 
     @classmethod
     def create_from_arg_obj(
@@ -113,12 +117,12 @@ class MaskedDiffusion(LM):
             prompts, max(map(len, prompts)), length, self.tokenizer.vocabulary
         )
         found = []
-        settings, size = self._sampler(), min(self.config.batch_size, len(requests))
-        check_request(canvases, settings, size)
+        size = min(self.config.batch_size, len(requests))
+        check_request(canvases, self.settings, size)
         key = jax.random.key(self.config.seed)
         with progress("generating", len(requests)) as advance:
             for batch in generate(
-                key, canvases, self.denoise, self.config.policy, settings, batch_size=size
+                key, canvases, self.denoise, self.policy, self.settings, batch_size=size
             ):
                 found += list(batch.rollout.canvas)
                 advance(len(batch.indices))
@@ -173,9 +177,6 @@ class MaskedDiffusion(LM):
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer.encode(texts, bare=self.config.chat)
-
-    def _sampler(self) -> SamplerConfig:
-        return self.config.sampling.with_ids(self.tokenizer.vocabulary, self.config.gen_length)
 
 
 def move_blanks(context: str, continuation: str) -> tuple[str, str]:

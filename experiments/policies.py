@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.policy_specs import Klass, PcSampler, Perturbed
 from experiments.runs import hidden_width, load_policy, read_task
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.policies.base import Policy
@@ -45,9 +46,12 @@ class Learned:
         return policy
 
 
-def resolve(policy: Policy | Learned, run: str | Path, denoise: Denoise, task: Task) -> Policy:
-    """The policy itself, or what `Learned` stands for."""
-    return policy.load(run, denoise, task) if isinstance(policy, Learned) else policy
+Spec = Learned | Klass | PcSampler | Perturbed
+
+
+def resolve(policy: Policy | Spec, run: str | Path, denoise: Denoise, task: Task) -> Policy:
+    """The policy itself, or the one that is specified."""
+    return policy.load(run, denoise, task) if isinstance(policy, Spec) else policy
 
 
 def _shape(task: Task) -> str:

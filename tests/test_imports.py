@@ -17,6 +17,7 @@ LAYERS = {
     "mdm_jax.denoisers": 1.5,
     "mdm_jax.denoisers.base": 1,
     "mdm_jax.denoisers.oracle": 1,
+    "mdm_jax.denoisers.guidance": 1,
     "mdm_jax.denoisers.convert": 3,
     "mdm_jax.denoisers.tensor_files": 3,
     "mdm_jax.policies": 1,

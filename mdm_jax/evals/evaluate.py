@@ -20,7 +20,7 @@ from mdm_jax.policies.base import Policy
 from mdm_jax.policies.choice import Choice
 from mdm_jax.runlog import describe
 from mdm_jax.sampling.loop import SamplerConfig
-from mdm_jax.tasks.base import Examples, Task, Vocabulary, Worded
+from mdm_jax.tasks.base import Examples, Task, Worded
 from mdm_jax.types import RowKey
 
 # settings of the sampler that are named where they are not the default
@@ -231,7 +231,7 @@ def describe_settings(policy: Policy, config: SamplerConfig) -> dict[str, Any]:
     """The knobs of the policy and what of the sampler's settings is not the plain case."""
     policy = plain(policy)
     knobs = {f.name: getattr(policy, f.name) for f in fields(policy) if f.repr}
-    weights = {k: v for k, v in knobs.items() if isinstance(v, dict)}
+    weights = {k: v for k, v in knobs.items() if isinstance(v, dict) or np.ndim(v) > 0}
     shown = {
         k: v if isinstance(v, int | float | str) else str(v)
         for k, v in knobs.items()
@@ -253,17 +253,13 @@ def describe_settings(policy: Policy, config: SamplerConfig) -> dict[str, Any]:
 
 def sampler_config(task: Task, **settings: Any) -> SamplerConfig:
     """The sampler settings of a task: its ids, its response, and a budget that is always enough."""
-    budget = task.gen_length or task.length
-    given = {"gen_length": task.gen_length, "budget": budget, **settings}
-    return with_ids(task.vocabulary, **given)
-
-
-def with_ids(vocabulary: Vocabulary, **settings: Any) -> SamplerConfig:
-    """Sampler settings with the ids of a vocabulary."""
-    ids = {
+    vocabulary = task.vocabulary
+    defaults = {
         "mask_id": vocabulary.mask_id,
         "pad_id": vocabulary.pad_id,
         "eos_id": vocabulary.eos_id,
         "unused": vocabulary.unused,
+        "gen_length": task.gen_length,
+        "budget": task.gen_length or task.length,
     }
-    return SamplerConfig(**{**ids, **settings})
+    return SamplerConfig(**{**defaults, **settings})

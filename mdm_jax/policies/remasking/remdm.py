@@ -18,7 +18,7 @@ from mdm_jax.policies.base import PolicyState, Scores, check_knob, log_prob
 from mdm_jax.policies.heuristic import steps_per_block
 from mdm_jax.policies.remasking.block import current_block
 from mdm_jax.pytrees import pytree_dataclass
-from mdm_jax.types import Decision, Mask, Observation, RowKey, Scalar
+from mdm_jax.types import Count, Decision, Mask, Observation, RowKey, Scalar
 
 
 def reveal_rate(alpha_t: Scalar, alpha_s: Scalar, sigma: Scalar | float) -> Scalar:
@@ -31,7 +31,7 @@ def sigma_max(alpha_t: Scalar, alpha_s: Scalar) -> Scalar:
     return jnp.minimum(1.0, (1.0 - alpha_s) / jnp.maximum(alpha_t, 1e-9))
 
 
-def times(steps: int | Scalar, observation: Observation) -> tuple[Scalar, Scalar]:
+def times(steps: int | Count, observation: Observation) -> tuple[Scalar, Scalar]:
     """The times t and s of this step: an even grid from 1 to 0 for each block."""
     width = 1.0 / steps_per_block(steps, observation)
     t = 1.0 - observation.block_step * width

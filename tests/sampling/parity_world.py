@@ -1,0 +1,115 @@
+"""Recorded trajectories of other people's samplers, and ours beside them, step for step.
+
+Theirs share out probability among all tokens, MASK included, which never wins; here MASK is ruled out
+before the softmax. No recorded case hangs on that.
+"""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mdm_jax.denoisers.convert import load
+from mdm_jax.policies.base import stack
+from mdm_jax.policies.choice import unify
+from mdm_jax.sampling.loop import SamplerConfig, sample_one
+
+LENGTH, NEW, BUDGET = 53, 32, 64  # the longest prompt has 21 positions; shorter ones are padded
+
+
+@functools.cache
+def denoiser(directory):
+    """The denoiser of a recorded model, and a sampler's settings that want only the rest."""
+    denoise, info = load(directory)
+    ids = {"mask_id": info.mask_id, "pad_id": info.pad_id}
+    return denoise, functools.partial(
+        SamplerConfig, **ids, gen_length=NEW, budget=BUDGET, record=True
+    )
+
+
+@functools.cache
+def cases(path):
+    """The cases of a trajectory file that use no cache; those are tested with it."""
+    read = json.loads(path.read_text())["cases"]
+    return [case for case in read if case["args"].get("cache", "none") == "none"]
+
+
+def rows(case):
+    """The rows of a batch as cases of their own, without the padding on their left."""
+    batch = zip(
+        case["prompt_ids"], case["attention_mask"], case["final_ids"], case["steps"], strict=True
+    )
+    for number, (prompt, seen, final, steps) in enumerate(batch):
+        pads = seen.count(0)
+        moved = [
+            {"revealed": [[place - pads, *rest] for place, *rest in step["revealed"]]}
+            for step in steps
+        ]
+        yield case | {
+            "id": f"{case['id']}, row {number}",
+            "prompt_ids": prompt[pads:],
+            "final_ids": final[pads:],
+            "steps": moved,
+        }
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _run(key, canvases, denoise, policies, config):
+    def one(canvas, policy):
+        return sample_one(key, canvas, denoise=denoise, policy=policy, config=config)
+
+    return jax.vmap(one)(canvases, policies)
+
+
+def complete(prompts, policies, denoise, config):
+    """Each prompt completed by its own policy, all in one compiled call."""
+    canvases = np.full((len(prompts), LENGTH), config.pad_id)
+    for row, prompt in enumerate(prompts):
+        canvases[row, : len(prompt)] = prompt
+        canvases[row, len(prompt) : len(prompt) + NEW] = config.mask_id
+    choices = stack(unify(tuple(policies)))
+    rollout = _run(jax.random.key(0), jnp.asarray(canvases), denoise, choices, config)
+    return jax.tree.map(np.asarray, rollout)
+
+
+def our_steps(rollout, row, start):
+    """What each call revealed, {position: token}, and what it re-masked: net, like the records."""
+    masked = rollout.trace.is_masked[row]
+    for step in range(rollout.nfe[row]):
+        after = masked[step + 1] if step + 1 < rollout.nfe[row] else np.zeros(NEW, bool)
+        shown, hidden = masked[step] & ~after, ~masked[step] & after
+        tokens = rollout.trace.proposal[row, step]
+        yield (
+            {int(start + k): int(tokens[k]) for k in np.flatnonzero(shown)},
+            [int(start + k) for k in np.flatnonzero(hidden)],
+        )
+
+
+def their_steps(case, skip):
+    """The same of a record, from call `skip` to the last one with a mask in its input."""
+    changes = [
+        ({place: token for place, token, *_ in step["revealed"]}, step.get("remasked", []))
+        for step in case["steps"]
+    ]
+    left, busy = NEW, 0
+    for number, (shown, hidden) in enumerate(changes):
+        busy = number + 1 if left else busy
+        left += len(hidden) - len(shown)
+    assert not any(shown or hidden for shown, hidden in changes[busy:])
+    return changes[skip:busy]
+
+
+def assert_same(recorded, policies, denoise, config, skips=None):
+    """Every case token for token and step for step.
+
+    `skips`: calls at the start of each record that decide nothing. Nor do we spend their last calls
+    where nothing is masked any more.
+    """
+    rollout = complete([case["prompt_ids"] for case in recorded], policies, denoise, config)
+    for row, case in enumerate(recorded):
+        start = len(case["prompt_ids"])
+        theirs = their_steps(case, skips[row] if skips else 0)
+        assert list(our_steps(rollout, row, start)) == theirs, case["id"]
+        assert rollout.canvas[row, : start + NEW].tolist() == case["final_ids"], case["id"]

@@ -1,0 +1,190 @@
+"""LLaDA's, Fast-dLLM's and other samplers on a small LLaDA, against recorded trajectories.
+
+Where we follow another rule than the code that was recorded:
+- Factor: that code reveals the last rank too when it alone fails the test. `LastRankToo` adds this to
+  our rule, and then all is theirs.
+- RCR over several blocks: the port's memory is never reset, so that a later block re-masks tokens of
+  earlier ones. Ours re-masks in the current block; the first block is theirs, and the last call of it.
+- P2+: theirs spends one more call, on the order alone.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import pytest
+from parity_world import assert_same, cases, complete, denoiser, our_steps, rows, their_steps
+
+from mdm_jax.denoisers.guidance import Guided
+from mdm_jax.diffusion.schedules import Cosine, Linear
+from mdm_jax.policies.base import RevealOnly, confidence, rank
+from mdm_jax.policies.counts import Ratio
+from mdm_jax.policies.heuristic import ConfidenceThreshold, EntropyBound, Factor, TopConfidence
+from mdm_jax.policies.klass import Klass
+from mdm_jax.policies.remasking.p2 import P2, P2Plus
+from mdm_jax.policies.remasking.rcr import Rcr
+from mdm_jax.policies.remasking.rounds import RemdmRounds
+from mdm_jax.pytrees import pytree_dataclass
+
+# a switch that is mapped over its index runs every branch, each with the same key
+pytestmark = pytest.mark.reuses_keys
+VOCAB, MASK, EOS, EOT = 512, 507, 500, 505
+
+
+@pytree_dataclass
+class LastRankToo(RevealOnly):
+    """`Factor` as released: where only the last rank fails, it is revealed as well."""
+
+    written: Factor
+
+    def unmask(self, key, observation):
+        chosen = self.written.unmask(key, observation)
+        place = rank(key, confidence(observation.logits), observation.eligible)
+        masked = jnp.sum(observation.eligible)
+        return chosen | (
+            (masked - jnp.sum(chosen) == 1) & observation.eligible & (place == masked - 1)
+        )
+
+
+@dataclass(frozen=True)
+class Sine:
+    """P2's kappa = sin(pi/2 progress) is what is unmasked."""
+
+    def alpha(self, t):
+        return jnp.sin(0.5 * jnp.pi * (1.0 - t))
+
+    def time(self, alpha):
+        return 1.0 - 2.0 / jnp.pi * jnp.arcsin(alpha)
+
+
+@dataclass(frozen=True)
+class Square:
+    """P2's kappa = progress^2."""
+
+    def alpha(self, t):
+        return (1.0 - t) ** 2
+
+    def time(self, alpha):
+        return 1.0 - alpha**0.5
+
+
+SCHEDULES = {"linear": Linear(), "cosine": Cosine(), "sine": Sine(), "poly2": Square()}
+
+
+def rcr(args):
+    schedule = SCHEDULES[args["mode"]]
+    if args["overtime_conf"]:
+        return Rcr(args["steps"], schedule)
+    return TopConfidence(args["steps"], Ratio(schedule, least=0))
+
+
+def fixed_or_adaptive(args):
+    if args.get("factor") is not None:
+        return LastRankToo(Factor(args["factor"]))
+    if args.get("threshold") is not None:
+        return ConfidenceThreshold(args["threshold"])
+    return TopConfidence(args["steps"])
+
+
+POLICIES = {
+    None: fixed_or_adaptive,
+    "klass": lambda a: Klass(VOCAB, a["conf_threshold"], a["kl_threshold"], a["kl_history_length"]),
+    "eb": lambda a: EntropyBound(a["gamma"]),
+    "p2": lambda a: P2(a["num_steps"], a["eta"], SCHEDULES[a["kappa"]]),
+    "p2plus": lambda a: P2Plus(a["num_steps"]),
+    "rcr": rcr,
+    "remdm_llada": lambda a: RemdmRounds(a["steps"], a["remdm_steps"], a["remdm_number"]),
+}
+NAMES = ("llada", "fastdllm", "fastdllm_factor", "other")
+
+
+def block_of(case):
+    return case["args"].get("block_length", 32)
+
+
+def group_of(case):
+    """Which test below compares this case."""
+    args = case["args"]
+    if case.get("sampler") == "wino":
+        return "wino"
+    if case.get("sampler") == "rcr" and args["overtime_conf"] and block_of(case) < 32:
+        return "rcr in blocks"
+    if args.get("logits_eos_inf"):
+        return "no EOS"
+    if args.get("confidence_eos_eot_inf"):
+        return "EOS last"
+    return "guided" if args.get("cfg_scale") else "plain"
+
+
+@pytest.fixture(scope="module")
+def folder(shared_dir):
+    return shared_dir / "parity/llada_tiny"
+
+
+def group(folder, name, block=None):
+    found = [
+        c for part in NAMES for c in cases(folder / f"traj_{part}.json") if group_of(c) == name
+    ]
+    return [case for case in found if block in (None, block_of(case))]
+
+
+def check(recorded, folder, guidance=None, **settings):
+    denoise, config = denoiser(folder)
+    if guidance is not None:
+        denoise = Guided(denoise, guidance, MASK)
+    policies = [POLICIES[case.get("sampler")](case["args"]) for case in recorded]
+    skips = [int(case.get("sampler") == "p2plus") for case in recorded]
+    assert_same(recorded, policies, denoise, config(**settings), skips)
+
+
+@pytest.mark.parametrize("block, count", [(8, 39), (16, 51 + 3), (32, 100 + 3)])
+def test_plain(folder, block, count):
+    """Fixed counts, thresholds, factors, KLASS, entropy bounds, P2, P2+, RCR, ReMDM's rounds; and the
+    rows of batches, which are padded on the left there and on their own here.
+    """
+    batches = [row for case in cases(folder / "traj_llada_batch.json") for row in rows(case)]
+    recorded = group(folder, "plain", block) + [row for row in batches if block_of(row) == block]
+    assert len(recorded) == count
+    check(recorded, folder, block_length=block)
+
+
+@pytest.mark.parametrize("block", [8, 16, 32])
+def test_guided(folder, block):
+    recorded = group(folder, "guided", block)
+    assert len(recorded) == 9
+    check(recorded, folder, guidance=1.5, block_length=block)
+
+
+@pytest.mark.parametrize("block", [16, 32])
+@pytest.mark.parametrize(
+    "name, settings", [("no EOS", {"forbid_ids": (EOS,)}), ("EOS last", {"late_ids": (EOS, EOT)})]
+)
+def test_eos_options(folder, block, name, settings):
+    recorded = group(folder, name, block)
+    assert len(recorded) == 2
+    check(recorded, folder, block_length=block, **settings)
+
+
+def test_rcr_in_blocks(folder):
+    recorded = group(folder, "rcr in blocks")
+    assert len(recorded) == 8
+    denoise, config = denoiser(folder)
+    prompts, policies = [c["prompt_ids"] for c in recorded], [rcr(c["args"]) for c in recorded]
+    rollout = complete(prompts, policies, denoise, config(block_length=16))
+    for row, case in enumerate(recorded):
+        first = case["args"]["steps"] // 2
+        ours = list(our_steps(rollout, row, len(case["prompt_ids"])))
+        assert ours[:first] == their_steps(case, 0)[:first], case["id"]
+        assert ours[first:] != their_steps(case, 0)[first:]  # if it is theirs after all, say so
+
+
+def test_every_trajectory_has_its_test(folder):
+    found = [case for part in NAMES for case in cases(folder / f"traj_{part}.json")]
+    tested = [
+        *(
+            case["id"]
+            for name in ("no EOS", "EOS last", "rcr in blocks")
+            for case in group(folder, name)
+        ),
+        *(case["id"] for name in ("plain", "guided", "wino") for case in group(folder, name)),
+    ]
+    assert sorted(case["id"] for case in found) == sorted(tested) and len(found) == 251
