@@ -129,7 +129,8 @@ def run(config: Config) -> Outcome | None:
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
     examples = task.examples(config.split, config.examples)
     settings = config.sampling.config(task)
-    batch_size = config.batch_size or (8 if is_published(config.run) else 256)
+    usual = 8 if is_published(config.run) else 256
+    batch_size = usual if config.batch_size is None else config.batch_size
     check_request(examples.canvases, settings, batch_size, config.parallel)
     denoise, task, step = load_run(config.run, task, config.loading)
     policy = resolve(config.policy, config.run, denoise, task)

@@ -12,10 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import lm_eval
 import numpy as np
-from lm_eval.api.model import LM
-from lm_eval.api.registry import register_model
 
 from experiments import cli
 from experiments.console import console, progress
@@ -28,6 +25,14 @@ from mdm_jax.policies import heuristic
 from mdm_jax.tasks.base import Batch
 from mdm_jax.tasks.canvases import prompt_canvases, response_ids
 from mdm_jax.tasks.free_prompt import FreePrompt
+
+try:
+    import lm_eval
+    from lm_eval.api.model import LM
+    from lm_eval.api.registry import register_model
+except ModuleNotFoundError as error:
+    missing = "error: lm-evaluation-harness is not installed: pip install -e '.[harness]'"
+    raise SystemExit(missing) from error
 
 
 @dataclass(frozen=True, kw_only=True)

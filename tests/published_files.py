@@ -2,7 +2,14 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from mdm_jax.denoisers import convert
+from mdm_jax.denoisers.base import bind
+from mdm_jax.denoisers.llada import LLADA
+from mdm_jax.denoisers.published import PublishedTransformer
 
 EOS, MASK, BOS, EOT, START, END = 300, 310, 301, 302, 303, 304
 VOCAB = 320  # rows of the head, some of them beyond the tokenizer
@@ -71,4 +78,14 @@ def write_files(directory, config=CONFIG, settings=SETTINGS, inner=None):
     (directory / "config.json").write_text(json.dumps(config))
     (directory / "tokenizer_config.json").write_text(json.dumps(settings))
     (inner or byte_tokenizer()).save(str(directory / "tokenizer.json"))
+    return directory
+
+
+def write_checkpoint(directory, seed=0):
+    """The same with random weights, large enough for a say in what is generated."""
+    write_files(directory)
+    module = PublishedTransformer(LLADA.config(CONFIG))
+    params = module.init(jax.random.key(seed), jnp.zeros(2, int), jnp.ones(2, bool))["params"]
+    params = jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, params)
+    convert.save(directory, bind(module, params), convert.read_info(directory))
     return directory

@@ -169,19 +169,19 @@ def to_samples(
             passes=batch.passes,
             seconds=seconds,
             revealed_at=steps,
-            **in_words(task, tokens, examples.references, index),
+            **in_words(task, tokens, jax.tree.map(lambda x, i=index: x[i], examples.references)),
         )
         for index, tokens, nfe, steps in columns
     ]
 
 
 def in_words(
-    task: Task, canvas: Int[np.ndarray, " length"], references: Any, index: int
+    task: Task, canvas: Int[np.ndarray, " length"], reference: Any
 ) -> dict[str, str | None]:
     """What a record says in words: prompt, response, answer and reference where the task has them."""
-    if not isinstance(task, Worded):
-        return {"text": task.decode(canvas)}
-    return task.words(canvas, jax.tree.map(lambda x: x[index], references))._asdict()
+    if isinstance(task, Worded):
+        return task.words(canvas, reference)._asdict()
+    return {"text": task.decode(canvas)}
 
 
 def score(

@@ -78,7 +78,7 @@ def matmul_flops(fn: Callable, *args: Any) -> float:
 
 
 def _count(jaxpr: Any) -> float:
-    return sum(map(_count_one, jaxpr.eqns))
+    return sum(map(_count_one, jaxpr.eqns), 0.0)
 
 
 def _count_one(eqn: Any) -> float:
@@ -87,7 +87,7 @@ def _count_one(eqn: Any) -> float:
         shape = eqn.invars[0].aval.shape
         return 2.0 * math.prod(eqn.outvars[0].aval.shape) * math.prod(shape[i] for i in summed)
     inner = [_count(jaxpr) for value in eqn.params.values() for jaxpr in _programs(value)]
-    total = max(inner, default=0.0) if eqn.primitive.name == "cond" else sum(inner)
+    total = max(inner, default=0.0) if eqn.primitive.name == "cond" else sum(inner, 0.0)
     return total * eqn.params.get("length", 1) if eqn.primitive.name == "scan" else total
 
 
