@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.types import Mask
 
@@ -66,9 +66,18 @@ def attend(
         )
     chosen = choose(wanted, jax.default_backend(), query.dtype, query.shape[-1])
     if chosen.implementation == "cudnn":
-        counts = {"key_value_seq_lengths": jnp.sum(valid, dtype=jnp.int32)[None]}
+        queries, keys = _lengths(query, valid)
+        counts = {"query_seq_lengths": queries, "key_value_seq_lengths": keys}
     else:
         counts = {"mask": valid[None, None, :]}
     return jax.nn.dot_product_attention(
         query, key, value, implementation=chosen.implementation, **counts
     )
+
+
+def _lengths(
+    query: Float[Array, "queries heads dim"], valid: Mask
+) -> tuple[Int[Array, "1"], Int[Array, "1"]]:
+    """How many queries and keys there are. Under `vmap` cuDNN wants both batched as the queries are."""
+    nothing = (jnp.isnan(query[0, 0, 0]) & False).astype(jnp.int32)
+    return (nothing + query.shape[0])[None], (nothing + jnp.sum(valid, dtype=jnp.int32))[None]

@@ -24,12 +24,10 @@ from mdm_jax.denoisers.rope import Angles, angles, turn
 from mdm_jax.types import Count, Mask, Tokens
 
 Dtype = Literal["float32", "bfloat16"]
-Hidden = Float[Array, "length width"]
-Heads = Float[Array, "length heads dim"]
-Seen = (
-    Mask | Bool[Array, "queries keys"]
-)  # which keys: the same for all queries, or for each its own
-KeyValue = tuple[Float[Array, "canvas heads dim"], Float[Array, "canvas heads dim"]]
+Hidden = Float[Array, "slice width"]
+Heads = Float[Array, "places heads dim"]
+KeyValue = tuple[Float[Array, "length heads dim"], Float[Array, "length heads dim"]]
+Seen = Mask | Bool[Array, "slice length"]  # the keys that all queries see, or each of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +97,7 @@ class Linear(nn.Module):
     bias: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "length inputs"]) -> Float[Array, "length outputs"]:
+    def __call__(self, x: Float[Array, "slice inputs"]) -> Float[Array, "slice outputs"]:
         weight = _weight(self, "weight", (self.outputs, x.shape[-1]))
         y = x @ weight.astype(x.dtype).T
         if not self.bias:
@@ -129,7 +127,7 @@ class Attention(nn.Module):
 
         query = turn(heads("query", config.heads), by)
         fresh = turn(heads("key", config.kv_heads), by), heads("value", config.kv_heads)
-        known = fresh if kept is None else _overwritten(kept, fresh, start)
+        known = _overwritten(kept, fresh, start)
         mixed = attend(query, *known, valid, config.attention)
         return Linear(config, config.width, name="out")(mixed.reshape(x.shape)), known
 
@@ -264,11 +262,12 @@ def _angles(config: PublishedConfig, places: Int[Array, " slice"]) -> Angles:
     return jax.lax.reduce_precision(cos, 8, 7), jax.lax.reduce_precision(sin, 8, 7)
 
 
-def _overwritten(kept: KeyValue, fresh: KeyValue, start: Count) -> KeyValue:
-    def write(old: Heads, new: Heads) -> Heads:
-        return jax.lax.dynamic_update_slice(old, new, (start, 0, 0))
-
-    return write(kept[0], fresh[0]), write(kept[1], fresh[1])
+def _overwritten(kept: KeyValue | None, fresh: tuple[Heads, Heads], start: Count) -> KeyValue:
+    """Keys and values of the whole canvas; the fresh ones are all there is when none were kept."""
+    if kept is None:
+        return fresh
+    write = jax.lax.dynamic_update_slice
+    return write(kept[0], fresh[0], (start, 0, 0)), write(kept[1], fresh[1], (start, 0, 0))
 
 
 def _weight(module: nn.Module, name: str, shape: tuple[int, int]) -> Float[Array, "rows width"]:

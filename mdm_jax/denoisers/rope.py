@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-Angles = tuple[Float[Array, "length half"], Float[Array, "length half"]]
-Heads = Float[Array, "length heads dim"]
+Angles = tuple[Float[Array, "places half"], Float[Array, "places half"]]
+Heads = Float[Array, "places heads dim"]
 
 
-def angles(places: Int[Array, " length"], dim: int, base: float) -> Angles:
+def angles(places: Int[Array, " places"], dim: int, base: float) -> Angles:
     """cos and sin, float32, of place * base^(-i / half) for i in 0..half - 1; half = dim / 2."""
     half = dim // 2
     frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)

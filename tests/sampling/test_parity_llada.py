@@ -23,6 +23,7 @@ from mdm_jax.policies.klass import Klass
 from mdm_jax.policies.remasking.p2 import P2, P2Plus
 from mdm_jax.policies.remasking.rcr import Rcr
 from mdm_jax.policies.remasking.rounds import RemdmRounds
+from mdm_jax.policies.remasking.wino import Wino
 from mdm_jax.pytrees import pytree_dataclass
 
 # a switch that is mapped over its index runs every branch, each with the same key
@@ -92,6 +93,7 @@ POLICIES = {
     "p2": lambda a: P2(a["num_steps"], a["eta"], SCHEDULES[a["kappa"]]),
     "p2plus": lambda a: P2Plus(a["num_steps"]),
     "rcr": rcr,
+    "wino": lambda a: Wino(a["threshold"], a["threshold_back"]),
     "remdm_llada": lambda a: RemdmRounds(a["steps"], a["remdm_steps"], a["remdm_number"]),
 }
 NAMES = ("llada", "fastdllm", "fastdllm_factor", "other")
@@ -162,6 +164,13 @@ def test_eos_options(folder, block, name, settings):
     recorded = group(folder, name, block)
     assert len(recorded) == 2
     check(recorded, folder, block_length=block, **settings)
+
+
+@pytest.mark.parametrize("block", [8, 16, 32])
+def test_wino(folder, block):
+    recorded = group(folder, "wino", block)
+    assert len(recorded) == 6
+    check(recorded, folder, block_length=block)
 
 
 def test_rcr_in_blocks(folder):
