@@ -46,6 +46,7 @@ class Sampling:
       policy_sees_draw: policies see the distribution that tokens are drawn from (Dream).
       forbid_ids: ids that are never produced; with EOS, LLaDA's logits_eos_inf.
       late_ids: ids that come last; with EOS and the end of turn, LLaDA's confidence_eos_eot_inf.
+      guidance: weight of classifier-free guidance, at two passes for a call; LLaDA's cfg_scale.
       block_length: semi-autoregressive blocks of this many positions; None: all at once.
       budget: most denoiser calls for a sequence; None: as many as there are positions.
       cut_eos: what follows the first EOS is EOS, at no cost.
@@ -57,6 +58,7 @@ class Sampling:
     policy_sees_draw: bool = False
     forbid_ids: tuple[int, ...] = ()
     late_ids: tuple[int, ...] = ()
+    guidance: float = 0.0
     block_length: int | None = None
     budget: int | None = None
     cut_eos: bool = True
@@ -70,6 +72,7 @@ class Sampling:
             "policy_sees_draw": self.policy_sees_draw,
             "forbid_ids": self.forbid_ids,
             "late_ids": self.late_ids,
+            "guidance": self.guidance,
             "block_length": self.block_length,
         }
         if self.budget is not None:

@@ -24,7 +24,7 @@ from mdm_jax.tasks.base import Examples, Task
 from mdm_jax.types import RowKey
 
 # settings of the sampler that are named where they are not the default
-NAMED = ("block_length", "top_p", "top_k", "policy_sees_draw", "forbid_ids", "late_ids")
+NAMED = ("block_length", "top_p", "top_k", "policy_sees_draw", "forbid_ids", "late_ids", "guidance")
 
 
 @dataclass(frozen=True)

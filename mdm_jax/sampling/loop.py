@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from mdm_jax.denoisers.base import Denoise, DenoiseCached, DenoiseHidden, DenoiseTwice
+from mdm_jax.denoisers.guidance import Guided
 from mdm_jax.policies.base import Policy, log_prob
 from mdm_jax.sampling.cache import sample_in_rounds
 from mdm_jax.sampling.canvas import block_ids
@@ -122,6 +123,8 @@ def sample(
         wants hidden states or a second look that the denoiser does not give.
     """
     check_window(config, canvases.shape[1])
+    if config.guidance:
+        denoise = Guided(denoise, config.guidance, config.mask_id)
     _check_denoiser(denoise, policy, config)
     rows, fixed = jax.vmap(lambda canvas: prepare(canvas, policy, config))(canvases)
     step_all = jax.vmap(

@@ -68,6 +68,7 @@ class SamplerConfig:
       forbid_ids: further ids that are never produced; with EOS, LLaDA's `logits_eos_inf`.
       late_ids: positions that would take one of these come last, whatever the policy; with EOS and
         the end of turn, LLaDA's `confidence_eos_eot_inf`.
+      guidance: weight of classifier-free guidance, see `Guided`; needs a gen_length; 0: none.
       eos_id: where given, whatever follows the first EOS of the response is EOS, at no cost.
       cache: between full calls of the denoiser, compute only part of the canvas anew; None: never.
       record: keep a `Trace`.
@@ -85,6 +86,7 @@ class SamplerConfig:
     policy_sees_draw: bool = False
     forbid_ids: tuple[int, ...] = ()
     late_ids: tuple[int, ...] = ()
+    guidance: float = 0.0
     eos_id: int | None = None
     cache: CacheConfig | None = None
     record: bool = False
@@ -99,6 +101,8 @@ class SamplerConfig:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {self.top_k}; None keeps all tokens")
+        if self.guidance and self.gen_length is None:
+            raise ValueError(f"guidance {self.guidance} masks the prompt: it needs a gen_length")
 
 
 class Row(NamedTuple):
