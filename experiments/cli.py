@@ -17,7 +17,7 @@ from experiments.words import peek, take
 from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule
 from mdm_jax.policies import heuristic, quota, randomised
 from mdm_jax.policies.counts import CountRule, Even, Expected, Ratio
-from mdm_jax.policies.remasking import p2, rcr, remdm, rounds
+from mdm_jax.policies.remasking import p2, rcr, remdm, rounds, wino
 from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.chains import Chains
@@ -58,6 +58,7 @@ AnyPolicy = (
     | p2.P2
     | p2.P2Plus
     | rcr.Rcr
+    | wino.Wino
     | Learned
 )
 Flat = tyro.conf.OmitArgPrefixes

@@ -11,6 +11,7 @@ policy evaluated in the same directory is compared with the new one, prompt by p
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -38,7 +39,7 @@ from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies import heuristic
 from mdm_jax.policies.base import Policy
 from mdm_jax.runlog import open_run
-from mdm_jax.sampling.loop import SamplerConfig
+from mdm_jax.sampling.step import CacheConfig, SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 
 
@@ -53,7 +54,11 @@ class Sampling:
       policy_sees_draw: policies see the distribution that tokens are drawn from (Dream).
       forbid_ids: ids that are never produced; with EOS, LLaDA's logits_eos_inf.
       late_ids: ids that come last; with EOS and the end of turn, LLaDA's confidence_eos_eot_inf.
+      guidance: weight of classifier-free guidance, at two passes for a call; LLaDA's cfg_scale.
       block_length: semi-autoregressive blocks of this many positions; None: all at once.
+      cache: keep keys and values between calls, and compute anew only the current block (dual) or from
+        there to the end of the response (prefix), for published checkpoints; None: everything.
+      refresh: calls after which everything is computed anew; None: at the start of each block.
       budget: most denoiser calls for a sequence; None: as many as there are positions.
       cut_eos: what follows the first EOS is EOS, at no cost.
     """
@@ -64,9 +69,18 @@ class Sampling:
     policy_sees_draw: bool = False
     forbid_ids: tuple[int, ...] = ()
     late_ids: tuple[int, ...] = ()
+    guidance: float = 0.0
     block_length: int | None = None
+    cache: Literal["prefix", "dual"] | None = None
+    refresh: int | None = None
     budget: int | None = None
     cut_eos: bool = True
+
+    def __post_init__(self) -> None:
+        if self.cache is None and self.refresh is not None:
+            raise ValueError(
+                f"refresh {self.refresh} is of a cache: give --cache prefix or dual too"
+            )
 
     def config(self, task: Task) -> SamplerConfig:
         """The sampler settings for a task."""
@@ -77,7 +91,9 @@ class Sampling:
             "policy_sees_draw": self.policy_sees_draw,
             "forbid_ids": self.forbid_ids,
             "late_ids": self.late_ids,
+            "guidance": self.guidance,
             "block_length": self.block_length,
+            "cache": None if self.cache is None else CacheConfig(self.cache, self.refresh),
         }
         if self.budget is not None:
             given["budget"] = self.budget
@@ -184,7 +200,7 @@ def judge(
     measured = asdict(outcome.row)
     if is_published(config.run):
         devices = config.loading.tensor if config.parallel == "vmap" else jax.device_count()
-        measured |= report_speed(found, examples, denoise, task, devices)
+        measured |= report_speed(found, examples, denoise, task, settings, devices)
     with (store.path.parent / "rows.jsonl").open("a") as file:
         file.write(json.dumps(measured) + "\n")
     compare_with_store(task, examples, store, label_of(policy, settings), outcome)

@@ -8,18 +8,24 @@ from experiments.console import say
 from mdm_jax.denoisers.base import Bound
 from mdm_jax.evals.store import Generations
 from mdm_jax.evals.throughput import matmul_flops, throughput
+from mdm_jax.sampling.step import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 
 REPEATS = 3
 
 
 def report_speed(
-    found: Generations, examples: Examples, denoise: Bound, task: Task, devices: int
+    found: Generations,
+    examples: Examples,
+    denoise: Bound,
+    task: Task,
+    config: SamplerConfig,
+    devices: int,
 ) -> dict[str, float | None]:
     """Print the speed of stored generations, and give it by name.
 
     The share is that of the matrix products of full denoiser calls in a large product of the same
-    type, measured now, on this machine.
+    type, measured now, on this machine. With a cache calls are not full, and none is given.
     """
     speed = throughput(found, examples.canvases, task.vocabulary)
     say(
@@ -29,13 +35,16 @@ def report_speed(
     if speed.passes_per_second is None:
         say("no rates: only the batch that compiled was generated in this or an earlier start")
         return speed._asdict() | {"share_of_ceiling": None}
-    share = flops_of_call(denoise, task) * speed.passes_per_second
-    share /= devices * matmul_ceiling(denoise.module.config.dtype, REPEATS)
     say(
         f"{speed.useful_tokens_per_second:,.1f} tokens before EOS and "
-        f"{speed.canvas_tokens_per_second:,.1f} positions per second; {100 * share:.1f} % of the "
-        "matrix-multiply ceiling of this machine"
+        f"{speed.canvas_tokens_per_second:,.1f} positions per second"
     )
+    if config.cache is not None:
+        return speed._asdict() | {"share_of_ceiling": None}
+    passes = speed.passes_per_second * (2 if config.guidance else 1)
+    ceiling = devices * matmul_ceiling(denoise.module.config.dtype, REPEATS)
+    share = flops_of_call(denoise, task) * passes / ceiling
+    say(f"{100 * share:.1f} % of the matrix-multiply ceiling of this machine")
     return speed._asdict() | {"share_of_ceiling": share}
 
 

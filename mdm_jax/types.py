@@ -29,6 +29,9 @@ class Observation(NamedTuple):
     block_masks: Int[Array, ""]  # masked positions of the current block when it was entered
     num_blocks: Int[Array, ""]  # blocks that had something masked at the start (1: full diffusion)
     hidden: Float[Array, "length features"] | None = None  # of the denoiser, for a policy that asks
+    # for a policy that asks: probability of the token at each revealed position of the current block,
+    # by a MASK beside the canvas that does not see that token; 1 elsewhere
+    second_look: Float[Array, " length"] | None = None
 
 
 class Decision(NamedTuple):

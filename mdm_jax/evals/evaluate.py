@@ -24,7 +24,7 @@ from mdm_jax.tasks.base import Examples, Task, Worded
 from mdm_jax.types import RowKey
 
 # settings of the sampler that are named where they are not the default
-NAMED = ("block_length", "top_p", "top_k", "policy_sees_draw", "forbid_ids", "late_ids")
+NAMED = ("block_length", "top_p", "top_k", "policy_sees_draw", "forbid_ids", "late_ids", "guidance")
 
 
 @dataclass(frozen=True)
@@ -244,6 +244,8 @@ def describe_settings(policy: Policy, config: SamplerConfig) -> dict[str, Any]:
     given = {f.name: getattr(config, f.name) for f in fields(config)}
     plain_case = {f.name: f.default for f in fields(config)}
     sampler |= {name: given[name] for name in NAMED if given[name] != plain_case[name]}
+    if config.cache is not None:
+        sampler |= {"cache": config.cache.kind, "refresh": config.cache.refresh or "block"}
     if config.eos_id is not None:
         sampler["cut_eos"] = True
     if not config.commit:

@@ -1,109 +1,31 @@
 """The sampler: the loop that joins a denoiser and a policy. It only sees functions."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
-from mdm_jax.denoisers.base import Denoise, DenoiseHidden
-from mdm_jax.policies.base import Policy, confidence, entropy, margin
-from mdm_jax.sampling.canvas import (
-    block_ids,
-    close_after_eos,
-    count_blocks,
-    current_block,
-    response_start,
+from mdm_jax.denoisers.base import Denoise, DenoiseCached, DenoiseHidden, DenoiseTwice
+from mdm_jax.denoisers.guidance import Guided
+from mdm_jax.policies.base import Policy, log_prob
+from mdm_jax.sampling.cache import sample_in_rounds
+from mdm_jax.sampling.canvas import block_ids
+from mdm_jax.sampling.step import (
+    Fixed,
+    Outputs,
+    Row,
+    SamplerConfig,
+    enter_block,
+    finish,
+    prepare,
+    reveal_step,
+    ruled_out,
+    wants_hidden,
+    wants_second_look,
 )
-from mdm_jax.sampling.tokens import draw_logits, forbid, propose, silence
-from mdm_jax.types import (
-    Count,
-    Decision,
-    Logits,
-    Mask,
-    Observation,
-    Rollout,
-    RowKey,
-    Tokens,
-    Trace,
-)
-
-
-@dataclass(frozen=True)
-class SamplerConfig:
-    """Settings of the loop; static, so each value is compiled once.
-
-    Attributes:
-      mask_id: the id of MASK; never produced.
-      pad_id: the id of right padding, which nothing attends to; never produced.
-      budget: most denoiser calls for one sequence; the last one commits all that is left.
-      block_length: semi-autoregressive generation in blocks of this many positions, each row in its
-        own; None: the whole canvas at once.
-      gen_length: the response is this many positions from the first masked one, and the denoiser's
-        unembedding and the policy see only those, so no mask may lie beyond; None: masks may be
-        anywhere.
-      temperature: of the token draw; 0 takes the argmax.
-      top_p: share of probability that tokens are drawn from; 1 keeps all.
-      top_k: number of tokens at each position that are drawn from; None keeps all.
-      policy_sees_draw: policies see the distribution that tokens are drawn from, after temperature,
-        top_p and top_k (Dream), instead of the denoiser's own (LLaDA).
-      forbid_ids: further ids that are never produced; with EOS, LLaDA's `logits_eos_inf`.
-      late_ids: positions that would take one of these come last, whatever the policy; with EOS and
-        the end of turn, LLaDA's `confidence_eos_eot_inf`.
-      eos_id: where given, whatever follows the first EOS of the response is EOS, at no cost.
-      unused: further ids that are never produced, such as rows beyond a tokenizer.
-      record: keep a `Trace`.
-      commit: whether the last permitted step reveals all that is left.
-    """
-
-    mask_id: int
-    pad_id: int
-    budget: int
-    block_length: int | None = None
-    gen_length: int | None = None
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int | None = None
-    policy_sees_draw: bool = False
-    forbid_ids: tuple[int, ...] = ()
-    late_ids: tuple[int, ...] = ()
-    eos_id: int | None = None
-    unused: tuple[int, ...] = ()
-    record: bool = False
-    commit: bool = True
-
-    def __post_init__(self) -> None:
-        if self.budget < 1:
-            raise ValueError(f"budget must be at least one denoiser call, got {self.budget}")
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature must be >= 0, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {self.top_k}; None keeps all tokens")
-
-
-class Row(NamedTuple):
-    """What changes in one sequence from step to step; all arrays of the window [length]."""
-
-    window: Tokens
-    revealed_at: Tokens  # step of each position's last reveal, -1 before it
-    nfe: Count
-    block: Count  # the current block,
-    block_step: Count  # denoiser calls already spent on it,
-    block_masks: Count  # and how much of it was masked when it was entered
-    state: Any  # the policy's memory
-
-
-class Fixed(NamedTuple):
-    """What stays as it was in one sequence."""
-
-    canvas: Tokens  # whole canvas at the start
-    start: Count  # where the window begins
-    response: Mask  # window positions that are generated
-    num_blocks: Count
+from mdm_jax.types import Count, Rollout, RowKey, Tokens, Trace
 
 
 def denoise_step(
@@ -117,129 +39,38 @@ def denoise_step(
     config: SamplerConfig,
 ) -> tuple[Row, Trace | None]:
     """One denoiser call and one decision for one sequence; a finished one comes back unchanged."""
-    k_token, k_policy = jax.random.split(jax.random.fold_in(key, step))
-    is_masked = row.window == config.mask_id
-    row = _enter_block(row, is_masked, config)
-    logits, hidden = _window_outputs(denoise, _wants_hidden(policy), row, fixed, config)
-    proposal = propose(k_token, logits, config.temperature, config.top_p, config.top_k)
-    observation = Observation(
-        logits=_shown(logits, proposal, config),
-        proposal=proposal,
-        is_masked=is_masked,
-        eligible=is_masked & (block_ids(len(is_masked), config.block_length) == row.block),
-        step=step,
-        budget=jnp.asarray(config.budget),
-        block_step=row.block_step,
-        block_masks=row.block_masks,
-        num_blocks=fixed.num_blocks,
-        hidden=hidden,
-    )
-    decision, state = policy(k_policy, observation, row.state)
-    decision = _permitted(decision, observation, fixed, config)
-    row = _apply(decision, observation, row, fixed, config)._replace(state=state)
-    return row, _trace(observation, decision) if config.record else None
+    row = enter_block(row, config)
+    if wants_second_look(policy):
+        outputs = _call_twice(denoise, row, fixed, config)
+    else:
+        outputs = _call(denoise, wants_hidden(policy), row, fixed, config)
+    return reveal_step(key, row, fixed, step, outputs, policy=policy, config=config)
 
 
-def _permitted(
-    decision: Decision, observation: Observation, fixed: Fixed, config: SamplerConfig
-) -> Decision:
-    """The decision with what the rules add or take away: commit at the end, prompts stay."""
-    is_masked = observation.is_masked
-    last = config.commit & (observation.step == config.budget - 1)
-    active = jnp.any(is_masked)  # a finished row stays finished while its neighbours go on
-    unmask = jnp.where(last, is_masked, decision.unmask & observation.eligible)
-    return Decision(unmask, decision.remask & fixed.response & ~is_masked & ~last & active)
+def _call(
+    denoise: Denoise, hidden_too: bool, row: Row, fixed: Fixed, config: SamplerConfig
+) -> Outputs:
+    """What the denoiser says of the window; no unembedding outside it."""
+    window = fixed.start + jnp.arange(len(row.window))
+    positions = None if config.gen_length is None else window
+    asked = finish(row, fixed), fixed.canvas != config.pad_id, positions
+    logits, hidden = denoise.with_hidden(*asked) if hidden_too else (denoise(*asked), None)
+    return Outputs(ruled_out(logits, config), hidden)
 
 
-def _apply(
-    decision: Decision, observation: Observation, row: Row, fixed: Fixed, config: SamplerConfig
-) -> Row:
-    """Write tokens and masks, close what follows an EOS, and charge the step."""
-    window = jnp.where(decision.unmask, observation.proposal, row.window)
-    window = jnp.where(decision.remask, config.mask_id, window)
-    if config.eos_id is not None:
-        window = close_after_eos(window, fixed.response, config.mask_id, config.eos_id)
-    shown_at = jnp.where(observation.is_masked, observation.step, row.revealed_at)
-    spent = jnp.any(observation.is_masked).astype(jnp.int32)
-    return row._replace(
-        window=window,
-        revealed_at=jnp.where(window == config.mask_id, -1, shown_at),
-        nfe=row.nfe + spent,
-        block_step=row.block_step + spent,
-    )
-
-
-def _enter_block(row: Row, is_masked: Mask, config: SamplerConfig) -> Row:
-    """Start the counters of a new block where the last one was finished."""
-    blocks = block_ids(is_masked.shape[0], config.block_length)
-    block = current_block(is_masked, blocks)
-    entered = block != row.block
-    return row._replace(
-        block=block,
-        block_step=jnp.where(entered, 0, row.block_step),
-        block_masks=jnp.where(entered, jnp.sum(is_masked & (blocks == block)), row.block_masks),
-    )
-
-
-def _window_outputs(
-    denoise: Denoise, wants_hidden: bool, row: Row, fixed: Fixed, config: SamplerConfig
-) -> tuple[Logits, Float[Array, "length features"] | None]:
-    """float32 logits of the window, what is never produced ruled out, and hidden states where wanted.
-
-    No unembedding outside the window.
-    """
-    valid = fixed.canvas != config.pad_id
-    asked = (row.window, valid)
-    if config.gen_length is not None:
-        canvas = jax.lax.dynamic_update_slice(fixed.canvas, row.window, (fixed.start,))
-        asked = (canvas, valid, fixed.start + jnp.arange(config.gen_length))
-    logits, hidden = denoise.with_hidden(*asked) if wants_hidden else (denoise(*asked), None)
-    never = (config.mask_id, config.pad_id, *config.unused, *config.forbid_ids)
-    return forbid(logits.astype(jnp.float32), never), hidden
-
-
-def _shown(logits: Logits, proposal: Tokens, config: SamplerConfig) -> Logits:
-    """The logits that the policy sees."""
-    if config.policy_sees_draw:
-        logits = draw_logits(logits, config.temperature, config.top_p, config.top_k)
-    return silence(logits, proposal, config.late_ids)
-
-
-def _wants_hidden(policy: Policy) -> bool:
-    """Whether the policy looks at the denoiser's hidden states."""
-    return getattr(policy, "wants_hidden", False)
-
-
-def _trace(observation: Observation, decision: Decision) -> Trace:
-    """The record of one step, all zero for a sequence that had finished."""
-    logits, active = observation.logits, jnp.any(observation.is_masked)
-    return jax.tree.map(
-        lambda leaf: jnp.where(active, leaf, jnp.zeros_like(leaf)),
-        Trace(
-            unmask=decision.unmask,
-            remask=decision.remask,
-            is_masked=observation.is_masked,
-            eligible=observation.eligible,
-            proposal=observation.proposal,
-            confidence=confidence(logits),
-            margin=margin(logits),
-            entropy=entropy(logits),
-        ),
-    )
-
-
-def _prepare(canvas: Tokens, policy: Policy, config: SamplerConfig) -> tuple[Row, Fixed]:
-    """The first row state, and what never changes."""
-    length = canvas.shape[0] if config.gen_length is None else config.gen_length
-    # slicing clamps its start; the positions asked of the denoiser must be the same ones
-    start = jnp.minimum(response_start(canvas, config.mask_id), canvas.shape[0] - length)
-    window = jax.lax.dynamic_slice(canvas, (start,), (length,))
-    response = window == config.mask_id
-    blocks = block_ids(length, config.block_length)
-    zero = jnp.zeros((), jnp.int32)
-    never = jnp.full((length,), -1)
-    row = Row(window, never, zero, zero - 1, zero, zero, policy.init(length))
-    return row, Fixed(canvas, start, response, count_blocks(response, blocks))
+def _call_twice(denoise: DenoiseTwice, row: Row, fixed: Fixed, config: SamplerConfig) -> Outputs:
+    """What the denoiser says of the window, and what it makes of the tokens in the current block."""
+    window = jnp.arange(len(row.window))
+    size = config.block_length or len(window)
+    block = jnp.minimum(row.block * size, len(window) - size) + jnp.arange(size)
+    asked = finish(row, fixed), fixed.canvas != config.pad_id
+    wanted, again = fixed.start + window, fixed.start + block
+    logits, judged = denoise.with_second_look(*asked, wanted, again, config.mask_id)
+    shown = row.window[block]
+    probs = jnp.exp(log_prob(ruled_out(judged, config), shown))
+    is_shown = shown != config.mask_id
+    second_look = jnp.ones(len(window)).at[block].set(jnp.where(is_shown, probs, 1.0))
+    return Outputs(ruled_out(logits, config), None, second_look)
 
 
 def sample_one(
@@ -280,7 +111,8 @@ def sample(
       keys: one per row; keys[i] = fold_in(key, index of example i) makes a row's result its own.
       canvases: [batch, length].
       denoise, policy: callable pytrees (wrap a bare function in `jax.tree_util.Partial`). A policy
-        whose `wants_hidden` is True finds the hidden states of a `DenoiseHidden` in what it observes.
+        whose `wants_hidden` is True finds the hidden states of a `DenoiseHidden` in what it observes,
+        one whose `wants_second_look` is True what a `DenoiseTwice` makes of the revealed tokens.
       config: the loop's settings.
 
     Returns:
@@ -288,19 +120,38 @@ def sample(
 
     Raises:
       ValueError: `gen_length` longer than the canvas, `block_length` does not divide, or a policy
-        wants hidden states that the denoiser does not give.
+        wants hidden states or a second look that the denoiser does not give.
     """
     check_window(config, canvases.shape[1])
-    _check_hidden(denoise, policy)
-    rows, fixed = jax.vmap(lambda canvas: _prepare(canvas, policy, config))(canvases)
+    if config.guidance:
+        denoise = Guided(denoise, config.guidance, config.mask_id)
+    _check_denoiser(denoise, policy, config)
+    rows, fixed = jax.vmap(lambda canvas: prepare(canvas, policy, config))(canvases)
     step_all = jax.vmap(
         partial(denoise_step, denoise=denoise, policy=policy, config=config),
         in_axes=(0, 0, 0, None),
     )
-    step_shape = jax.eval_shape(step_all, keys, rows, fixed, jnp.zeros((), jnp.int32))[1]
-    trace = jax.tree.map(
-        lambda leaf: jnp.zeros((config.budget, *leaf.shape), leaf.dtype), step_shape
-    )
+    seen = jax.eval_shape(step_all, keys, rows, fixed, jnp.zeros((), jnp.int32))[1]
+    trace = jax.tree.map(lambda leaf: jnp.zeros((config.budget, *leaf.shape), leaf.dtype), seen)
+    if config.cache is None:
+        rows, trace = _repeat(step_all, keys, rows, fixed, trace, config)
+    else:
+        rows, trace = sample_in_rounds(
+            keys, rows, fixed, trace, denoise=denoise, policy=policy, config=config
+        )
+    trace = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), trace)
+    return Rollout(jax.vmap(finish)(rows, fixed), rows.nfe, trace, rows.revealed_at)
+
+
+def _repeat(
+    step_all: Callable[..., tuple[Row, Trace | None]],
+    keys: Key[Array, " batch"],
+    rows: Row,
+    fixed: Fixed,
+    trace: Trace | None,
+    config: SamplerConfig,
+) -> tuple[Row, Trace | None]:
+    """Step all rows while any has something masked and the budget lasts."""
 
     def running(carry: tuple) -> Bool[Array, ""]:
         step, rows, _ = carry
@@ -312,13 +163,7 @@ def sample(
         return step + 1, rows, jax.tree.map(lambda all_, now: all_.at[step].set(now), trace, seen)
 
     _, rows, trace = jax.lax.while_loop(running, advance, (jnp.zeros((), jnp.int32), rows, trace))
-    trace = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), trace)
-    return Rollout(jax.vmap(_finish)(rows, fixed), rows.nfe, trace, rows.revealed_at)
-
-
-def _finish(row: Row, fixed: Fixed) -> Tokens:
-    """The whole canvas with the window put back."""
-    return jax.lax.dynamic_update_slice(fixed.canvas, row.window, (fixed.start,))
+    return rows, trace
 
 
 def sweep(
@@ -348,10 +193,25 @@ def check_window(config: SamplerConfig, length: int) -> None:
     block_ids(config.gen_length or length, config.block_length)
 
 
-def _check_hidden(denoise: Denoise, policy: Policy) -> None:
-    """Raise ValueError if the policy wants hidden states and the denoiser has none."""
-    if _wants_hidden(policy) and not isinstance(denoise, DenoiseHidden):
+def _check_denoiser(denoise: Denoise, policy: Policy, config: SamplerConfig) -> None:
+    """Raise ValueError if the denoiser lacks what policy or cache want of it."""
+    if wants_hidden(policy) and not isinstance(denoise, DenoiseHidden):
         raise ValueError(
             f"{type(policy).__name__} wants hidden states, but the denoiser "
             f"{type(denoise).__name__} gives none: it has no method with_hidden"
+        )
+    if wants_second_look(policy) and not isinstance(denoise, DenoiseTwice):
+        raise ValueError(
+            f"{type(policy).__name__} wants a second look at tokens, but the denoiser "
+            f"{type(denoise).__name__} takes none: it has no method with_second_look"
+        )
+    if wants_second_look(policy) and (wants_hidden(policy) or config.cache is not None):
+        raise ValueError(
+            f"{type(policy).__name__} wants a second look at tokens, which goes with neither hidden "
+            "states nor a cache"
+        )
+    if config.cache is not None and not isinstance(denoise, DenoiseCached):
+        raise ValueError(
+            f"the denoiser {type(denoise).__name__} keeps no cache: it has no methods prefill, extend "
+            "and read; sample with cache None"
         )

@@ -271,6 +271,7 @@ def test_labels_tell_all_that_changes_results():
         ),
         (TopConfidence(8), chains),
         (TopConfidence(8), replace(chains, eos_id=None)),
+        (TopConfidence(8), replace(chains, guidance=1.5)),
     ]
     labels = [label_of(*one) for one in settings]
     assert len(set(labels)) == len(labels), labels

@@ -12,7 +12,8 @@ from mdm_jax.policies.base import RevealAll, RevealOnly
 from mdm_jax.policies.choice import unify
 from mdm_jax.policies.heuristic import TopConfidence
 from mdm_jax.pytrees import pytree_dataclass
-from mdm_jax.sampling.loop import _prepare, denoise_step
+from mdm_jax.sampling.loop import denoise_step
+from mdm_jax.sampling.step import prepare
 
 MODULE = Transformer(TransformerConfig(width=16, depth=1, heads=2, max_length=16), MASK)
 WINDOW = Config(gen_length=8)
@@ -81,7 +82,7 @@ class Spy(RevealOnly):
 def seen_in_one_step(denoise, canvas, config, wants_hidden):
     """The hidden states of the first step, for a canvas."""
     spy = Spy(wants_hidden)
-    row, fixed = _prepare(canvas, spy, config)
+    row, fixed = prepare(canvas, spy, config)
     step = jnp.zeros((), jnp.int32)
     denoise_step(row_keys(0)[0], row, fixed, step, denoise=denoise, policy=spy, config=config)
     return spy.seen
