@@ -11,7 +11,7 @@ policy evaluated in the same directory is compared with the new one, prompt by p
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -136,12 +136,36 @@ class Config:
     out_dir: str | None = None
 
 
+class Asked(NamedTuple):
+    """Everything that an evaluation needs, ready to run."""
+
+    task: Task
+    examples: Examples
+    denoise: Denoise
+    policy: Policy
+    settings: SamplerConfig
+    step: int  # updates of the denoiser
+    batch_size: int
+
+
 def run(config: Config) -> Outcome | None:
     """Evaluate, print the row, compare with what is already in the directory.
 
     Returns:
-      None where answers were generated that cannot be judged yet.
+      None where answers were generated that may not be judged.
     """
+    asked = prepare(config)
+    store = SampleStore(open_directory(config, asked) / "samples.jsonl")
+    generate_all(config, asked, store)
+    say(f"generations: {store.path}")
+    if not getattr(asked.task, "can_verify", True):
+        say("not judged: generated programs are run only when asked, by --task.execute")
+        return None
+    return judge(config, asked, store)
+
+
+def prepare(config: Config) -> Asked:
+    """Load what is asked and who is asked; what cannot be completed is refused first."""
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
     examples = task.examples(config.split, config.examples)
     settings = config.sampling.config(task)
@@ -150,60 +174,53 @@ def run(config: Config) -> Outcome | None:
     check_request(examples.canvases, settings, batch_size, config.parallel)
     denoise, task, step = load_run(config.run, task, config.loading)
     policy = resolve(config.policy, config.run, denoise, task)
-    store = SampleStore(open_directory(config, task, step) / "samples.jsonl")
-    done = len(done_before(examples, policy, settings, store))
-    with progress("generating", len(examples.canvases), done) as advance:
-        generate_missing(
-            jax.random.key(config.seed),
-            task,
-            examples,
-            denoise,
-            policy,
-            settings,
-            store,
-            batch_size=batch_size,
-            parallel=config.parallel,
-            on_batch=advance,
-        )
-    say(f"generations: {store.path}")
-    if not getattr(task, "can_verify", True):
-        say("not judged: generated programs are run only when asked, by --task.execute")
-        return None
-    return judge(config, task, examples, denoise, policy, settings, store, step)
+    return Asked(task, examples, denoise, policy, settings, step, batch_size)
 
 
-def open_directory(config: Config, task: Task, step: int) -> Path:
+def open_directory(config: Config, asked: Asked) -> Path:
     """Where this evaluation is kept; it may hold other policies' generations, of the same weights."""
-    name = f"evaluate-{task.name}-{config.split}-{config.seed}"
+    name = f"evaluate-{asked.task.name}-{config.split}-{config.seed}"
     directory = Path(config.out_dir or home_of(config.run) / name)
-    same = {"task": task, "split": config.split, "seed": config.seed, "step": step}
+    same = {"task": asked.task, "split": config.split, "seed": config.seed, "step": asked.step}
     same |= identity(config.run, config.loading)
     open_run(directory, same, ignore=("task.checkpoint", "task.execute", "task.limits"))
     return directory
 
 
-def judge(
-    config: Config,
-    task: Task,
-    examples: Examples,
-    denoise: Denoise,
-    policy: Policy,
-    settings: SamplerConfig,
-    store: SampleStore,
-    step: int,
-) -> Outcome:
+def generate_all(config: Config, asked: Asked, store: SampleStore) -> None:
+    """Complete the prompts that the store lacks, telling how fast."""
+    done = len(done_before(asked.examples, asked.policy, asked.settings, store))
+    with progress("generating", len(asked.examples.canvases), done) as advance:
+        generate_missing(
+            jax.random.key(config.seed),
+            asked.task,
+            asked.examples,
+            asked.denoise,
+            asked.policy,
+            asked.settings,
+            store,
+            batch_size=asked.batch_size,
+            parallel=config.parallel,
+            on_batch=advance,
+        )
+
+
+def judge(config: Config, asked: Asked, store: SampleStore) -> Outcome:
     """Score the store, print and keep the row, compare with the other policies."""
-    found = store.read(label_of(policy, settings))
-    outcome = score(task, examples, policy, settings, found)
+    task, examples, label = asked.task, asked.examples, label_of(asked.policy, asked.settings)
+    found = store.read(label)
+    outcome = score(task, examples, asked.policy, asked.settings, found)
     title = f"{task.name}, {config.split} split, {config.run}"
-    print_rows([outcome.row], title if is_published(config.run) else f"{title} at update {step}")
     measured = asdict(outcome.row)
     if is_published(config.run):
+        print_rows([outcome.row], title)
         devices = config.loading.tensor if config.parallel == "vmap" else jax.device_count()
-        measured |= report_speed(found, examples, denoise, task, settings, devices)
+        measured |= report_speed(found, examples, asked.denoise, task, asked.settings, devices)
+    else:
+        print_rows([outcome.row], f"{title} at update {asked.step}")
     with (store.path.parent / "rows.jsonl").open("a") as file:
         file.write(json.dumps(measured) + "\n")
-    compare_with_store(task, examples, store, label_of(policy, settings), outcome)
+    compare_with_store(task, examples, store, label, outcome)
     return outcome
 
 

@@ -97,6 +97,20 @@ def test_splitting_matrices_over_devices_changes_no_token(config, tmp_path):
         published.Loading(tensor=5)
 
 
+def test_a_cache_that_is_always_refreshed_changes_no_token(config, tmp_path):
+    found = []
+    for name, cache in {"without": {}, "with": {"cache": "dual", "refresh": 1}}.items():
+        sampling = evaluate.Sampling(block_length=8, **cache)
+        evaluate.run(replace(config, examples=2, out_dir=name, sampling=sampling))
+        store = SampleStore(tmp_path / name / "samples.jsonl")
+        (label,) = store.settings()
+        assert ("cache=dual refresh=1" in label) == bool(cache)
+        found.append(store.read(label).tokens)
+    np.testing.assert_array_equal(*found)
+    with pytest.raises(ValueError, match="refresh 3 is of a cache: give --cache"):
+        evaluate.Sampling(refresh=3)
+
+
 def test_programs_are_generated_but_not_judged(config, checkpoint, tmp_path, capsys):
     exercise = {"task_id": "T/0", "prompt": "def f():\n", "canonical_solution": "    return 1\n"}
     exercise |= {"test": "def check(f):\n    assert f() == 1\n", "entry_point": "f"}
