@@ -23,7 +23,7 @@ from mdm_jax.tasks.text import Text8
 C = TypeVar("C")
 AnyTask = Annotated[Sudoku | Chains | Gsm8k | Text8, tyro.conf.AvoidSubcommands]
 OptionalTask = Annotated[Sudoku | Chains | Gsm8k | Text8 | None, tyro.conf.AvoidSubcommands]
-AnyPolicy = (
+AnyHeuristic = (
     heuristic.Random
     | heuristic.Iid
     | heuristic.TopConfidence
@@ -33,8 +33,8 @@ AnyPolicy = (
     | heuristic.ConfidenceThreshold
     | heuristic.Factor
     | heuristic.EntropyBound
-    | Learned
 )
+AnyPolicy = AnyHeuristic | Learned
 Flat = tyro.conf.OmitArgPrefixes
 Fixed = tyro.conf.Fixed
 REQUIRED: Any = tyro.MISSING

@@ -1,7 +1,6 @@
 """Orders that a one-position-per-step policy is kept close to (UPO, Hong et al., arXiv:2510.05725)."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -10,13 +9,6 @@ from mdm_jax.policies.likelihood import Utilities, masked_log_softmax
 from mdm_jax.types import Mask, Scalar
 
 Confidence = Float[Array, " length"]
-
-
-@runtime_checkable
-class Reference(Protocol):
-    """How far softmax(utilities) is from a reference order at one step, nats."""
-
-    def __call__(self, utilities: Utilities, confidence: Confidence, eligible: Mask) -> Scalar: ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +42,10 @@ class Uniform:
 
     def __call__(self, utilities: Utilities, confidence: Confidence, eligible: Mask) -> Scalar:
         return _kl(utilities, jnp.zeros_like(utilities), eligible)
+
+
+# how far softmax(utilities) is from a reference order at one step, nats
+Reference = MaxConfidence | SoftmaxConfidence | Uniform
 
 
 def _kl(utilities: Utilities, others: Utilities, eligible: Mask) -> Scalar:

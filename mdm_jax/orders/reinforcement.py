@@ -6,7 +6,7 @@ Reference: Jazbec et al., arXiv:2512.09106; the objective is GRPO, arXiv:2402.03
 import math
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from mdm_jax.types import Scalar
 
@@ -33,14 +33,7 @@ def steered(log_prob: Scalar, group: int, experts: int) -> Scalar:
     return jnp.logaddexp(log_prob + math.log(group / total), -math.log(total))
 
 
-def clipped(
-    log_ratio: Float[Array, "..."], advantage: Float[Array, "..."], clip: float
-) -> Float[Array, "..."]:
+def clipped(log_ratio: Float[Array, "..."], advantage: Scalar, clip: float) -> Float[Array, "..."]:
     """min(rho A, clip(rho, 1 - clip, 1 + clip) A), rho = exp(log_ratio). Reference: arXiv:1707.06347."""
     ratio = jnp.exp(jnp.clip(log_ratio, -20.0, 20.0))  # exp must not overflow: inf * 0 is no number
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
-
-
-def rollout_mean(values: Float[Array, " steps"], active: Bool[Array, " steps"]) -> Scalar:
-    """Mean over the steps of one rollout in which something was decided; 0 if there was none."""
-    return jnp.sum(jnp.where(active, values, 0.0)) / jnp.maximum(jnp.sum(active), 1)

@@ -1,19 +1,11 @@
 """What a finished sequence is worth: correctness against the denoiser calls it took."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from mdm_jax.types import Count, Scalar
-
-
-@runtime_checkable
-class Reward(Protocol):
-    """correct, denoiser calls, most calls possible -> reward."""
-
-    def __call__(self, correct: Bool[Array, ""], nfe: Count, most: int) -> Scalar: ...
 
 
 @dataclass(frozen=True)
@@ -53,6 +45,9 @@ class Additive:
 
     def __call__(self, correct: Bool[Array, ""], nfe: Count, most: int) -> Scalar:
         return correct - self.compute_weight * nfe / most
+
+
+Reward = Multiplicative | Additive  # correct, denoiser calls, most calls possible -> reward
 
 
 def _check(compute_weight: float) -> None:

@@ -5,7 +5,7 @@ the defaults it has 331,265 parameters and costs about 0.4 MFLOPs per position a
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -67,6 +67,8 @@ class ConfidenceSight(NamedTuple):
 class ConfidenceNetwork(nn.Module):
     """Utilities of one step of one sequence of any length; meets `Network`."""
 
+    any_length: ClassVar[bool] = True
+
     config: ConfidenceConfig = ConfidenceConfig()
 
     def see(
@@ -97,6 +99,10 @@ class ConfidenceNetwork(nn.Module):
         return out(_norm("final_norm")(x))[:, 0]
 
     __call__ = utilities
+
+    def hidden_features(self, params: Any) -> int | None:
+        """Of the denoiser's hidden states, how many these parameters look at; None: at none."""
+        return params["values"]["linear"]["kernel"].shape[0] if self.config.hidden else None
 
     def _modulation(self, sight: ConfidenceSight) -> list[Hidden]:
         """Six vectors per position. They depend on its mask bit and on time alone, so they are

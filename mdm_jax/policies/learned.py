@@ -1,7 +1,7 @@
 """Policies that are networks: from what the denoiser says now to a utility for each position."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -55,6 +55,8 @@ class PolicyNetwork(nn.Module):
     more steps left look like `max_steps`. `table` is the part that knows nothing else: it starts as
     the Iid sampler, which reveals each position with probability 1 / steps left.
     """
+
+    any_length: ClassVar[bool] = False
 
     config: PolicyConfig
     max_length: int
@@ -113,6 +115,11 @@ class PolicyNetwork(nn.Module):
         share = jnp.mean(is_masked.astype(jnp.float32))
         return jnp.stack([*seen, is_masked, jnp.full(is_masked.shape, share)], axis=-1)
 
+    @staticmethod
+    def hidden_features(params: Any) -> int | None:
+        """Of the denoiser's hidden states, how many these parameters look at; None: at none."""
+        return params["hidden"]["kernel"].shape[0] if "hidden" in params else None
+
 
 def _iid_table(key: RowKey, shape: tuple[int, int]) -> Float[Array, "steps length"]:
     """logit(1 / left) at every position."""
@@ -131,9 +138,11 @@ def start_table(params: Any, order: Int[Array, " length"], certainty: float) -> 
 class Network(Protocol):
     """A Flax module that decides: what it sees of a step, and utilities from that.
 
-    `config.hidden` says whether it looks at the denoiser's hidden states.
+    `config.hidden` says whether it looks at the denoiser's hidden states, `any_length` whether it
+    decides on responses of other lengths than it was made for.
     """
 
+    any_length: ClassVar[bool]
     config: Any
 
     def see(
@@ -153,6 +162,8 @@ class Network(Protocol):
         ...
 
     def utilities(self, sight: Any) -> Utilities: ...
+
+    def hidden_features(self, params: Any) -> int | None: ...
 
     def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
 
