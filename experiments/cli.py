@@ -26,7 +26,7 @@ from mdm_jax.tasks.text import Text8
 C = TypeVar("C")
 AnyTask = Annotated[Sudoku | Chains | Gsm8k | Text8, tyro.conf.AvoidSubcommands]
 OptionalTask = Annotated[Sudoku | Chains | Gsm8k | Text8 | None, tyro.conf.AvoidSubcommands]
-AnyPolicy = (
+AnyHeuristic = (
     heuristic.Random
     | heuristic.Iid
     | heuristic.TopConfidence
@@ -39,20 +39,20 @@ AnyPolicy = (
     | quota.ThresholdQuota
     | randomised.TopKRandom
     | randomised.SoftmaxConfidence
-    | policy_specs.Perturbed
-    | policy_specs.PcSampler
-    | policy_specs.Klass
-    | remdm.RemdmCap
+    | p2.P2Plus
+)
+AnyRemasking = (
+    remdm.RemdmCap
     | remdm.RemdmRescale
     | remdm.RemdmConf
     | remdm.RemdmLoop
     | rounds.RemdmRounds
     | p2.P2
-    | p2.P2Plus
     | rcr.Rcr
     | wino.Wino
-    | Learned
 )
+AnySpec = policy_specs.Perturbed | policy_specs.PcSampler | policy_specs.Klass
+AnyPolicy = AnyHeuristic | AnyRemasking | AnySpec | Learned
 Flat = tyro.conf.OmitArgPrefixes
 Fixed = tyro.conf.Fixed
 REQUIRED: Any = tyro.MISSING
