@@ -34,7 +34,7 @@ Tasks = Sudoku | Chains | Gsm8k | Text8 | PromptedGsm8k | PromptedMath | HumanEv
 AnyTask = Annotated[Tasks, tyro.conf.AvoidSubcommands]
 OptionalTask = Annotated[Tasks | None, tyro.conf.AvoidSubcommands]
 RunDir = Annotated[str, tyro.conf.arg(aliases=("--denoiser",))]
-AnyPolicy = (
+AnyHeuristic = (
     heuristic.Random
     | heuristic.Iid
     | heuristic.TopConfidence
@@ -47,20 +47,20 @@ AnyPolicy = (
     | quota.ThresholdQuota
     | randomised.TopKRandom
     | randomised.SoftmaxConfidence
-    | policy_specs.Perturbed
-    | policy_specs.PcSampler
-    | policy_specs.Klass
-    | remdm.RemdmCap
+    | p2.P2Plus
+)
+AnyRemasking = (
+    remdm.RemdmCap
     | remdm.RemdmRescale
     | remdm.RemdmConf
     | remdm.RemdmLoop
     | rounds.RemdmRounds
     | p2.P2
-    | p2.P2Plus
     | rcr.Rcr
     | wino.Wino
-    | Learned
 )
+AnySpec = policy_specs.Perturbed | policy_specs.PcSampler | policy_specs.Klass
+AnyPolicy = AnyHeuristic | AnyRemasking | AnySpec | Learned
 Flat = tyro.conf.OmitArgPrefixes
 Fixed = tyro.conf.Fixed
 REQUIRED: Any = tyro.MISSING

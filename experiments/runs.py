@@ -19,14 +19,14 @@ from mdm_jax.orders.forms.plackett_luce import PlackettLuce
 from mdm_jax.orders.forms.sigmoid import SigmoidScores
 from mdm_jax.orders.posterior import Scorer, ScorerConfig
 from mdm_jax.orders.variational import OrderModel
-from mdm_jax.policies.learned import Fallback, LearnedPolicy, PolicyConfig, PolicyNetwork
+from mdm_jax.policies.learned import LearnedPolicy, PolicyConfig, PolicyNetwork
 from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task
 from mdm_jax.training.checkpoints import restore_ema
 from mdm_jax.training.order_loss import OrderParts, init_order
 
 CHECKPOINTS = "checkpoints"
-DENOISER = "denoiser"  # inside the run of an order, where it trained its own
+DENOISER = "denoiser"  # inside the run of an order or a policy, where it trained its own
 TOKENIZER = "tokenizer.json"
 FORMS = (MaxNormalised, SigmoidScores, PlackettLuce)
 
@@ -55,10 +55,11 @@ def read_config(run: str | Path) -> dict[str, Any]:
     if (
         not isinstance(config, dict)
         or "task" not in config
-        or not {"model", "budget"} & config.keys()
+        or not {"model", "form", "design"} & config.keys()
     ):
         raise ValueError(
-            f"{run} is no training run: give a directory of train_denoiser, quickstart or learn_order"
+            f"{run} is no training run: give a directory of train_denoiser, quickstart, learn_order "
+            "or learn_policy"
         )
     return config
 
@@ -99,8 +100,8 @@ def load_run(
     """The denoiser of a run with its averaged weights, or of a published checkpoint.
 
     Args:
-      run: run directory of `train_denoiser`, `quickstart` or `learn_order`, or the directory of a
-        checkpoint.
+      run: run directory of `train_denoiser`, `quickstart`, `learn_order` or `learn_policy`, or the
+        directory of a checkpoint.
       task: what it will be used on; None: what it was trained on.
       loading: how a checkpoint is put on devices; None: as it is stored, on one.
 
@@ -112,7 +113,7 @@ def load_run(
     config = read_config(run)
     if "model" not in config:
         base = _base(run, config, task)
-        return _tuned(run, config, base) if config["joint"] else base
+        return _tuned(run, config, base) if config.get("joint") else base
     trained_on = read_task(run)
     task = trained_on if task is None else task
     if task.vocabulary != trained_on.vocabulary:
@@ -184,32 +185,22 @@ def hidden_width(denoise: Denoise) -> int:
     return getattr(getattr(getattr(denoise, "module", None), "config", None), "width", 1)
 
 
-def load_policy(
-    run: str | Path,
-    steps: int | None = None,
-    policy_temperature: float = 0.0,
-    scale: float = 1.0,
-    fallback: Fallback = "best",
-) -> LearnedPolicy:
-    """The unmasking policy of a `learn_order` run, with its knobs.
+def load_order(run: str | Path) -> LearnedPolicy:
+    """The unmasking policy of a `learn_order` run, at the policy temperature it was compared at.
 
     Raises:
-      ValueError: no such run, or no readable checkpoint.
+      ValueError: no readable checkpoint.
     """
     config = read_config(run)
-    if "budget" not in config:
-        raise ValueError(f"{run} holds no learned order: give a directory of learn_order")
     base = _base_shapes(run, config)
     params, _ = _order_params(run, config, base)
     parts = _parts(config, base.task)
     return LearnedPolicy(
         parts.network,
         params["policy"],
-        config["budget"] if steps is None else steps,
-        policy_temperature,
-        scale,
-        parts.model.form.family,
-        fallback,
+        config["budget"],
+        config["policy_temperature"],
+        family=parts.model.form.family,
     )
 
 

@@ -1,6 +1,6 @@
 """Array aliases, and the few records that cross the boundary between denoiser, policy and sampler."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -39,6 +39,7 @@ class Decision(NamedTuple):
 
     unmask: Bool[Array, " length"]
     remask: Bool[Array, " length"]  # always all False for policies that only reveal
+    record: Any = None  # arrays that the policy wants in the trace
 
 
 class Trace(NamedTuple):
@@ -52,6 +53,7 @@ class Trace(NamedTuple):
     confidence: Float[Array, "budget length"]
     margin: Float[Array, "budget length"]
     entropy: Float[Array, "budget length"]
+    record: Any = None  # the policy's own, with a leading axis [budget]
 
 
 class Rollout(NamedTuple):

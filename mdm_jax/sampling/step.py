@@ -213,7 +213,8 @@ def _permitted(
     last = config.commit & (observation.step == config.budget - 1)
     active = jnp.any(is_masked)  # a finished row stays finished while its neighbours go on
     unmask = jnp.where(last, is_masked, decision.unmask & observation.eligible)
-    return Decision(unmask, decision.remask & fixed.response & ~is_masked & ~last & active)
+    remask = decision.remask & fixed.response & ~is_masked & ~last & active
+    return decision._replace(unmask=unmask, remask=remask)
 
 
 def _apply(
@@ -261,6 +262,7 @@ def _trace(observation: Observation, decision: Decision) -> Trace:
             confidence=confidence(logits),
             margin=margin(logits),
             entropy=entropy(logits),
+            record=decision.record,
         ),
     )
 

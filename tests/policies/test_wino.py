@@ -77,7 +77,9 @@ def test_limits():
 
 def test_needs_a_denoiser_that_looks_twice():
     config = SamplerConfig(mask_id=5, pad_id=6, budget=4)
-    denoise = jax.tree_util.Partial(lambda canvas, valid: jnp.zeros((len(canvas), 7)))
+    denoise = jax.tree_util.Partial(
+        lambda canvas, valid, positions=None: jnp.zeros((len(canvas), 7))
+    )
     assert isinstance(Wino(), Policy) and unify((Wino(), TopConfidence()))[1].wants_second_look
     with pytest.raises(
         ValueError, match="Wino wants a second look at tokens, but the denoiser Part"

@@ -12,11 +12,37 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdm_jax.denoisers.convert import load
-from mdm_jax.policies.base import stack
+from mdm_jax.policies.base import RevealOnly, confidence, rank, stack
 from mdm_jax.policies.choice import unify
+from mdm_jax.policies.heuristic import ConfidenceThreshold, Factor, TopConfidence
+from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.sampling.loop import SamplerConfig, sample_one
 
 LENGTH, NEW, BUDGET = 53, 32, 64  # the longest prompt has 21 positions; shorter ones are padded
+
+
+@pytree_dataclass
+class LastRankToo(RevealOnly):
+    """`Factor` as released: where only the last rank fails, it is revealed as well."""
+
+    written: Factor
+
+    def unmask(self, key, observation):
+        chosen = self.written.unmask(key, observation)
+        place = rank(key, confidence(observation.logits), observation.eligible)
+        masked = jnp.sum(observation.eligible)
+        return chosen | (
+            (masked - jnp.sum(chosen) == 1) & observation.eligible & (place == masked - 1)
+        )
+
+
+def fast_dllm(args):
+    """The policy of LLaDA's and Fast-dLLM's arguments."""
+    if args.get("factor") is not None:
+        return LastRankToo(Factor(args["factor"]))
+    if args.get("threshold") is not None:
+        return ConfidenceThreshold(args["threshold"])
+    return TopConfidence(args["steps"])
 
 
 @functools.cache

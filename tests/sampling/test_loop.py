@@ -60,7 +60,7 @@ def test_equals_its_twin_step_by_step(policy, config, canvases):
         names = ("is_masked", "eligible", "proposal", "unmask", "remask")
         for name, expected in zip(names, zip(*seen, strict=True), strict=bool(seen)):
             np.testing.assert_array_equal(getattr(trace, name)[:nfe], expected, err_msg=name)
-        assert not any(leaf[nfe:].any() for leaf in trace)
+        assert not any(leaf[nfe:].any() for leaf in jax.tree.leaves(trace))
 
 
 @pytest.mark.parametrize("policy, config, canvases", CASES, ids=[str(p) for p, _, _ in CASES])

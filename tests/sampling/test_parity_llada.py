@@ -12,38 +12,21 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import pytest
-from parity_world import WHOLE, assert_same, cases, denoiser, rows
+from parity_world import WHOLE, assert_same, cases, denoiser, fast_dllm, rows
 
 from mdm_jax.denoisers.guidance import Guided
 from mdm_jax.diffusion.schedules import Cosine, Linear
-from mdm_jax.policies.base import RevealOnly, confidence, rank
 from mdm_jax.policies.counts import Ratio
-from mdm_jax.policies.heuristic import ConfidenceThreshold, EntropyBound, Factor, TopConfidence
+from mdm_jax.policies.heuristic import EntropyBound, TopConfidence
 from mdm_jax.policies.klass import Klass
 from mdm_jax.policies.remasking.p2 import P2, P2Plus
 from mdm_jax.policies.remasking.rcr import Rcr
 from mdm_jax.policies.remasking.rounds import RemdmRounds
 from mdm_jax.policies.remasking.wino import Wino
-from mdm_jax.pytrees import pytree_dataclass
 
 # a switch that is mapped over its index runs every branch, each with the same key
 pytestmark = pytest.mark.reuses_keys
 VOCAB, MASK, EOS, EOT = 512, 507, 500, 505
-
-
-@pytree_dataclass
-class LastRankToo(RevealOnly):
-    """`Factor` as released: where only the last rank fails, it is revealed as well."""
-
-    written: Factor
-
-    def unmask(self, key, observation):
-        chosen = self.written.unmask(key, observation)
-        place = rank(key, confidence(observation.logits), observation.eligible)
-        masked = jnp.sum(observation.eligible)
-        return chosen | (
-            (masked - jnp.sum(chosen) == 1) & observation.eligible & (place == masked - 1)
-        )
 
 
 @dataclass(frozen=True)
@@ -78,16 +61,8 @@ def rcr(args):
     return TopConfidence(args["steps"], Ratio(schedule, least=0))
 
 
-def fixed_or_adaptive(args):
-    if args.get("factor") is not None:
-        return LastRankToo(Factor(args["factor"]))
-    if args.get("threshold") is not None:
-        return ConfidenceThreshold(args["threshold"])
-    return TopConfidence(args["steps"])
-
-
 POLICIES = {
-    None: fixed_or_adaptive,
+    None: fast_dllm,
     "klass": lambda a: Klass(VOCAB, a["conf_threshold"], a["kl_threshold"], a["kl_history_length"]),
     "eb": lambda a: EntropyBound(a["gamma"]),
     "p2": lambda a: P2(a["num_steps"], a["eta"], SCHEDULES[a["kappa"]]),

@@ -22,7 +22,7 @@ class Wino:
 
     No more are re-masked than would undo the call before: then only the least probable, one less than
     it revealed. Needs a denoiser that is a `DenoiseTwice`.
-    Reference: WINO, arXiv:2507.18578.
+    Reference: WINO (Wide-In, Narrow-Out), ICLR 2026.
     """
 
     wants_second_look: ClassVar[bool] = True
