@@ -15,7 +15,7 @@ from rich.table import Table
 
 from experiments import cli
 from experiments.console import console
-from experiments.timing import compile_job, interleaved, product_ceiling
+from experiments.timing import compile_job, interleaved, matmul_ceiling
 from mdm_jax.denoisers.base import Bound, bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion.corruption import row_keys, stratified_times
@@ -97,7 +97,7 @@ def run(config: Config) -> list[Measured]:
         "order step": (_order_step(config, module, params, ids), 1, 3),
     }
     compiled = {name: compile_job(job[0]) for name, job in jobs.items()}
-    ceiling = product_ceiling(config.model.dtype, config.repeats)
+    ceiling = matmul_ceiling(config.model.dtype, config.repeats)
     times = interleaved({name: job[0] for name, job in jobs.items()}, config.repeats)
     flops = forward_flops(config)
     tokens = config.batch_size * config.length

@@ -21,7 +21,7 @@ from experiments.timing import (
     Job,
     compile_job,
     interleaved,
-    product_ceiling,
+    matmul_ceiling,
     reading_ceiling,
 )
 from mdm_jax.denoisers.attention import choose
@@ -115,7 +115,7 @@ def run(config: Config) -> tuple[list[Generation], list[Call]]:
     ]
     _print_generations(config, generations)
     dtype, repeats = config.model.dtype, config.repeats
-    limits = Limits(product_ceiling(dtype, repeats), reading_ceiling(dtype, repeats))
+    limits = Limits(matmul_ceiling(dtype, repeats), reading_ceiling(dtype, repeats))
     calls = []
     for batch in config.batch_sizes:
         canvases = _canvases(config, batch)
@@ -194,7 +194,7 @@ def _sampler(
 
 def _print_generations(config: Config, lines: list[Generation]) -> None:
     model, device = config.model, jax.devices()[0]
-    chosen = choose(model.attention, device.platform, model.dtype, model.dim)
+    chosen = choose(model.attention, jax.default_backend(), jnp.dtype(model.dtype), model.dim)
     console.print(
         f"{device.device_kind}: width {model.width}, depth {model.depth}, vocab {model.vocab}, "
         f"{model.dtype}; {config.prompt} + {config.gen_length} positions in blocks of "

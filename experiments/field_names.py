@@ -14,6 +14,7 @@ Dream, with its counts, seeing the distribution that tokens are drawn from, and 
   --alg confidence_threshold   policy:threshold-quota
 Both:
   --gen_length N               --task.gen_length N
+  --cfg_scale X                --guidance X
 --temperature, --top_p, --top_k and --block_length mean the same here and there.
 """
 
@@ -34,11 +35,13 @@ def translate(words: list[str]) -> list[str]:
         or a policy:NAME beside them.
     """
     length, words = take(words, "--gen_length")
+    weight, words = take(words, "--cfg_scale")
     given: Given = {}
     for flag in FLAGS:
         value, words = take(words, f"--{flag}")
         given |= {} if value is None else {flag: value}
     ours = [] if length is None else ["--task.gen_length", length]
+    ours += [] if weight is None else ["--guidance", weight]
     if not given:
         return words + ours
     if any(word.startswith(("policy:", "--policy.")) for word in words):

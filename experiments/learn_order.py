@@ -36,7 +36,13 @@ from mdm_jax.orders.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.forms.plackett_luce import PlackettLuce
 from mdm_jax.orders.forms.sigmoid import SigmoidScores
 from mdm_jax.orders.posterior import ScorerConfig, start_scores
-from mdm_jax.orders.search import SearchConfig, mean_order_nll, search_orders
+from mdm_jax.orders.search import (
+    SearchConfig,
+    agreement,
+    one_by_one_nll,
+    order_nlls,
+    search_orders,
+)
 from mdm_jax.orders.variational import Sequence
 from mdm_jax.policies.learned import LearnedPolicy, PolicyConfig, start_table
 from mdm_jax.runlog import RunLog, open_run
@@ -87,7 +93,8 @@ class Config:
     Attributes:
       task: what is generated.
       data_dir: where the task's files are, for tasks that need some.
-      denoiser: run directory of a trained denoiser; None: train one into RUN_DIR/denoiser.
+      denoiser: run directory of a trained denoiser, or of a published checkpoint; None: train one into
+        RUN_DIR/denoiser.
       oracle: exact conditionals instead of a trained denoiser, where the task can be listed.
       train: settings of that training; its task, data_dir, run_dir and seed are taken from here.
       run_dir: where everything is written; None: runs/learn_order-TASK-BUDGET.
@@ -276,7 +283,7 @@ def start_params(
 def static_order(config: Config, parts: OrderParts, denoise: Denoise, directory: Path) -> list[int]:
     """The best static order that a search finds; kept in start.json.
 
-    Chains are compared on sequences that the search has not seen.
+    Chains are compared on sequences that the search has not seen, by `agreement`.
     """
     path = directory / "start.json"
     if path.exists():
@@ -296,13 +303,23 @@ def static_order(config: Config, parts: OrderParts, denoise: Denoise, directory:
             search,
             lambda count, best: advance(count, f"{best:.3f} nats"),
         )
-    nll = np.asarray(mean_order_nll(orders, unseen, denoise, parts.model))
-    order = np.asarray(orders[nll.argmin()]).tolist()
-    record = {"order": order, "unseen_nll_of_chains": nll.tolist()}
+    nll = order_nlls(orders, unseen, denoise, parts.model)
+    k_slow = jax.random.fold_in(jax.random.key(config.seed), 14)
+    agreed = agreement(nll, one_by_one_nll(k_slow, unseen, denoise, parts.model))
+    best = int(jnp.argmax(agreed))
+    order, means = np.asarray(orders[best]).tolist(), np.asarray(nll).mean(axis=1)
+    record = {
+        "order": order,
+        "unseen_nll_of_chains": means.tolist(),
+        "unseen_agreement_of_chains": np.asarray(agreed).tolist(),
+    }
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(record, indent=2))
     unfinished.replace(path)
-    say(f"static order to start from: {nll.min():.3f} nats per sequence on unseen ones")
+    say(
+        f"static order to start from: {means[best]:.3f} nats per sequence on unseen ones, "
+        f"{100 * agreed[best]:.0f} % of its draws as good as one-by-one ones"
+    )
     return order
 
 
@@ -402,9 +419,15 @@ def report(config: Config, learned: Learned, log: RunLog) -> None:
         learned.denoise,
         temperature=config.objective.temperature,
         eos_id=vocabulary.eos_id,
+        batch_size=min(64, config.batch_size),  # that many fitted when learning
     )
     vanilla = heldout_likelihood(
-        k_eval, learned.denoise, data, vocabulary, window=config.task.gen_length
+        k_eval,
+        learned.denoise,
+        data,
+        vocabulary,
+        window=config.task.gen_length,
+        batch_size=min(16, config.batch_size),
     )
     any_order = vanilla.nelbo_per_token * vanilla.tokens_per_sequence
     say(

@@ -32,6 +32,12 @@ LEARNING = {
     "entropy of the posterior, nats": ("posterior_entropy",),
     "steps of a sequence": ("steps_used",),
 }
+REWARDED = {
+    "reward": ("reward",),
+    "share of the rollouts that are right": ("accuracy",),
+    "denoiser calls": ("nfe",),
+    "entropy of a step's decision, nats": ("entropy",),
+}
 ADAPTIVE = ("EntropyBound", "ConfidenceThreshold")
 SHOWN = 4  # examples whose priorities are drawn
 PATHS = 64  # of the posterior, for each of them
@@ -59,7 +65,7 @@ def draw_figures(
     found = SampleStore(directory / "samples.jsonl").read_all()
     table = [versus.row for versus in rows if versus.row.label in found]
     stored = {row.label: first(found[row.label], row.total) for row in table}
-    grid = (task.side, task.side) if isinstance(task, Sudoku) else None
+    grid = _grid(task)
     figures = {
         "learning": plots.training_figure(RunLog(directory).metrics(), LEARNING),
         "order_map": plots.order_map_figure(order_maps(table, stored), grid),
@@ -70,6 +76,30 @@ def draw_figures(
     }
     for name, figure in figures.items():
         plots.save(figure, directory / f"{name}.png")
+
+
+def draw_rewarded(task: Task, rows: Rows[Versus], directory: Path) -> None:
+    """Write learning.png, frontier.png and order_map.png of a policy that has learned from rewards.
+
+    Args:
+      rows: of the table, the learned policy first.
+      directory: the run's.
+    """
+    found = SampleStore(directory / "samples.jsonl").read_all()
+    table = [versus.row for versus in rows if versus.row.label in found]
+    stored = {row.label: first(found[row.label], row.total) for row in table}
+    figures = {
+        "learning": plots.training_figure(RunLog(directory).metrics(), REWARDED),
+        "frontier": plots.frontier_figure(table),
+        "order_map": plots.order_map_figure(order_maps(table, stored), _grid(task)),
+    }
+    for name, figure in figures.items():
+        plots.save(figure, directory / f"{name}.png")
+
+
+def _grid(task: Task) -> tuple[int, int] | None:
+    """Height and width of a square task."""
+    return (task.side, task.side) if isinstance(task, Sudoku) else None
 
 
 def first(found: Generations, total: int) -> Generations:

@@ -1,6 +1,8 @@
-"""A learned order against every basic policy at the same number of denoiser calls, as a table."""
+"""Learned policies against every basic one at the same number of denoiser calls, as a table."""
 
 import json
+import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -12,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
-from experiments.console import console, progress, show_settings
+from experiments.console import console, progress, say, show_settings
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.evaluate import Outcome, Row, evaluate, sampler_config
 from mdm_jax.evals.generate import generate_sweep
@@ -33,6 +35,7 @@ from mdm_jax.tasks.sudoku import Sudoku
 
 THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
 GAMMAS = tuple(np.geomspace(0.01, 30, 24).round(3).tolist())
+LIMIT = "BestStaticOrder"
 TUNING_PROMPTS = 256
 LIMIT_SEARCH = SearchConfig(proposals=2000, chains=4, hot=0.2, cold=0.002)
 
@@ -68,8 +71,10 @@ def compare_orders(
     batch_size: int,
     temperature: float,
     seed: int,
+    block_length: int | None = None,
 ) -> list[Versus]:
-    """Learned policies, then the basic ones at the learned mean and maximum of denoiser calls.
+    """Learned policies, then the basic ones at the learned mean (both whole numbers beside it) and
+    maximum of denoiser calls.
 
     Everyone completes the same prompts. Threshold policies get the knobs whose mean calls on other
     prompts lie next to the learned mean. Generations are stored in samples.jsonl, so that a killed
@@ -81,7 +86,7 @@ def compare_orders(
       denoise: what the basic policies use.
     """
     prompts = task.examples("test", examples)
-    settings = sampler_config(task, temperature=temperature)
+    settings = sampler_config(task, temperature=temperature, block_length=block_length)
     store = SampleStore(directory / "samples.jsonl")
 
     def run(policy: Policy, denoise: Denoise) -> Outcome:
@@ -91,9 +96,9 @@ def compare_orders(
     ours = [run(*one) for one in learned]
     middle = sorted(ours, key=lambda outcome: outcome.row.accuracy)[(len(ours) - 1) // 2]
     nfe = float(np.mean([outcome.row.nfe for outcome in ours]))
-    counts = sorted({max(round(nfe), 1), max(outcome.row.nfe_max for outcome in ours)})
+    counts = step_counts(nfe, max(outcome.row.nfe_max for outcome in ours))
     tuning = task.examples("heldout", min(TUNING_PROMPTS, examples))
-    matched = matched_policies(tuning, denoise, settings, nfe, seed)
+    matched = matched_policies(tuning, denoise, settings, nfe, seed, batch_size)
     policies = (*(p for steps in counts for p in fixed_step_policies(steps)), *matched)
     found = []
     with progress("comparing", len(policies)) as advance:
@@ -101,10 +106,31 @@ def compare_orders(
             found.append(versus(middle, run(policy, denoise)))
             advance(1, found[-1].row.policy)
     rows = [*(Versus(outcome.row) for outcome in ours), *found]
-    if limited := limit_row(task, learned[0][0].steps, seed):
+    steps = learned[0][0].steps
+    if steps < (task.gen_length or task.length) and (limited := limit_row(task, steps, seed)):
         rows.append(Versus(limited))
     save_versus(rows, directory / "table.json")
     return rows
+
+
+def step_counts(mean: float, most: int) -> list[int]:
+    """The whole numbers on either side of the mean (one, where it all but is one), and the most."""
+    return sorted({max(math.floor(mean + 0.05), 1), math.ceil(mean - 0.05), most})
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """The learned policy, the first row, against the best that costs no more."""
+    ours, *others = rows
+    cheap = [row for row in others if row.nfe <= ours.nfe + 0.05]
+    cheap = [row for row in cheap if row.policy not in (ours.policy, LIMIT)]
+    text = f"learned policy: {100 * ours.accuracy:.1f} % in {ours.nfe:.2f} denoiser calls"
+    if not cheap:
+        return text
+    best = max(cheap, key=lambda row: row.accuracy)
+    return (
+        f"{text}; best basic policy in no more: {best.policy} {show_settings(best)}, "
+        f"{100 * best.accuracy:.1f} % in {best.nfe:.2f}"
+    )
 
 
 def save_versus(rows: Sequence[Versus], path: Path) -> None:
@@ -125,7 +151,12 @@ def versus(ours: Outcome, theirs: Outcome) -> Versus:
 
 
 def matched_policies(
-    prompts: Examples, denoise: Denoise, settings: SamplerConfig, nfe: float, seed: int
+    prompts: Examples,
+    denoise: Denoise,
+    settings: SamplerConfig,
+    nfe: float,
+    seed: int,
+    batch_size: int,
 ) -> list[Policy]:
     """Threshold policies at the knobs whose mean calls on `prompts` lie next to `nfe`, on either side."""
     families: tuple[tuple[Callable[[float], Policy], tuple[float, ...]], ...] = (
@@ -135,7 +166,7 @@ def matched_policies(
     found = []
     for kind, knobs in families:
         policies = [kind(knob) for knob in knobs]
-        calls = mean_calls(prompts, denoise, policies, settings, seed)
+        calls = mean_calls(prompts, denoise, policies, settings, seed, batch_size)
         below, above = np.where(calls <= nfe, calls, -np.inf), np.where(calls > nfe, calls, np.inf)
         found += [policies[best] for best in {int(below.argmax()), int(above.argmin())}]
     return found
@@ -160,7 +191,7 @@ def limit_row(task: Task, budget: int, seed: int) -> Row | None:
     total = len(unseen.tokens)
     interval = beta_interval(round(rate * total), total)
     return Row(
-        policy="BestStaticOrder",
+        policy=LIMIT,
         settings={"steps": budget, "conditionals": "exact"},
         correct=round(rate * total),
         total=total,
@@ -181,11 +212,16 @@ def _with_prompts(task: Sudoku, seed: int, count: int) -> Clean:
 
 
 def mean_calls(
-    prompts: Examples, denoise: Denoise, policies: list[Policy], settings: SamplerConfig, seed: int
+    prompts: Examples,
+    denoise: Denoise,
+    policies: list[Policy],
+    settings: SamplerConfig,
+    seed: int,
+    batch_size: int,
 ) -> np.ndarray:
     """Mean denoiser calls of each policy, [policies]."""
     key = jax.random.fold_in(jax.random.key(seed), 9)
-    size = min(64, len(prompts.canvases))
+    size = min(64, batch_size, len(prompts.canvases))
     batches = generate_sweep(key, prompts.canvases, denoise, policies, settings, batch_size=size)
     calls = [[one.rollout.nfe for one in batch] for batch in batches]
     return np.array([np.concatenate(column).mean() for column in zip(*calls, strict=True)])
@@ -210,3 +246,11 @@ def print_versus(rows: Sequence[Versus], title: str) -> None:
         )
     if jax.process_index() == 0:
         console.print(table)
+
+
+def print_seeds(rows: Sequence[Versus]) -> None:
+    """How far the training seeds are apart."""
+    found = [v.row for v in rows if v.row.policy == "LearnedPolicy"]
+    rates = sorted(100 * row.accuracy for row in found)
+    shown = ", ".join(f"{100 * row.accuracy:.1f} in {row.nfe:.2f}" for row in found)
+    say(f"learned over {len(found)} seeds: median {statistics.median(rates):.1f} % ({shown} calls)")

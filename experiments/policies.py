@@ -1,10 +1,11 @@
 """A learned policy by the run that learned it, where every other policy is a name with its knobs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from experiments.policy_runs import load_policy
 from experiments.policy_specs import Klass, PcSampler, Perturbed
-from experiments.runs import hidden_width, load_policy, read_task
+from experiments.runs import hidden_width, read_task
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.learned import Fallback, LearnedPolicy
@@ -13,11 +14,13 @@ from mdm_jax.tasks.base import Task
 
 @dataclass(frozen=True)
 class Learned:
-    """The policy of a `learn_order` run: policy:learned on the command line."""
+    """The policy of a `learn_order` or `learn_policy` run: policy:learned on the command line."""
 
-    run: str | None = None  # run directory of learn_order; None: --run is one
-    steps: int | None = None  # denoiser calls in all; None: the budget it was learned for
-    policy_temperature: float = 0.0  # 0 takes the most probable set of positions
+    run: str | None = None  # its run directory; None: --run is one
+    steps: int | None = None  # denoiser calls in all; None: what it was learned for
+    policy_temperature: float | None = (
+        None  # 0: the most probable set; None: as its run compared it
+    )
     scale: float = 1.0  # probabilities become min(1, scale * probability)
     fallback: Fallback = "best"  # an empty draw reveals the best position, or spends the step
 
@@ -29,21 +32,21 @@ class Learned:
 
         Raises:
           ValueError: no such run, no readable checkpoint, a knob out of range, or the policy was
-            learned on canvases or hidden states of another shape.
+            learned on canvases or hidden states of another shape than it can do with.
         """
         home = self.run or run
-        knobs = self.steps, self.policy_temperature, self.scale, self.fallback
-        policy = load_policy(home, *knobs)
+        policy = load_policy(home, task)
         learned_on, asked = _shape(read_task(home)), _shape(task)
-        if learned_on != asked:
+        if not policy.network.any_length and learned_on != asked:
             raise ValueError(f"{home} learned the order of {learned_on}, not of {asked}")
-        if policy.wants_hidden:
-            seen, given = policy.params["hidden"]["kernel"].shape[0], hidden_width(denoise)
-            if seen != given:
-                raise ValueError(
-                    f"{home} learned from {seen} hidden features, but the denoiser gives {given}"
-                )
-        return policy
+        seen, given = policy.network.hidden_features(policy.params), hidden_width(denoise)
+        if seen not in (None, given):
+            raise ValueError(
+                f"{home} learned from {seen} hidden features, but the denoiser gives {given}"
+            )
+        chosen = {"steps": self.steps, "policy_temperature": self.policy_temperature}
+        knobs = {name: value for name, value in chosen.items() if value is not None}
+        return replace(policy, scale=self.scale, fallback=self.fallback, **knobs)
 
 
 Spec = Learned | Klass | PcSampler | Perturbed

@@ -14,7 +14,8 @@ import numpy as np
 
 from experiments import cli, learn_order, train_denoiser
 from experiments.animate import play
-from experiments.console import print_rows, progress, say, show_settings
+from experiments.console import print_rows, progress, say
+from experiments.order_table import headline
 from experiments.runs import load_run
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals import plots
@@ -126,7 +127,7 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     replay(config, task, examples, directory, policies[-1])
     say(f"figures: {directory / 'frontier.png'}, {directory / 'order_map.png'}")
     if config.learned:
-        say(headline(rows))
+        say(headline([rows[-1], *rows[:-1]]))
     return rows
 
 
@@ -140,20 +141,6 @@ def learn(config: Config, task: Task, directory: Path) -> Policy:
         seed=config.seed,
     )
     return learn_order.learn(settings).policy
-
-
-def headline(rows: Sequence[Row]) -> str:
-    """The learned order, the last row, against the best that costs no more."""
-    *others, ours = rows
-    cheap = [row for row in others if row.nfe <= ours.nfe + 0.05]
-    text = f"learned order: {100 * ours.accuracy:.1f} % in {ours.nfe:.2f} denoiser calls"
-    if not cheap:
-        return text
-    best = max(cheap, key=lambda row: row.accuracy)
-    return (
-        f"{text}; best basic policy in no more: {best.policy} {show_settings(best)}, "
-        f"{100 * best.accuracy:.1f} % in {best.nfe:.2f}"
-    )
 
 
 def _schedule(row: Row) -> str:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from experiments.published import Loading, is_published, load_published
+from mdm_jax.denoisers import convert
 from mdm_jax.denoisers.base import Denoise, bind
 from mdm_jax.denoisers.oracle import Oracle
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
@@ -17,14 +19,14 @@ from mdm_jax.orders.forms.plackett_luce import PlackettLuce
 from mdm_jax.orders.forms.sigmoid import SigmoidScores
 from mdm_jax.orders.posterior import Scorer, ScorerConfig
 from mdm_jax.orders.variational import OrderModel
-from mdm_jax.policies.learned import Fallback, LearnedPolicy, PolicyConfig, PolicyNetwork
-from mdm_jax.tasks import TASKS
+from mdm_jax.policies.learned import LearnedPolicy, PolicyConfig, PolicyNetwork
+from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task
 from mdm_jax.training.checkpoints import restore_ema
 from mdm_jax.training.order_loss import OrderParts, init_order
 
 CHECKPOINTS = "checkpoints"
-DENOISER = "denoiser"  # inside the run of an order, where it trained its own
+DENOISER = "denoiser"  # inside the run of an order or a policy, where it trained its own
 TOKENIZER = "tokenizer.json"
 FORMS = (MaxNormalised, SigmoidScores, PlackettLuce)
 
@@ -53,10 +55,11 @@ def read_config(run: str | Path) -> dict[str, Any]:
     if (
         not isinstance(config, dict)
         or "task" not in config
-        or not {"model", "budget"} & config.keys()
+        or not {"model", "form", "design"} & config.keys()
     ):
         raise ValueError(
-            f"{run} is no training run: give a directory of train_denoiser, quickstart or learn_order"
+            f"{run} is no training run: give a directory of train_denoiser, quickstart, learn_order "
+            "or learn_policy"
         )
     return config
 
@@ -65,7 +68,7 @@ def read_task(run: str | Path) -> Task:
     """The task of a run, with the tokenizer that the run carries."""
     config = read_config(run)
     described = dict(config["task"])
-    kinds = {task.__name__: task for task in TASKS.values()}
+    kinds = {task.__name__: task for task in (*TASKS.values(), *PROMPTED.values())}
     task = kinds[described.pop("kind")](**described)
     tokenizer = Path(run) / TOKENIZER
     if tokenizer.is_file():
@@ -91,20 +94,26 @@ def denoiser_run(run: str | Path, config: dict[str, Any]) -> str | Path:
     return config["denoiser"] or Path(run) / DENOISER
 
 
-def load_run(run: str | Path, task: Task | None = None) -> LoadedRun:
-    """The denoiser of a run with its averaged weights.
+def load_run(
+    run: str | Path, task: Task | None = None, loading: Loading | None = None
+) -> LoadedRun:
+    """The denoiser of a run with its averaged weights, or of a published checkpoint.
 
     Args:
-      run: run directory of `train_denoiser`, `quickstart` or `learn_order`.
+      run: run directory of `train_denoiser`, `quickstart`, `learn_order` or `learn_policy`, or the
+        directory of a checkpoint.
       task: what it will be used on; None: what it was trained on.
+      loading: how a checkpoint is put on devices; None: as it is stored, on one.
 
     Raises:
       ValueError: no run, no readable checkpoint, or the task has other ids than the one trained on.
     """
+    if is_published(run):
+        return LoadedRun(load_published(run, task, loading or Loading()), task, 0)
     config = read_config(run)
     if "model" not in config:
         base = _base(run, config, task)
-        return _tuned(run, config, base) if config["joint"] else base
+        return _tuned(run, config, base) if config.get("joint") else base
     trained_on = read_task(run)
     task = trained_on if task is None else task
     if task.vocabulary != trained_on.vocabulary:
@@ -123,6 +132,14 @@ def _base(run: str | Path, config: dict, task: Task | None) -> LoadedRun:
     if config["oracle"]:
         return LoadedRun(exact_denoiser(task), task, 0)
     return load_run(denoiser_run(run, config), task)
+
+
+def _base_shapes(run: str | Path, config: dict) -> LoadedRun:
+    """The same, but of a published checkpoint only shapes: the weights are large and not needed."""
+    home = denoiser_run(run, config)
+    if config["oracle"] or not is_published(home):
+        return _base(run, config, None)
+    return LoadedRun(convert.load_shapes(home), read_task(run), 0)
 
 
 def _tuned(run: str | Path, config: dict, base: LoadedRun) -> LoadedRun:
@@ -168,32 +185,22 @@ def hidden_width(denoise: Denoise) -> int:
     return getattr(getattr(getattr(denoise, "module", None), "config", None), "width", 1)
 
 
-def load_policy(
-    run: str | Path,
-    steps: int | None = None,
-    policy_temperature: float = 0.0,
-    scale: float = 1.0,
-    fallback: Fallback = "best",
-) -> LearnedPolicy:
-    """The unmasking policy of a `learn_order` run, with its knobs.
+def load_order(run: str | Path) -> LearnedPolicy:
+    """The unmasking policy of a `learn_order` run, at the policy temperature it was compared at.
 
     Raises:
-      ValueError: no such run, or no readable checkpoint.
+      ValueError: no readable checkpoint.
     """
     config = read_config(run)
-    if "budget" not in config:
-        raise ValueError(f"{run} holds no learned order: give a directory of learn_order")
-    base = _base(run, config, None)
+    base = _base_shapes(run, config)
     params, _ = _order_params(run, config, base)
     parts = _parts(config, base.task)
     return LearnedPolicy(
         parts.network,
         params["policy"],
-        config["budget"] if steps is None else steps,
-        policy_temperature,
-        scale,
-        parts.model.form.family,
-        fallback,
+        config["budget"],
+        config["policy_temperature"],
+        family=parts.model.form.family,
     )
 
 
@@ -212,9 +219,7 @@ def _order_params(run: str | Path, config: dict, base: LoadedRun) -> tuple[dict,
     task, denoise = base.task, base.denoise
     parts = _parts(config, task)
 
-    def shapes() -> dict:
-        args = jax.random.key(0), task.length, task.vocabulary.size, hidden_width(denoise)
-        params = init_order(parts, *args)
-        return params | ({"denoiser": denoise.params} if config["joint"] else {})
-
-    return restore_ema(Path(run) / CHECKPOINTS, jax.eval_shape(shapes))
+    args = jax.random.key(0), task.length, task.vocabulary.size, hidden_width(denoise)
+    shapes = jax.eval_shape(lambda: init_order(parts, *args))
+    shapes |= {"denoiser": denoise.params} if config["joint"] else {}
+    return restore_ema(Path(run) / CHECKPOINTS, shapes)

@@ -8,7 +8,6 @@ paper is the published one, --preset paper-smoke the same path with a tiny netwo
 Runs that are finished are not done again.
 """
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from rich.table import Table
 
 from experiments import cli, learn_order, train_denoiser
 from experiments.console import console, say
-from experiments.order_table import Versus, compare_orders, print_versus
+from experiments.order_table import Versus, compare_orders, print_seeds, print_versus
 from experiments.runs import exact_denoiser, load_run
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.transformer import TransformerConfig
@@ -57,7 +56,7 @@ EMBEDDED = (
     Case(
         task=Sudoku(),
         train=train_denoiser.Config(steps=6000, batch_size=64),
-        search=SearchConfig(),
+        search=SearchConfig(proposals=1000, chains=16, hot=1.0, judges=2048),
     ),
     Case(
         task=Chains(),
@@ -181,7 +180,7 @@ ORACLE = replace(
         replace(
             EMBEDDED[0],
             task=Sudoku(max_clues=0),
-            search=SearchConfig(chains=32, hot=1.0, judges=64),
+            search=SearchConfig(proposals=1000, chains=32, hot=1.0, judges=64),
         ),
     ),
     learn=replace(Config().learn, oracle=True),
@@ -266,13 +265,6 @@ def compare(
         temperature=config.learn.temperature,
         seed=0,
     )
-
-
-def print_seeds(rows: Sequence[Versus]) -> None:
-    """How far the training seeds are apart."""
-    found = sorted(100 * v.row.accuracy for v in rows if v.row.policy == "LearnedPolicy")
-    shown = ", ".join(f"{x:.1f}" for x in found)
-    say(f"learned over {len(found)} seeds: median {statistics.median(found):.1f} ({shown}) %\n")
 
 
 def print_published(budgets: Sequence[int]) -> None:

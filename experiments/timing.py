@@ -60,7 +60,7 @@ def interleaved(jobs: dict[str, Job], repeats: int) -> dict[str, float]:
     return {name: statistics.median(times) for name, times in seen.items()}
 
 
-def product_ceiling(dtype: str, repeats: int) -> float:
+def matmul_ceiling(dtype: str, repeats: int) -> float:
     """FLOP/s of a large square matrix product of this type, the best of the repetitions."""
     size = 8192 if jax.default_backend() != "cpu" else 2048
     a = jnp.ones((size, size), dtype)

@@ -1,6 +1,6 @@
 """Array aliases, and the few records that cross the boundary between denoiser, policy and sampler."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -29,6 +29,9 @@ class Observation(NamedTuple):
     block_masks: Int[Array, ""]  # masked positions of the current block when it was entered
     num_blocks: Int[Array, ""]  # blocks that had something masked at the start (1: full diffusion)
     hidden: Float[Array, "length features"] | None = None  # of the denoiser, for a policy that asks
+    # for a policy that asks: probability of the token at each revealed position of the current block,
+    # by a MASK beside the canvas that does not see that token; 1 elsewhere
+    second_look: Float[Array, " length"] | None = None
 
 
 class Decision(NamedTuple):
@@ -36,6 +39,7 @@ class Decision(NamedTuple):
 
     unmask: Bool[Array, " length"]
     remask: Bool[Array, " length"]  # always all False for policies that only reveal
+    record: Any = None  # arrays that the policy wants in the trace
 
 
 class Trace(NamedTuple):
@@ -49,6 +53,7 @@ class Trace(NamedTuple):
     confidence: Float[Array, "budget length"]
     margin: Float[Array, "budget length"]
     entropy: Float[Array, "budget length"]
+    record: Any = None  # the policy's own, with a leading axis [budget]
 
 
 class Rollout(NamedTuple):

@@ -16,7 +16,7 @@ from mdm_jax.orders.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.forms.plackett_luce import PlackettLuce
 from mdm_jax.orders.forms.sigmoid import SigmoidScores
 from mdm_jax.orders.posterior import Scorer, ScorerConfig, Scores
-from mdm_jax.policies.learned import PolicyConfig, PolicyNetwork
+from mdm_jax.policies.learned import PolicyConfig, PolicyNetwork, Sight
 from mdm_jax.pytrees import pytree_dataclass
 
 LENGTH, VOCAB, STEPS = 4, 3, 3
@@ -73,10 +73,14 @@ def utilities_of(table, directions=None, change=None):
 class PlainPolicy(PolicyNetwork):
     """A network without layers: a table of (steps left, position), and the logits of token 0."""
 
+    def see(self, logits, is_masked, left, hidden=None, time=0.0):
+        return Sight(logits[:, :1], left, None)
+
     @nn.compact
-    def __call__(self, logits, is_masked, left, hidden=None):
+    def utilities(self, sight):
         shape = (self.max_steps + 1, self.max_length)
-        return self.param("table", nn.initializers.zeros, shape)[left] + logits[:, 0]
+        table = self.param("table", nn.initializers.zeros, shape)
+        return table[sight.left] + sight.features[:, 0]
 
 
 class PlainScorer(Scorer):

@@ -22,6 +22,8 @@ LAYERS = {
     "mdm_jax.denoisers.tensor_files": 3,
     "mdm_jax.policies": 1,
     "mdm_jax.policies.learned": 1.5,
+    "mdm_jax.policies.confidence": 1.5,
+    "mdm_jax.policies.acting": 1.5,
     "mdm_jax.sampling": 1,
     "mdm_jax.orders": 1,
     "mdm_jax.orders.posterior": 1.5,

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.types import Mask
 
@@ -30,7 +30,7 @@ def choose(wanted: Implementation, platform: str, dtype: jnp.dtype, dim: int) ->
     """
     if wanted == "xla":
         return Chosen("xla", "asked for")
-    obstacle = _obstacle(platform, jnp.dtype(dtype), dim)
+    obstacle = _obstacle(platform, dtype, dim)
     if obstacle is None:
         return Chosen("cudnn", "a GPU, a half-precision type and heads that its kernels take")
     if wanted == "cudnn":
@@ -52,13 +52,18 @@ def attend(
     query: Float[Array, "queries heads dim"],
     key: Float[Array, "keys kv_heads dim"],
     value: Float[Array, "keys kv_heads dim"],
-    valid: Mask,
+    valid: Mask | Bool[Array, "queries keys"],
     wanted: Implementation,
 ) -> Float[Array, "queries heads dim"]:
     """Softmax attention of every query over the valid keys, [queries, heads, dim].
 
     Padding is on the right, so the cuDNN kernel is told how many keys are valid and never sees a mask.
+    Where each query has valid keys of its own, the XLA path is taken.
     """
+    if valid.ndim == 2:
+        return jax.nn.dot_product_attention(
+            query, key, value, mask=valid[None], implementation="xla"
+        )
     chosen = choose(wanted, jax.default_backend(), query.dtype, query.shape[-1])
     if chosen.implementation == "cudnn":
         queries, keys = _lengths(query, valid)

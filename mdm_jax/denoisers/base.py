@@ -72,12 +72,28 @@ class DenoiseCached(DenoiseHidden, Protocol):
         ...
 
 
+@runtime_checkable
+class DenoiseTwice(Denoise, Protocol):
+    """A `Denoise` that can judge tokens as if each were masked, for policies that verify them."""
+
+    def with_second_look(
+        self,
+        canvas: Tokens,
+        valid: Mask,
+        positions: Int[Array, " wanted"] | None,
+        again: Int[Array, " doubted"],
+        mask_id: int,
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "doubted vocab"]]:
+        """The same logits at `positions`, and logits at `again` that do not see the token there."""
+        ...
+
+
 @pytree_dataclass
 class Bound:
     """A Flax module with its parameters: meets `Denoise`. The parameters are leaves.
 
-    Meets `DenoiseHidden` where the module has a method `with_hidden`, and `DenoiseCached` where it has
-    `prefill`, `extend` and `read`.
+    Meets `DenoiseHidden` where the module has a method `with_hidden`, `DenoiseCached` where it has
+    `prefill`, `extend` and `read`, and `DenoiseTwice` where it has `with_second_look`.
     """
 
     module: Any = static()
@@ -112,6 +128,18 @@ class Bound:
         arguments = {"params": self.params}, known, positions
         logits, hidden = self.module.apply(*arguments, method="read")
         return logits, hidden.astype(jnp.float32)
+
+    def with_second_look(
+        self,
+        canvas: Tokens,
+        valid: Mask,
+        positions: Int[Array, " wanted"] | None,
+        again: Int[Array, " doubted"],
+        mask_id: int,
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "doubted vocab"]]:
+        _require(self.module, "with_second_look", "looks at no token twice")
+        arguments = {"params": self.params}, canvas, valid, positions, again, mask_id
+        return self.module.apply(*arguments, method="with_second_look")
 
 
 def _require(module: Any, method: str, lack: str) -> None:

@@ -16,7 +16,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.denoisers.attention import Implementation, attend
 from mdm_jax.denoisers.base import Known
@@ -27,6 +27,7 @@ Dtype = Literal["float32", "bfloat16"]
 Hidden = Float[Array, "slice width"]
 Heads = Float[Array, "places heads dim"]
 KeyValue = tuple[Float[Array, "length heads dim"], Float[Array, "length heads dim"]]
+Seen = Mask | Bool[Array, "slice length"]  # the keys that all queries see, or each of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Hidden, by: Angles, valid: Mask, start: Count, kept: KeyValue | None
+        self, x: Hidden, by: Angles, valid: Seen, start: Count, kept: KeyValue | None
     ) -> tuple[Hidden, KeyValue]:
         config = self.config
 
@@ -138,7 +139,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Hidden, by: Angles, valid: Mask, start: Count, kept: KeyValue | None
+        self, x: Hidden, by: Angles, valid: Seen, start: Count, kept: KeyValue | None
     ) -> tuple[Hidden, KeyValue]:
         config = self.config
         attention = Attention(config, name="attention")
@@ -182,9 +183,7 @@ class PublishedTransformer(nn.Module):
             raise ValueError(
                 f"a canvas of {canvas.shape[0]} is longer than max_length {self.config.max_length}"
             )
-        start = jnp.zeros((), jnp.int32)
-        hidden, layers = self._encode(canvas, valid, start, (None,) * self.config.depth)
-        return Known(layers, hidden)
+        return self._encode(canvas, jnp.arange(len(canvas)), valid)
 
     def extend(
         self, tokens: Int[Array, " slice"], start: Count, valid: Mask, known: Known
@@ -193,8 +192,10 @@ class PublishedTransformer(nn.Module):
 
         They attend to each other and to every other valid position as that was computed before.
         """
-        hidden, layers = self._encode(tokens, valid, start, known.layers)
-        return Known(layers, jax.lax.dynamic_update_slice(known.hidden, hidden, (start, 0)))
+        places = start + jnp.arange(len(tokens))
+        fresh = self._encode(tokens, places, valid, known.layers)
+        hidden = jax.lax.dynamic_update_slice(known.hidden, fresh.hidden, (start, 0))
+        return fresh._replace(hidden=hidden)
 
     def read(
         self, known: Known, positions: Int[Array, " wanted"] | None = None
@@ -207,22 +208,50 @@ class PublishedTransformer(nn.Module):
         head = self.head.astype(hidden.dtype)
         return jnp.dot(hidden, head.T, preferred_element_type=jnp.float32), hidden
 
+    def with_second_look(
+        self,
+        canvas: Tokens,
+        valid: Mask,
+        positions: Int[Array, " wanted"] | None,
+        again: Int[Array, " doubted"],
+        mask_id: int,
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "doubted vocab"]]:
+        """Logits at `positions`, and at `again` read off further MASKs that stand beside the canvas:
+        each sees the others and all of the canvas but its own position, the canvas sees none of them.
+
+        Raises:
+          ValueError: the logits of a position are computed at another one.
+        """
+        if self.config.shifted:
+            raise ValueError("no second look where a position's logits are computed at another one")
+        length, beside = len(canvas), jnp.ones((len(again), len(again)), bool)
+        others = valid & (jnp.arange(length) != again[:, None])
+        among = jnp.broadcast_to(valid, (length, length))
+        seen = jnp.block([[among, jnp.zeros_like(others.T)], [others, beside]])
+        tokens = jnp.concatenate([canvas, jnp.full(again.shape, mask_id)])
+        known = self._encode(tokens, jnp.concatenate([jnp.arange(length), again]), seen)
+        wanted = jnp.arange(length) if positions is None else positions
+        return self.read(known, wanted)[0], self.read(known, length + jnp.arange(len(again)))[0]
+
     def _encode(
         self,
         tokens: Int[Array, " slice"],
-        valid: Mask,
-        start: Count,
-        kept: tuple[KeyValue | None, ...],
-    ) -> tuple[Hidden, tuple[KeyValue, ...]]:
-        """Final normalised hidden states of the slice, and every block's keys and values."""
+        places: Int[Array, " slice"],
+        valid: Seen,
+        kept: tuple[KeyValue, ...] | None = None,
+    ) -> Known:
+        """Keys and values of every block, and final normalised hidden states, of tokens at their
+        places. Among kept keys and values they take their own slots, from the first place on.
+        """
         config = self.config
         x = self.embed[jnp.minimum(tokens, config.embeddings - 1)].astype(config.dtype)
-        by = _angles(config, start + jnp.arange(tokens.shape[0]))
+        by = _angles(config, places)
         layers = []
-        for block, layer in zip(self.blocks, kept, strict=True):
-            x, known = block(x, by, valid, start, layer)
+        for number, block in enumerate(self.blocks):
+            layer = None if kept is None else kept[number]
+            x, known = block(x, by, valid, places[0], layer)
             layers.append(known)
-        return self.final_norm(x), tuple(layers)
+        return Known(tuple(layers), self.final_norm(x))
 
 
 def _angles(config: PublishedConfig, places: Int[Array, " slice"]) -> Angles:

@@ -6,7 +6,7 @@ to start learning from, and with exact conditionals the limit that no static ord
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -90,7 +90,8 @@ class SearchConfig:
       proposals: moves tried by each chain; 0: no search.
       chains: independent searches, run together.
       sequences: clean ones that orders are compared on.
-      judges: other clean sequences, which choose the best chain.
+      judges: other clean sequences, on which the chain whose draws agree best with one-by-one
+        generation is chosen.
       hot: first temperature, nats.
       cold: last temperature, nats; geometric in between.
     """
@@ -234,15 +235,45 @@ def search_orders(
 
 
 @partial(jax.jit, static_argnames="model")
-def mean_order_nll(
+def order_nlls(
     orders: Int[Array, "chains window"], sequences: Sequence, denoise: Denoise, model: OrderModel
+) -> Float[Array, "chains n"]:
+    """Bound of each order on each sequence, nats per sequence."""
+
+    def each(order: Steps) -> Float[Array, " n"]:
+        return jax.vmap(lambda s: order_nll(order, s, denoise, model))(sequences)
+
+    return jax.lax.map(each, orders)
+
+
+@partial(jax.jit, static_argnames="model")
+def one_by_one_nll(
+    key: RowKey, sequences: Sequence, denoise: Denoise, model: OrderModel
+) -> Float[Array, " n"]:
+    """-log p(tokens) of each sequence, one position at a time in a random order; nats.
+
+    As many denoiser calls as there are positions.
+    """
+    window = model.window or sequences.tokens.shape[1]
+    slow = replace(model, budget=window)
+
+    def one(index: Count, sequence: Sequence) -> Scalar:
+        order = jax.random.permutation(jax.random.fold_in(key, index), window)
+        return order_nll(order, sequence, denoise, slow)
+
+    return jax.vmap(one)(jnp.arange(len(sequences.tokens)), sequences)
+
+
+def agreement(
+    nll: Float[Array, "chains n"], one_by_one: Float[Array, " n"]
 ) -> Float[Array, " chains"]:
-    """Bound of each order, mean over sequences, nats per sequence."""
+    """Share of an order's draws that the denoiser would draw one position at a time, estimated.
 
-    def mean(order: Steps) -> Scalar:
-        return jnp.mean(jax.vmap(lambda s: order_nll(order, s, denoise, model))(sequences))
-
-    return jax.lax.map(mean, orders)
+    E[min(1, p_order(x) / p_one_by_one(x))] over sequences of the data: `success_rate` without exact
+    conditionals. The mean bound hides what it shows: a few sequences that an order all but excludes
+    weigh as much there as a little too much probability everywhere.
+    """
+    return jnp.mean(jnp.exp(jnp.minimum(one_by_one - nll, 0.0)), axis=-1)
 
 
 def _cost(sequences: Sequence, denoise: Denoise, model: OrderModel) -> Cost:

@@ -26,6 +26,11 @@ class Choice:
         """Whether any member looks at the denoiser's hidden states."""
         return any(getattr(member, "wants_hidden", False) for member in self.members)
 
+    @property
+    def wants_second_look(self) -> bool:
+        """Whether any member asks the denoiser to judge the tokens that it has revealed."""
+        return any(getattr(member, "wants_second_look", False) for member in self.members)
+
     def init(self, length: int) -> PolicyState:
         return tuple(member.init(length) for member in self.members)
 

@@ -5,11 +5,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mdm_jax.types import Mask, RowKey, Scalar
 
 Utilities = Float[Array, " length"]
+Places = Int[Array, " length"]  # 1, 2, ... in the order drawn; 0 where not drawn
 
 
 class Chances(NamedTuple):
@@ -64,7 +65,13 @@ def masked_log_softmax(utilities: Utilities, eligible: Mask) -> Utilities:
 class Family(Protocol):
     """A distribution over sets of eligible positions, given one utility for each."""
 
-    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> Mask: ...
+    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> Places:
+        """A random set, in the order in which it was drawn."""
+        ...
+
+    def log_prob(self, utilities: Utilities, places: Places, eligible: Mask) -> Scalar:
+        """Log-probability of what `draw` gave, nats; 0 where nothing is eligible."""
+        ...
 
     def mode(self, utilities: Utilities, eligible: Mask) -> Mask: ...
 
@@ -77,8 +84,11 @@ class Family(Protocol):
 class Independent:
     """Each position on its own with probability sigmoid(utility): any set, the empty one included."""
 
-    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> Mask:
-        return eligible & jax.random.bernoulli(key, jax.nn.sigmoid(utilities))
+    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> Places:
+        return (eligible & jax.random.bernoulli(key, jax.nn.sigmoid(utilities))).astype(jnp.int32)
+
+    def log_prob(self, utilities: Utilities, places: Places, eligible: Mask) -> Scalar:
+        return bernoulli_log_prob(from_logits(utilities), places > 0, eligible)
 
     def mode(self, utilities: Utilities, eligible: Mask) -> Mask:
         return eligible & (utilities > 0)
@@ -94,9 +104,12 @@ class Independent:
 class OneAtATime:
     """One position, with probability softmax(utilities) over the eligible ones."""
 
-    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> Mask:
+    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> Places:
         chosen = jax.random.categorical(key, jnp.where(eligible, utilities, -jnp.inf), mode="high")
-        return eligible & (jnp.arange(len(eligible)) == chosen)
+        return (eligible & (jnp.arange(len(eligible)) == chosen)).astype(jnp.int32)
+
+    def log_prob(self, utilities: Utilities, places: Places, eligible: Mask) -> Scalar:
+        return jnp.sum(jnp.where(places > 0, masked_log_softmax(utilities, eligible), 0.0))
 
     def mode(self, utilities: Utilities, eligible: Mask) -> Mask:
         chosen = jnp.argmax(jnp.where(eligible, utilities, -jnp.inf))
@@ -104,3 +117,49 @@ class OneAtATime:
 
     def scaled(self, utilities: Utilities, scale: Scalar) -> Utilities:
         return utilities  # always one
+
+
+@dataclass(frozen=True)
+class PlackettLuceStop:
+    """One position by softmax(utilities), then more without replacement until STOP is drawn.
+
+    STOP competes from the second draw on, so the set is never empty. Reference: dynamic
+    Plackett-Luce sampling, Jazbec et al., arXiv:2512.09106, appendix E.
+
+    Attributes:
+      stop: the utility of STOP.
+    """
+
+    stop: float = 0.0
+
+    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> Places:
+        k_first, k_rest, k_stop = jax.random.split(key, 3)
+        first = OneAtATime().draw(k_first, utilities, eligible) > 0
+        noisy = utilities + jax.random.gumbel(k_rest, utilities.shape, mode="high")
+        stop = self.stop + jax.random.gumbel(k_stop, mode="high")
+        drawn = first | (eligible & (noisy > stop))
+        noisy = jnp.where(first, jnp.inf, jnp.where(drawn, noisy, -jnp.inf))
+        ahead = jnp.sum(noisy[None, :] > noisy[:, None], axis=1)
+        return jnp.where(drawn, ahead + 1, 0).astype(jnp.int32)
+
+    def log_prob(self, utilities: Utilities, places: Places, eligible: Mask) -> Scalar:
+        """log softmax(first) + sum over the others of (utility - log-sum-exp of what was left, STOP
+        included) + the same for STOP.
+        """
+        lowest = jnp.finfo(utilities.dtype).min
+        never = jnp.where(eligible & (places == 0), utilities, lowest)
+        base = jax.nn.logsumexp(jnp.append(never, self.stop))
+        last_to_first = jnp.argsort(-places)  # undrawn ones at the end: they are in `base`
+        place = places[last_to_first]
+        ranked = jnp.where(place > 0, utilities[last_to_first], lowest)
+        left = jnp.logaddexp(jax.lax.cumlogsumexp(ranked), base)
+        others = jnp.sum(jnp.where(place > 1, ranked - left, 0.0))
+        first = OneAtATime().log_prob(utilities, (places == 1).astype(jnp.int32), eligible)
+        return jnp.where(jnp.any(eligible), first + others + self.stop - base, 0.0)
+
+    def mode(self, utilities: Utilities, eligible: Mask) -> Mask:
+        return OneAtATime().mode(utilities, eligible) | (eligible & (utilities > self.stop))
+
+    def scaled(self, utilities: Utilities, scale: Scalar) -> Utilities:
+        """Odds against STOP times `scale`."""
+        return utilities + jnp.log(jnp.maximum(scale, jnp.finfo(utilities.dtype).tiny))

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from mdm_jax.denoisers.base import Denoise, DenoiseCached, DenoiseHidden
-from mdm_jax.policies.base import Policy
+from mdm_jax.denoisers.base import Denoise, DenoiseCached, DenoiseHidden, DenoiseTwice
+from mdm_jax.denoisers.guidance import Guided
+from mdm_jax.policies.base import Policy, log_prob
 from mdm_jax.sampling.cache import sample_in_rounds
 from mdm_jax.sampling.canvas import block_ids
 from mdm_jax.sampling.step import (
@@ -22,6 +23,7 @@ from mdm_jax.sampling.step import (
     reveal_step,
     ruled_out,
     wants_hidden,
+    wants_second_look,
 )
 from mdm_jax.types import Count, Rollout, RowKey, Tokens, Trace
 
@@ -38,7 +40,10 @@ def denoise_step(
 ) -> tuple[Row, Trace | None]:
     """One denoiser call and one decision for one sequence; a finished one comes back unchanged."""
     row = enter_block(row, config)
-    outputs = _call(denoise, wants_hidden(policy), row, fixed, config)
+    if wants_second_look(policy):
+        outputs = _call_twice(denoise, row, fixed, config)
+    else:
+        outputs = _call(denoise, wants_hidden(policy), row, fixed, config)
     return reveal_step(key, row, fixed, step, outputs, policy=policy, config=config)
 
 
@@ -51,6 +56,21 @@ def _call(
     asked = finish(row, fixed), fixed.canvas != config.pad_id, positions
     logits, hidden = denoise.with_hidden(*asked) if hidden_too else (denoise(*asked), None)
     return Outputs(ruled_out(logits, config), hidden)
+
+
+def _call_twice(denoise: DenoiseTwice, row: Row, fixed: Fixed, config: SamplerConfig) -> Outputs:
+    """What the denoiser says of the window, and what it makes of the tokens in the current block."""
+    window = jnp.arange(len(row.window))
+    size = config.block_length or len(window)
+    block = jnp.minimum(row.block * size, len(window) - size) + jnp.arange(size)
+    asked = finish(row, fixed), fixed.canvas != config.pad_id
+    wanted, again = fixed.start + window, fixed.start + block
+    logits, judged = denoise.with_second_look(*asked, wanted, again, config.mask_id)
+    shown = row.window[block]
+    probs = jnp.exp(log_prob(ruled_out(judged, config), shown))
+    is_shown = shown != config.mask_id
+    second_look = jnp.ones(len(window)).at[block].set(jnp.where(is_shown, probs, 1.0))
+    return Outputs(ruled_out(logits, config), None, second_look)
 
 
 def sample_one(
@@ -91,7 +111,8 @@ def sample(
       keys: one per row; keys[i] = fold_in(key, index of example i) makes a row's result its own.
       canvases: [batch, length].
       denoise, policy: callable pytrees (wrap a bare function in `jax.tree_util.Partial`). A policy
-        whose `wants_hidden` is True finds the hidden states of a `DenoiseHidden` in what it observes.
+        whose `wants_hidden` is True finds the hidden states of a `DenoiseHidden` in what it observes,
+        one whose `wants_second_look` is True what a `DenoiseTwice` makes of the revealed tokens.
       config: the loop's settings.
 
     Returns:
@@ -99,9 +120,11 @@ def sample(
 
     Raises:
       ValueError: `gen_length` longer than the canvas, `block_length` does not divide, or a policy
-        wants hidden states that the denoiser does not give.
+        wants hidden states or a second look that the denoiser does not give.
     """
     check_window(config, canvases.shape[1])
+    if config.guidance:
+        denoise = Guided(denoise, config.guidance, config.mask_id)
     _check_denoiser(denoise, policy, config)
     rows, fixed = jax.vmap(lambda canvas: prepare(canvas, policy, config))(canvases)
     step_all = jax.vmap(
@@ -176,6 +199,16 @@ def _check_denoiser(denoise: Denoise, policy: Policy, config: SamplerConfig) -> 
         raise ValueError(
             f"{type(policy).__name__} wants hidden states, but the denoiser "
             f"{type(denoise).__name__} gives none: it has no method with_hidden"
+        )
+    if wants_second_look(policy) and not isinstance(denoise, DenoiseTwice):
+        raise ValueError(
+            f"{type(policy).__name__} wants a second look at tokens, but the denoiser "
+            f"{type(denoise).__name__} takes none: it has no method with_second_look"
+        )
+    if wants_second_look(policy) and (wants_hidden(policy) or config.cache is not None):
+        raise ValueError(
+            f"{type(policy).__name__} wants a second look at tokens, which goes with neither hidden "
+            "states nor a cache"
         )
     if config.cache is not None and not isinstance(denoise, DenoiseCached):
         raise ValueError(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mdm_jax.policies.base import Policy, confidence, entropy, margin
+from mdm_jax.policies.base import Policy, Scores, confidence, entropy, margin
 from mdm_jax.sampling.canvas import (
     block_ids,
     close_after_eos,
@@ -68,7 +68,9 @@ class SamplerConfig:
       forbid_ids: further ids that are never produced; with EOS, LLaDA's `logits_eos_inf`.
       late_ids: positions that would take one of these come last, whatever the policy; with EOS and
         the end of turn, LLaDA's `confidence_eos_eot_inf`.
+      guidance: weight of classifier-free guidance, see `Guided`; needs a gen_length; 0: none.
       eos_id: where given, whatever follows the first EOS of the response is EOS, at no cost.
+      unused: further ids that are never produced, such as rows beyond a tokenizer.
       cache: between full calls of the denoiser, compute only part of the canvas anew; None: never.
       record: keep a `Trace`.
       commit: whether the last permitted step reveals all that is left.
@@ -85,7 +87,9 @@ class SamplerConfig:
     policy_sees_draw: bool = False
     forbid_ids: tuple[int, ...] = ()
     late_ids: tuple[int, ...] = ()
+    guidance: float = 0.0
     eos_id: int | None = None
+    unused: tuple[int, ...] = ()
     cache: CacheConfig | None = None
     record: bool = False
     commit: bool = True
@@ -99,6 +103,8 @@ class SamplerConfig:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {self.top_k}; None keeps all tokens")
+        if self.guidance and self.gen_length is None:
+            raise ValueError(f"guidance {self.guidance} masks the prompt: it needs a gen_length")
 
 
 class Row(NamedTuple):
@@ -118,6 +124,7 @@ class Outputs(NamedTuple):
 
     logits: Logits  # float32, ruled out what is never produced
     hidden: Float[Array, "length features"] | None  # where the policy wants them
+    second_look: Scores | None = None  # where the policy wants it: see `Observation`
 
 
 class Fixed(NamedTuple):
@@ -150,7 +157,7 @@ def finish(row: Row, fixed: Fixed) -> Tokens:
 
 def ruled_out(logits: Float[Array, "wanted vocab"], config: SamplerConfig) -> Logits:
     """float32 logits with everything that is never produced at -inf."""
-    never = (config.mask_id, config.pad_id, *config.forbid_ids)
+    never = (config.mask_id, config.pad_id, *config.unused, *config.forbid_ids)
     return forbid(logits.astype(jnp.float32), never)
 
 
@@ -170,7 +177,7 @@ def reveal_step(
     """
     k_token, k_policy = jax.random.split(jax.random.fold_in(key, step))
     is_masked = row.window == config.mask_id
-    logits, hidden = outputs
+    logits = outputs.logits
     proposal = propose(k_token, logits, config.temperature, config.top_p, config.top_k)
     observation = Observation(
         logits=_shown(logits, proposal, config),
@@ -182,7 +189,8 @@ def reveal_step(
         block_step=row.block_step,
         block_masks=row.block_masks,
         num_blocks=fixed.num_blocks,
-        hidden=hidden,
+        hidden=outputs.hidden,
+        second_look=outputs.second_look,
     )
     decision, state = policy(k_policy, observation, row.state)
     decision = _permitted(decision, observation, fixed, config)
@@ -205,7 +213,8 @@ def _permitted(
     last = config.commit & (observation.step == config.budget - 1)
     active = jnp.any(is_masked)  # a finished row stays finished while its neighbours go on
     unmask = jnp.where(last, is_masked, decision.unmask & observation.eligible)
-    return Decision(unmask, decision.remask & fixed.response & ~is_masked & ~last & active)
+    remask = decision.remask & fixed.response & ~is_masked & ~last & active
+    return decision._replace(unmask=unmask, remask=remask)
 
 
 def _apply(
@@ -253,6 +262,7 @@ def _trace(observation: Observation, decision: Decision) -> Trace:
             confidence=confidence(logits),
             margin=margin(logits),
             entropy=entropy(logits),
+            record=decision.record,
         ),
     )
 
@@ -260,3 +270,8 @@ def _trace(observation: Observation, decision: Decision) -> Trace:
 def wants_hidden(policy: Policy) -> bool:
     """Whether the policy looks at the denoiser's hidden states."""
     return getattr(policy, "wants_hidden", False)
+
+
+def wants_second_look(policy: Policy) -> bool:
+    """Whether the policy asks the denoiser to judge the tokens that it has revealed."""
+    return getattr(policy, "wants_second_look", False)

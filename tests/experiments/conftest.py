@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import jax
 import pytest
-from tiny_run import LEARN, POLICIES, tiny
+from tiny_run import LEARN, POLICIES, REWARDED, tiny
 
-from experiments import learn_order, order_table, quickstart
+from experiments import learn_order, learn_policy, order_table, quickstart
 from mdm_jax.tasks.chains import Chains
 
 
@@ -81,3 +81,15 @@ def ordered(compiled, tmp_path_factory):
     config = replace(LEARN, task=task, joint=True, run_dir=str(directory))
     with jax.debug_key_reuse(True):
         return config, learn_order.run(config)
+
+
+@pytest.fixture(scope="session")
+def rewarded(ordered, tmp_path_factory):
+    """The settings, with their directory, and the table of a tiny policy that learned from rewards,
+    on the denoiser that the tiny order came with.
+    """
+    directory = tmp_path_factory.mktemp("policies") / "policy"
+    denoiser = f"{ordered[0].run_dir}/denoiser"
+    config = replace(REWARDED, task=ordered[0].task, denoiser=denoiser, run_dir=str(directory))
+    with jax.debug_key_reuse(True):
+        return config, learn_policy.run(config)

@@ -25,6 +25,7 @@ from mdm_jax.policies.remasking.p2 import P2, P2Plus
 from mdm_jax.policies.remasking.rcr import Rcr
 from mdm_jax.policies.remasking.remdm import RemdmCap, RemdmConf, RemdmLoop, RemdmRescale
 from mdm_jax.policies.remasking.rounds import RemdmRounds
+from mdm_jax.policies.remasking.wino import Wino
 
 DREAM = Expected(1e-3)
 
@@ -77,6 +78,8 @@ def test_dreams_flags_come_with_its_settings():
     words = translate(["--alg", "confidence_threshold", "--steps", "5", "--gen_length", "16"])
     assert words[words.index("--budget") + 1] == "21"
     assert words[words.index("--task.gen_length") + 1] == "16"
+    assert asked("--cfg_scale 1.5").sampling.guidance == 1.5
+    assert asked("--cfg_scale 1.5 policy:rcr").policy == Rcr()
 
 
 def test_other_words_stay_as_they_are():
@@ -132,6 +135,7 @@ def test_flags_that_make_no_sense(capsys, words, expected):
         ("policy:p2 --policy.schedule cosine --policy.eta 2", P2(8, 2.0, Cosine())),
         ("policy:p2-plus --policy.steps 3", P2Plus(3)),
         ("policy:rcr --policy.schedule linear", Rcr(8, Linear())),
+        ("policy:wino --policy.threshold_back 0.8", Wino(0.6, 0.8)),
     ],
 )
 def test_our_names_of_the_wider_zoo(words, policy):

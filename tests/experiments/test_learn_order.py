@@ -13,7 +13,7 @@ from tiny_run import LEARN, POLICIES, contents, tiny
 
 from experiments import evaluate, frontier, learn_order, policies, quickstart, sample
 from experiments.policies import Learned
-from experiments.runs import FORMS, load_policy, load_run, revive
+from experiments.runs import FORMS, load_order, load_run, revive
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies.heuristic import EntropyBound
@@ -124,7 +124,7 @@ def test_a_stopped_run_ends_like_one_that_was_not(ordered, order, tmp_path, monk
     learn_order.learn(config)
     for name in ("metrics.jsonl", "start.json", "bound.json"):
         assert (directory / name).read_text() == (order / name).read_text()
-    same(load_policy(directory).params, load_policy(order).params)
+    same(load_order(directory).params, load_order(order).params)
     same(load_run(directory).denoise.params, load_run(order).denoise.params)
 
 
@@ -274,5 +274,5 @@ def test_quickstart_learns_an_order_last(trained, tmp_path, capsys):
     bound = read_json(directory / "order" / "bound.json")
     assert bound["kl"] == bound["posterior_entropy"] == 0 and bound["steps_used"] == 1
     told = " ".join(capsys.readouterr().out.split())
-    assert "learned order: " in told and " in 1.00 denoiser calls" in told
+    assert "learned policy: " in told and " in 1.00 denoiser calls" in told
     same(load_run(directory / "order").denoise.params, load_run(directory).denoise.params)

@@ -15,7 +15,7 @@ from mdm_jax.tasks.sudoku import Sudoku
 
 TASK = Sudoku()
 UNIFORM = jax.tree_util.Partial(
-    lambda canvas, valid: jnp.zeros((len(canvas), TASK.vocabulary.size + 2))
+    lambda canvas, valid, positions=None: jnp.zeros((len(canvas), TASK.vocabulary.size + 2))
 )
 
 

@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
-from experiments import learn_order, quickstart, train_denoiser
+from experiments import learn_order, learn_policy, quickstart, train_denoiser
+from experiments.policy_runs import Design
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.orders.posterior import ScorerConfig
 from mdm_jax.orders.search import SearchConfig
+from mdm_jax.policies.confidence import ConfidenceConfig
 from mdm_jax.policies.heuristic import EntropyBound, LeftToRight, TopConfidence
 from mdm_jax.policies.learned import PolicyConfig
 from mdm_jax.training.order_loss import OrderObjective
+from mdm_jax.training.reinforce import GrpoObjective
 
 MODEL = TransformerConfig(width=16, depth=1, heads=2)
 TRAIN = train_denoiser.Config(
@@ -26,6 +29,18 @@ LEARN = learn_order.Config(
     save_every=2,
     log_every=1,
     heldout_rows=8,
+    examples=8,
+    eval_batch_size=4,
+)
+REWARDED = learn_policy.Config(
+    train=replace(TRAIN, steps=1),
+    design=Design(network=ConfidenceConfig(width=8, mlp=16)),
+    objective=GrpoObjective(group=4),
+    steps=6,
+    prompts=4,
+    pool=8,
+    window=2,
+    save_every=4,
     examples=8,
     eval_batch_size=4,
 )

@@ -13,11 +13,13 @@ from mdm_jax.denoisers.oracle import oracle_of
 from mdm_jax.orders.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.search import (
     SearchConfig,
+    agreement,
     anneal,
     exact_nll,
     failure,
     judged,
-    mean_order_nll,
+    one_by_one_nll,
+    order_nlls,
     propose_move,
     search_orders,
     start_search,
@@ -67,13 +69,26 @@ def conditionals(tokens, masked):
 @pytest.mark.parametrize("name", BATCHES)
 def test_the_cost_of_an_order_is_that_of_its_steps(name):
     orders = np.random.default_rng(2).integers(0, STEPS, (6, LENGTH))
-    got = mean_order_nll(jnp.asarray(orders), batch(name), DENOISE, MODEL)
+    got = order_nlls(jnp.asarray(orders), batch(name), DENOISE, MODEL).mean(axis=1)
     np.testing.assert_allclose(got, [mean_by_hand(order, name) for order in orders], rtol=2e-5)
 
 
 def mean_by_hand(order, name):
     rows = zip(*BATCHES[name], strict=True)
     return np.mean([nll_by_hand(order, *row, partial(token_logs, WORLD)) for row in rows])
+
+
+def test_orders_are_judged_by_what_one_by_one_generation_would_draw():
+    """With exact conditionals one position at a time costs exactly -log p, whatever the order."""
+    oracle, sequences = oracle_of(TABLE, 2, MASK), batch("prompts")
+    slow = one_by_one_nll(jax.random.key(0), sequences, oracle, MODEL)
+    np.testing.assert_allclose(slow, exact_nll(sequences, oracle), atol=1e-5)
+    orders = jnp.asarray([np.arange(LENGTH) % STEPS, np.zeros(LENGTH, int)])
+    nll = order_nlls(orders, sequences, oracle, MODEL)
+    assert (nll[1] >= slow - 1e-5).any() and (nll[1] > slow + 0.1).any()
+    expected = [np.minimum(1, np.exp(np.asarray(slow) - row)).mean() for row in np.asarray(nll)]
+    np.testing.assert_allclose(agreement(nll, slow), expected, rtol=1e-5)
+    np.testing.assert_allclose(agreement(slow[None], slow), 1.0)
 
 
 @pytest.mark.parametrize("name", ["whole", "prompts"])

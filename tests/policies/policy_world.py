@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mdm_jax.policies.base import Policy
 from mdm_jax.types import Observation
 
 ROWS, LENGTH, VOCAB = 512, 16, 12  # one shape for all, so that each policy is compiled once
@@ -49,3 +50,19 @@ def observe(seed=0, logits=None, eligible=None, block_step=0, num_blocks=1):
         block_masks=jnp.sum(masks, axis=1) + per_row(block_step),
         num_blocks=per_row(num_blocks),
     )
+
+
+def assert_reveals_and_goes_on(policy, block_step):
+    """Something in every unfinished row, nothing that is not eligible; no memory, no re-masking."""
+    observations = observe(7, block_step=block_step)
+    decision, state = decide(policy, keys(8), observations)
+    eligible = np.asarray(observations.eligible)
+    assert isinstance(policy, Policy) and state == ()
+    assert not np.any(decision.unmask & ~eligible) and not np.any(decision.remask)
+    np.testing.assert_array_equal(decision.unmask.any(axis=1), eligible.any(axis=1))
+
+
+def share_decided_otherwise(policy, other):
+    """Share of rows that two policies decide differently, with the same keys."""
+    first, second = reveal(policy, observe(12), 13), reveal(other, observe(12), 13)
+    return (first != second).any(axis=1).mean()

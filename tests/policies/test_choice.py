@@ -49,7 +49,7 @@ def three_decisions(policy):
     state, seen = policy.init(10), []
     for key in jax.random.split(jax.random.key(1), 3):
         decision, state = decide(policy, key, state)
-        seen.append(np.stack(decision))
+        seen.append(np.stack(decision[:2]))
     return np.stack(seen)
 
 

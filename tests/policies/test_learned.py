@@ -1,7 +1,7 @@
 """Learned policies: what they see, what they draw, and what their knobs do."""
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -207,7 +207,7 @@ def test_one_at_a_time_reveals_one_until_the_last_step():
 
 def test_a_sweep_over_knobs_equals_single_runs():
     policies = [
-        plain_policy(TABLE, policy_temperature=heat, scale=scale)
+        replace(plain_policy(TABLE, policy_temperature=heat, scale=scale), steps=4)
         for heat, scale in ((0.0, 1.0), (0.7, 1.0), (1.0, 0.4))
     ]
     world = {"denoise": Tabular(jnp.float32(WORLD.logits)), "config": BLOCKS}
@@ -257,7 +257,7 @@ def network_of(**switches):
         jnp.zeros((LENGTH, 2)),
     )
     params = shaken(jax.tree.map(lambda x: jnp.zeros(x.shape), shapes["params"]), 10)
-    utilities = jax.jit(LearnedPolicy(network, params, STEPS).utilities)
+    utilities = jax.jit(partial(network.apply, {"params": params}))
     hidden = np.random.default_rng(11).normal(size=(LENGTH, 2))
 
     def apply(probs, is_masked=EVERYWHERE, left=2, hidden=hidden):

@@ -1,36 +1,32 @@
-"""Policies that draw positions: their distributions by chi-square, their limits, and what they share
-with all others that only reveal; PC-Sampler and the quota with a threshold beside them.
-"""
+"""Policies that draw positions: their distributions by chi-square, their limits, their knobs."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from policy_world import LENGTH, ROWS, VOCAB, decide, keys, observe, reveal
+from policy_world import (
+    LENGTH,
+    ROWS,
+    VOCAB,
+    assert_reveals_and_goes_on,
+    observe,
+    reveal,
+    share_decided_otherwise,
+)
 from scipy import stats
 
-from mdm_jax.policies.base import Policy
-from mdm_jax.policies.calibrated import PcSampler
-from mdm_jax.policies.counts import Even, Ratio
+from mdm_jax.policies.counts import Ratio
 from mdm_jax.policies.heuristic import (
-    ConfidenceThreshold,
     LeftToRight,
     LowEntropy,
     Random,
     TopConfidence,
     TopMargin,
 )
-from mdm_jax.policies.quota import ThresholdQuota
 from mdm_jax.policies.randomised import Perturbed, SoftmaxConfidence, TopKRandom
 
 ONE = 10**6  # so many steps that each reveals one
 COMMON = jnp.asarray(np.random.default_rng(0).dirichlet(np.full(VOCAB, 0.3)), jnp.float32)
-POLICIES = [
-    Perturbed(TopMargin()),
-    TopKRandom(),
-    SoftmaxConfidence(),
-    PcSampler(COMMON),
-    ThresholdQuota(),
-]
+POLICIES = [Perturbed(TopMargin()), TopKRandom(), SoftmaxConfidence()]
 
 
 def one_of(positions):
@@ -60,12 +56,7 @@ def frequencies(policy, observations, seeds=6):
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda p: type(p).__name__)
 @pytest.mark.parametrize("block_step", [0, 7])
 def test_reveals_what_is_eligible_and_at_least_one_per_unfinished_row(policy, block_step):
-    observations = observe(7, block_step=block_step)
-    decision, state = decide(policy, keys(8), observations)
-    eligible = np.asarray(observations.eligible)
-    assert isinstance(policy, Policy) and state == ()
-    assert not np.any(decision.unmask & ~eligible) and not np.any(decision.remask)
-    np.testing.assert_array_equal(decision.unmask.any(axis=1), eligible.any(axis=1))
+    assert_reveals_and_goes_on(policy, block_step)
 
 
 @pytest.mark.parametrize(
@@ -80,20 +71,11 @@ def test_reveals_what_is_eligible_and_at_least_one_per_unfinished_row(policy, bl
         (SoftmaxConfidence(ONE), SoftmaxConfidence(ONE, policy_temperature=1.0)),
         (SoftmaxConfidence(4), SoftmaxConfidence(8)),
         (SoftmaxConfidence(), SoftmaxConfidence(schedule=Ratio())),
-        (PcSampler(COMMON), PcSampler(COMMON[::-1])),
-        (PcSampler(COMMON, 4), PcSampler(COMMON, 8)),
-        (PcSampler(COMMON), PcSampler(COMMON, schedule=Ratio())),
-        (PcSampler(COMMON), PcSampler(COMMON, decay=0.0)),
-        (PcSampler(COMMON, decay=0.0), PcSampler(COMMON, decay=0.0, ceiling=0.5)),
-        (ThresholdQuota(threshold=0.5), ThresholdQuota(threshold=0.99)),
-        (ThresholdQuota(2, 0.3), ThresholdQuota(8, 0.3)),
-        (ThresholdQuota(4, 0.3), ThresholdQuota(4, 0.3, Ratio())),
     ],
     ids=str,
 )
 def test_every_knob_changes_something(policy, other):
-    first, second = reveal(policy, observe(12), 13), reveal(other, observe(12), 13)
-    assert (first != second).any(axis=1).mean() > 0.05
+    assert share_decided_otherwise(policy, other) > 0.05
 
 
 # ---- Gumbel noise on scores (alg_temp) ---------------------------------------------------------
@@ -166,51 +148,6 @@ def test_softmax_confidence_sums_over_the_vocabulary():
     assert stats.chisquare(counts, 6 * ROWS * odds / odds.sum()).pvalue > 1e-3
 
 
-# ---- PC-Sampler --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("decay, ceiling", [(0.25, 10.0), (0.0, 1.0), (0.05, 2.0)])
-def test_pc_sampler_is_its_formula(decay, ceiling):
-    observations = observe(8)
-    got = reveal(PcSampler(COMMON, ONE, Even(), decay, ceiling), observations)
-    for row in range(0, ROWS, 8):
-        logits, eligible = np.asarray(observations.logits[row], float), observations.eligible[row]
-        probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        rarity = -np.log(np.asarray(COMMON, float)[probs.argmax(axis=1)] + 1e-9)
-        score = np.exp(-decay * np.arange(LENGTH)) * np.minimum(probs.max(axis=1) * rarity, ceiling)
-        best = score[eligible].max() if eligible.any() else 0
-        assert got[row].sum() == eligible.any() and np.allclose(score[got[row]], best, rtol=1e-4)
-
-
-def test_pc_sampler_with_a_steep_decay_reads_from_the_left():
-    steep, left = PcSampler(COMMON, ONE, decay=50.0), LeftToRight(ONE)
-    np.testing.assert_array_equal(reveal(steep, observe(9)), reveal(left, observe(9)))
-
-
-# ---- a threshold among as many candidates as the schedule has ----------------------------------
-
-
-def test_the_quota_limits_candidates_and_the_threshold_chooses():
-    """16 positions in 8 steps: two candidates at first; at step 3, with 12 left, four."""
-    everything = np.ones((ROWS, LENGTH), bool)
-    for step, left, candidates in [(0, 16, 2), (3, 12, 4), (7, 5, 5), (9, 3, 3)]:
-        eligible = everything & (np.arange(LENGTH) < left)
-        observations = observe(10, eligible=eligible, block_step=step)
-        observations = observations._replace(block_masks=jnp.full(ROWS, 16))
-        got = reveal(ThresholdQuota(8, 0.7), observations)
-        top = reveal(ThresholdQuota(8, 0.0), observations)
-        free = reveal(ConfidenceThreshold(0.7), observations)
-        assert (top.sum(axis=1) == candidates).all()
-        np.testing.assert_array_equal(got, top & free)
-
-
-def test_the_quota_at_its_limits():
-    one = reveal(ThresholdQuota(2, 1.5), observe(11))
-    np.testing.assert_array_equal(one, reveal(TopConfidence(ONE), observe(11)))
-    all_ = reveal(ThresholdQuota(1, 0.9), observe(11))
-    np.testing.assert_array_equal(all_, reveal(ConfidenceThreshold(0.9), observe(11)))
-
-
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -218,8 +155,6 @@ def test_the_quota_at_its_limits():
         (lambda: TopKRandom(0), "steps"),
         (lambda: TopKRandom(4, candidates=0), "candidates"),
         (lambda: SoftmaxConfidence(policy_temperature=0.0), "policy_temperature"),
-        (lambda: ThresholdQuota(0), "steps"),
-        (lambda: PcSampler(COMMON, 0), "steps"),
     ],
 )
 def test_knobs_that_make_no_sense(make, message):

@@ -12,11 +12,37 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdm_jax.denoisers.convert import load
-from mdm_jax.policies.base import stack
+from mdm_jax.policies.base import RevealOnly, confidence, rank, stack
 from mdm_jax.policies.choice import unify
+from mdm_jax.policies.heuristic import ConfidenceThreshold, Factor, TopConfidence
+from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.sampling.loop import SamplerConfig, sample_one
 
 LENGTH, NEW, BUDGET = 53, 32, 64  # the longest prompt has 21 positions; shorter ones are padded
+
+
+@pytree_dataclass
+class LastRankToo(RevealOnly):
+    """`Factor` as released: where only the last rank fails, it is revealed as well."""
+
+    written: Factor
+
+    def unmask(self, key, observation):
+        chosen = self.written.unmask(key, observation)
+        place = rank(key, confidence(observation.logits), observation.eligible)
+        masked = jnp.sum(observation.eligible)
+        return chosen | (
+            (masked - jnp.sum(chosen) == 1) & observation.eligible & (place == masked - 1)
+        )
+
+
+def fast_dllm(args):
+    """The policy of LLaDA's and Fast-dLLM's arguments."""
+    if args.get("factor") is not None:
+        return LastRankToo(Factor(args["factor"]))
+    if args.get("threshold") is not None:
+        return ConfidenceThreshold(args["threshold"])
+    return TopConfidence(args["steps"])
 
 
 @functools.cache
@@ -87,8 +113,8 @@ def our_steps(rollout, row, start):
         )
 
 
-def their_steps(case, skip):
-    """The same of a record, from call `skip` to the last one with a mask in its input."""
+def their_steps(case):
+    """The same of a record, up to the last call with a mask in its input."""
     changes = [
         ({place: token for place, token, *_ in step["revealed"]}, step.get("remasked", []))
         for step in case["steps"]
@@ -98,18 +124,22 @@ def their_steps(case, skip):
         busy = number + 1 if left else busy
         left += len(hidden) - len(shown)
     assert not any(shown or hidden for shown, hidden in changes[busy:])
-    return changes[skip:busy]
+    return changes[:busy]
 
 
-def assert_same(recorded, policies, denoise, config, skips=None):
+WHOLE = slice(None)
+
+
+def assert_same(recorded, policies, denoise, config, calls=None):
     """Every case token for token and step for step.
 
-    `skips`: calls at the start of each record that decide nothing. Nor do we spend their last calls
-    where nothing is masked any more.
+    `calls`: which of their calls ours are compared with. We do not spend calls where nothing is masked.
     """
     rollout = complete([case["prompt_ids"] for case in recorded], policies, denoise, config)
     for row, case in enumerate(recorded):
-        start = len(case["prompt_ids"])
-        theirs = their_steps(case, skips[row] if skips else 0)
-        assert list(our_steps(rollout, row, start)) == theirs, case["id"]
-        assert rollout.canvas[row, : start + NEW].tolist() == case["final_ids"], case["id"]
+        start, span = len(case["prompt_ids"]), calls[row] if calls else WHOLE
+        theirs, ours = their_steps(case)[span], list(our_steps(rollout, row, start))
+        assert ours[: len(theirs)] == theirs, case["id"]
+        if span.stop is None:
+            assert len(ours) == len(theirs), case["id"]
+            assert rollout.canvas[row, : start + NEW].tolist() == case["final_ids"], case["id"]

@@ -60,7 +60,7 @@ def test_equals_its_twin_step_by_step(policy, config, canvases):
         names = ("is_masked", "eligible", "proposal", "unmask", "remask")
         for name, expected in zip(names, zip(*seen, strict=True), strict=bool(seen)):
             np.testing.assert_array_equal(getattr(trace, name)[:nfe], expected, err_msg=name)
-        assert not any(leaf[nfe:].any() for leaf in trace)
+        assert not any(leaf[nfe:].any() for leaf in jax.tree.leaves(trace))
 
 
 @pytest.mark.parametrize("policy, config, canvases", CASES, ids=[str(p) for p, _, _ in CASES])
@@ -232,6 +232,14 @@ def test_sweep_is_the_separate_runs():
         np.testing.assert_array_equal(got.nfe, expected.nfe)
         np.testing.assert_array_equal(got.trace.unmask, expected.trace.unmask)
     assert swept.nfe[2].tolist() == np.minimum(MASKS, 10).tolist()
+
+
+def test_unused_ids_are_never_produced():
+    produced = np.unique(np.asarray(run(RevealAll(), PLAIN).canvas)[0])
+    assert len(produced) > 2
+    unused = tuple(produced[:2].tolist())
+    canvas = np.asarray(run(RevealAll(), Config(temperature=1.0, unused=(*unused, 99))).canvas)[0]
+    assert not {*unused, MASK} & {*canvas.tolist()}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """Fast-dLLM's prefix and dual caches on a small LLaDA and a small Dream, against recorded trajectories.
 
 Where we follow another rule than the code that was recorded:
-- LLaDA: that loop calls at least twice in a block, even if the first call completed it. The second one
-  then reveals nothing, and we do not make it; every other call is theirs.
+- LLaDA: the first version of that loop calls at least twice in a block, even if the first call
+  completed it. The second one then reveals nothing, and we do not make it; every other call is theirs.
+- The factor's last rank: see `LastRankToo`.
 - Dream: the full call at the start of a block reveals the block's first token alone, whatever the
   policy; `FirstAlone` does that here. In cached calls the shift by one then needs no logits from
   before the block; we keep them, so that any policy may be used.
@@ -13,11 +14,11 @@ import json
 
 import jax.numpy as jnp
 import pytest
-from parity_world import assert_same, denoiser
+from parity_world import assert_same, denoiser, fast_dllm
 
 from mdm_jax.policies.base import RevealOnly
 from mdm_jax.policies.counts import Expected
-from mdm_jax.policies.heuristic import ConfidenceThreshold, LowEntropy, TopConfidence
+from mdm_jax.policies.heuristic import ConfidenceThreshold, LowEntropy
 from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.sampling.step import CacheConfig
 
@@ -37,12 +38,6 @@ class FirstAlone(RevealOnly):
         return jnp.where(observation.block_step == 0, first, self.rest.unmask(key, observation))
 
 
-def llada_policy(args):
-    if args["threshold"] is not None:
-        return ConfidenceThreshold(args["threshold"])
-    return TopConfidence(args["steps"])
-
-
 def dream_policy(args):
     if args["alg"] == "confidence_threshold":
         return FirstAlone(ConfidenceThreshold(args["threshold"]))
@@ -51,14 +46,14 @@ def dream_policy(args):
 
 def recorded(folder, kind, block):
     """Cases of a cache and a block length; of LLaDA's without the calls that we do not make."""
-    read = json.loads((folder / "traj_fastdllm.json").read_text())["cases"]
-    for case in read:
+    files = sorted(folder.glob("traj_fastdllm*.json"))
+    for case in [case for file in files for case in json.loads(file.read_text())["cases"]]:
         if case["args"]["cache"] == kind and case["args"]["block_length"] == block:
             dream = "alg" in case["args"]  # whose counts may be 0
             yield case | {"steps": [s for s in case["steps"] if dream or s["revealed"]]}
 
 
-MODELS = {"llada_tiny": llada_policy, "dream_tiny": dream_policy}
+MODELS = {"llada_tiny": fast_dllm, "dream_tiny": dream_policy}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -68,7 +63,7 @@ MODELS = {"llada_tiny": llada_policy, "dream_tiny": dream_policy}
 def test_blocks(name, kind, block, shared_dir):
     folder = shared_dir / "parity" / name
     cases = list(recorded(folder, kind, block))
-    assert len(cases) == (14 if name == "llada_tiny" else 6)
+    assert len(cases) == (24 if name == "llada_tiny" else 6)
     check(cases, folder, kind, block)
 
 
@@ -77,7 +72,7 @@ def test_one_block(name, shared_dir):
     """Both caches compute the same anew: what was recorded with one is also true of the other."""
     folder = shared_dir / "parity" / name
     cases = [case for kind in ("prefix", "dual") for case in recorded(folder, kind, 32)]
-    assert len(cases) == (28 if name == "llada_tiny" else 12)
+    assert len(cases) == (48 if name == "llada_tiny" else 12)
     check(cases, folder, "dual", 32)
 
 

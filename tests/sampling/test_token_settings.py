@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sampling_world import CANVASES, MASK, Config, run, toy
+from sampling_world import CANVASES, MASK, PROMPTED, Config, run, toy
 
+from mdm_jax.denoisers.guidance import Guided
 from mdm_jax.policies.heuristic import ConfidenceThreshold, LowEntropy, TopConfidence
 from mdm_jax.sampling.tokens import draw_logits
 
@@ -60,3 +61,14 @@ def run_logits():
 def test_a_top_k_of_nothing():
     with pytest.raises(ValueError, match="top_k must be at least 1, got 0; None keeps all"):
         Config(top_k=0)
+
+
+def test_guidance_is_a_guided_denoiser():
+    config = Config(gen_length=8, record=True)
+    guided = Config(gen_length=8, guidance=1.5, record=True)
+    by_setting = run(TopConfidence(4), guided, PROMPTED)
+    by_hand = run(TopConfidence(4), config, PROMPTED, denoise=Guided(toy(), 1.5, MASK))
+    np.testing.assert_array_equal(by_setting.canvas, by_hand.canvas)
+    assert (by_setting.canvas != run(TopConfidence(4), config, PROMPTED).canvas).any()
+    with pytest.raises(ValueError, match=r"guidance 1.5 masks the prompt: it needs a gen_length"):
+        Config(guidance=1.5)

@@ -24,8 +24,8 @@ class PlackettLuce:
     def draw(
         self, key: RowKey, priorities: Priorities, is_masked: Mask, left: Count
     ) -> tuple[Mask, Scalar]:
-        reveal = self.family.draw(key, priorities, is_masked)
-        return reveal, jnp.sum(jnp.where(reveal, masked_log_softmax(priorities, is_masked), 0.0))
+        places = self.family.draw(key, priorities, is_masked)
+        return places > 0, self.family.log_prob(priorities, places, is_masked)
 
     def terms(
         self,

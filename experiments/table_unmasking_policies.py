@@ -1,0 +1,165 @@
+"""The table of "Learning unmasking policies for diffusion language models" (arXiv:2512.09106).
+
+For every task and every weight of speed in the reward: policies of several training seeds, the basic
+policies at the same numbers of denoiser calls, and a figure of both frontiers. The default is an embedded
+setting; --preset paper is the published one and needs --learn.denoiser, a directory with the published
+checkpoint; --preset paper-smoke is the same path with a tiny denoiser for a few iterations.
+Runs that are finished are not done again.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rich.table import Table
+
+from experiments import cli, learn_policy, train_denoiser
+from experiments.console import console, say
+from experiments.order_table import Versus, compare_orders, headline, print_seeds, print_versus
+from mdm_jax.evals import plots
+from mdm_jax.orders.rewards import Multiplicative
+from mdm_jax.tasks.base import Task
+from mdm_jax.tasks.chains import Chains
+from mdm_jax.tasks.sudoku import Sudoku
+
+# setting, policy, mean calls, accuracy %; LLaDA-8B-Instruct, 256 positions (appendix J of the paper)
+PUBLISHED = (
+    ("GSM8K, blocks of 32", "learned, weight 10", "10.3", "35.2 +- 0.3"),
+    ("GSM8K, blocks of 32", "ConfidenceThreshold", "10.6", "17.5"),
+    ("MATH-500, blocks of 32", "learned, weight 10", "about 10", "15.3 +- 0.2"),
+    ("MATH-500, blocks of 32", "ConfidenceThreshold", "about 10", "7.4"),
+    ("GSM8K, one block", "learned", "13.0", "48.3 +- 0.6"),
+    ("GSM8K, one block", "learned", "50.5", "56.1 +- 0.9"),
+    ("GSM8K, one block, steered", "learned", "70.5", "77.2 +- 0.4"),
+    ("MATH-500, one block", "learned", "121.5", "22.9 +- 1.0"),
+    ("MATH-500, one block, steered", "learned", "86.7", "31.4 +- 0.5"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One task, and how its denoiser is trained where none is given."""
+
+    task: Task
+    train: train_denoiser.Config
+
+
+EMBEDDED = (
+    Case(task=Sudoku(), train=train_denoiser.Config(steps=6000, batch_size=64)),
+    Case(task=Chains(), train=train_denoiser.Config(steps=1600, batch_size=64)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the table.
+
+    Attributes:
+      cases: tasks, each with the training of its denoiser; set by the preset.
+      only: the name of one task, to leave out the others.
+      learn: settings of learning; task, seed, weight and run_dir are set here, and its denoiser is
+        trained here unless it is given.
+      weights: of speed in the reward.
+      seeds: training seeds of each policy; they share the denoiser and the prompts.
+      examples: prompts for every row.
+      published: print the published numbers beside ours.
+      data_dir: where the tasks' files are, for tasks that need some.
+      run_dir: where everything is written.
+    """
+
+    cases: cli.Fixed[tuple[Case, ...]] = EMBEDDED
+    only: str | None = None
+    learn: learn_policy.Config = field(default_factory=learn_policy.Config)
+    weights: tuple[float, ...] = (10.0, 3.0, 1.0, 0.3, 0.0)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    examples: int = 4096
+    published: bool = False
+    data_dir: str | None = None
+    run_dir: str = "runs/table_unmasking_policies"
+
+    def __post_init__(self) -> None:
+        names = [case.task.name for case in self.cases]
+        if self.only not in (None, *names):
+            raise ValueError(f"only {self.only!r} is none of {', '.join(names)}")
+        if not self.weights or not self.seeds:
+            raise ValueError("give at least one of --weights and one of --seeds")
+
+
+def run(config: Config) -> dict[str, list[Versus]]:
+    """Train what is missing, compare, print, draw; rows by task and weight."""
+    tables = {}
+    for case in config.cases:
+        if config.only not in (None, case.task.name):
+            continue
+        data_dir = config.data_dir if hasattr(case.task, "data_dir") else None
+        case = replace(case, task=cli.with_data_dir(case.task, data_dir))
+        home = Path(config.run_dir) / case.task.name
+        denoiser = config.learn.denoiser or train(case, home / "denoiser")
+        found = {
+            w: compare(config, case, denoiser, w, home / f"weight-{w:g}") for w in config.weights
+        }
+        for weight, rows in found.items():
+            name = f"{case.task.name}, weight {weight:g}, {config.examples} prompts"
+            tables[name] = rows
+            print_versus(rows, name)
+            print_seeds(rows)
+            say(headline([versus.row for versus in rows]) + "\n")
+        draw(found, home / "frontier.png")
+    if config.published:
+        print_published()
+    return tables
+
+
+def train(case: Case, directory: Path) -> str:
+    """The run directory of the case's denoiser."""
+    train_denoiser.run(replace(case.train, task=case.task, run_dir=str(directory)))
+    return str(directory)
+
+
+def compare(
+    config: Config, case: Case, denoiser: str, weight: float, directory: Path
+) -> list[Versus]:
+    """Policies of all seeds at one weight, then everyone else, on the same prompts."""
+    learn = replace(
+        config.learn,
+        task=case.task,
+        denoiser=denoiser,
+        objective=replace(config.learn.objective, reward=Multiplicative(weight)),
+    )
+    learned = []
+    for seed in config.seeds:
+        say(f"{case.task.name}, weight {weight:g}, seed {seed}")
+        learned.append(
+            learn_policy.learn(replace(learn, seed=seed, run_dir=str(directory / f"seed-{seed}")))
+        )
+    return compare_orders(
+        case.task,
+        learned,
+        learned[0].denoise,
+        directory,
+        examples=config.examples,
+        batch_size=learn.eval_batch_size,
+        temperature=learn.temperature,
+        block_length=learn.block_length,
+        seed=0,
+    )
+
+
+def draw(found: dict[float, list[Versus]], path: Path) -> None:
+    """All rows of all weights: one line per basic policy, and the learned policies by weight."""
+    rows = {versus.row.label: versus.row for table in found.values() for versus in table}
+    plots.save(plots.frontier_figure(list(rows.values())), path)
+    say(f"figure: {path}")
+
+
+def print_published() -> None:
+    """The published rows that are known."""
+    table = Table(title="published (arXiv:2512.09106, LLaDA-8B-Instruct, as reported second-hand)")
+    for name in ("setting", "policy", "mean calls", "accuracy %"):
+        table.add_column(name)
+    for row in PUBLISHED:
+        table.add_row(*row)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    cli.main(Config, run, __doc__, {"default": Config()})

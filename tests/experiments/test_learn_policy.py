@@ -1,0 +1,285 @@
+"""A policy learns from rewards, is compared, drawn, stopped, and used wherever a policy is."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from test_cli import one_line, parsed, refused
+
+from experiments import evaluate, learn_policy, table_unmasking_policies
+from experiments.learn_policy import Steering, WarmStart
+from experiments.policies import Learned
+from experiments.policy_runs import Design, load_policy
+from experiments.runs import load_run
+from mdm_jax.orders.references import MaxConfidence
+from mdm_jax.orders.rewards import Additive
+from mdm_jax.policies import heuristic
+from mdm_jax.policies.confidence import ConfidenceConfig
+from mdm_jax.policies.likelihood import Independent, OneAtATime
+from mdm_jax.tasks.chains import Chains
+from mdm_jax.training.checkpoints import restore_ema
+from mdm_jax.training.optimizers import OptimizerConfig
+
+FIGURES = {"learning.png", "frontier.png", "order_map.png"}
+FILES = FIGURES | {
+    "best",
+    "checkpoints",
+    "config.json",
+    "env.json",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "table.json",
+}
+
+
+def same(ours, theirs):
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def metrics(directory):
+    return [json.loads(line) for line in (Path(directory) / "metrics.jsonl").open()]
+
+
+@pytest.fixture
+def home(rewarded):
+    return Path(rewarded[0].run_dir)
+
+
+def learn(rewarded, directory, **changes):
+    """A run of its own with other settings."""
+    config = replace(rewarded[0], run_dir=str(directory), **changes)
+    return learn_policy.learn(config)
+
+
+def test_it_writes_what_it_says(rewarded, home):
+    _, rows = rewarded
+    assert {path.name for path in home.iterdir()} == FILES
+    for name in FIGURES:
+        assert (home / name).read_bytes()[:4] == b"\x89PNG"
+        assert (home / name).stat().st_size > 10_000
+    seen = metrics(home)
+    assert [row["step"] for row in seen] == [1, 2, 3, 4, 5, 6]
+    for row in seen:
+        assert 0 <= row["reward"] <= row["accuracy"] <= 1 <= row["nfe"] <= 13
+        assert row["entropy"] > 0 and np.isfinite(row["loss"])
+    assert sorted(path.name for path in (home / "checkpoints").iterdir()) == ["4", "6"]
+    ours, *others = [versus.row for versus in rows]
+    assert ours.policy == "LearnedPolicy" and ours.settings["steps"] == 13
+    kinds = {row.policy for row in others}
+    assert {"Iid", "TopConfidence", "Random", "EntropyBound", "ConfidenceThreshold"} <= kinds
+    table = [versus._asdict() | {"row": asdict(versus.row)} for versus in rows]
+    assert json.loads((home / "table.json").read_text()) == json.loads(json.dumps(table))
+
+
+def test_the_policy_of_the_best_window_is_the_one_that_is_used(rewarded, home):
+    rewards = [row["reward"] for row in metrics(home)]
+    windows = np.reshape(rewards, (3, 2)).mean(axis=1)
+    (best,) = (home / "best").iterdir()
+    assert int(best.name) == 2 * (windows.argmax() + 1)
+    policy = load_policy(home, rewarded[0].task)
+    params, step = restore_ema(home / "best", policy.params)
+    assert step == int(best.name) and policy.policy_temperature == 1.0
+    same(policy.params, params)
+
+
+def test_a_stopped_run_ends_like_one_that_was_not(rewarded, home, tmp_path, monkeypatch):
+    real = learn_policy.checkpoints.save
+
+    def stopped(manager, state):
+        real(manager, state)
+        manager.wait_until_finished()
+        if int(state.step) == 4 and manager.directory.name == "checkpoints":
+            raise KeyboardInterrupt
+
+    directory = tmp_path / "policy"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(learn_policy.checkpoints, "save", stopped)
+        learn(rewarded, directory)
+    assert len(metrics(directory)) == 4
+    learn(rewarded, directory)
+    assert (directory / "metrics.jsonl").read_text() == (home / "metrics.jsonl").read_text()
+    same(
+        load_policy(directory, rewarded[0].task).params, load_policy(home, rewarded[0].task).params
+    )
+
+
+def test_verifiers_that_are_not_jax_teach_the_same(rewarded, home, tmp_path, monkeypatch):
+    """Rollouts and updates compiled apart, judged on the host."""
+    monkeypatch.setattr(Chains, "pure_verifier", False)
+    learn(rewarded, tmp_path / "policy", steps=2)
+    for ours, theirs in zip(metrics(tmp_path / "policy"), metrics(home), strict=False):
+        assert {k: pytest.approx(v, abs=1e-5) for k, v in ours.items()} == theirs
+
+
+def test_a_run_that_diverges_keeps_the_last_good_policy(rewarded, tmp_path, monkeypatch, capsys):
+    rewards = iter([0.5, 0.5, 0.01, 0.01, 0.5, 0.5])
+    real = learn_policy.make_step
+
+    def make(*args):
+        step = real(*args)
+
+        def other(state, key, batch):
+            state, seen = step(state, key, batch)
+            return state, seen | {"reward": next(rewards)}
+
+        return other
+
+    monkeypatch.setattr(learn_policy, "make_step", make)
+    learn(rewarded, tmp_path / "fallen")
+    assert "stopped at iteration 4: the reward fell from 0.500 to 0.010" in capsys.readouterr().out
+    assert [p.name for p in (tmp_path / "fallen" / "best").iterdir()] == ["2"]
+    assert len(metrics(tmp_path / "fallen")) == 4
+
+
+def test_not_a_number_stops_the_run(rewarded, tmp_path, monkeypatch, capsys):
+    def broken(after):
+        def step(state, key, batch):
+            bad = int(state.step) >= after
+            row = {"reward": 0.5, "accuracy": 0.5, "nfe": 2.0, "loss": np.nan if bad else 0.0}
+            return state._replace(step=state.step + 1), row | {"grad_norm": 1.0}
+
+        return lambda *_: step
+
+    monkeypatch.setattr(learn_policy, "make_step", broken(4))
+    learn(rewarded, tmp_path / "late")
+    assert "stopped at iteration 5: loss is nan" in capsys.readouterr().out
+    monkeypatch.setattr(learn_policy, "make_step", broken(0))
+    with pytest.raises(ValueError, match="loss is nan at iteration 1, before"):
+        learn(rewarded, tmp_path / "early")
+
+
+SMALL = ConfidenceConfig(width=8, mlp=16)
+CHANGES = {
+    "one at a time, near a reference": {
+        "design": Design(network=SMALL, family=OneAtATime(), steps=4, among=2),
+        "objective": {"reference": MaxConfidence(), "beta": 0.1},
+    },
+    "additive, an expert in blocks": {
+        "design": Design(network=SMALL, family=Independent()),
+        "objective": {"reward": Additive(0.5), "by_deviation": True},
+        "steering": Steering(expert=heuristic.ConfidenceThreshold(0.3), block_length=1),
+    },
+    "hidden states, imitation": {
+        "design": Design(network=replace(SMALL, hidden=True)),
+        "warm_start": WarmStart(steps=2, teacher=heuristic.TopConfidence(13), final=True),
+    },
+}
+
+
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
+def test_every_way_of_learning_runs_and_is_read_back(rewarded, tmp_path, changes):
+    objective = replace(rewarded[0].objective, **changes.get("objective", {}))
+    changes = changes | {"objective": objective, "steps": 2}
+    learned = learn(rewarded, tmp_path / "policy", **changes)
+    policy = load_policy(tmp_path / "policy", rewarded[0].task)
+    same(policy.params, learned.policy.params)
+    assert (policy.network, policy.family, policy.steps) == (
+        learned.policy.network,
+        learned.policy.family,
+        learned.policy.steps,
+    )
+    k_policy = jax.random.fold_in(jax.random.key(0), 11)
+    fresh = learn_policy.build(changes["design"], rewarded[0].task, learned.denoise, k_policy)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), policy.params, fresh.params)
+    assert any(jax.tree.leaves(moved))
+
+
+def test_an_order_that_was_learned_by_a_bound_learns_on(rewarded, ordered, tmp_path):
+    learned = learn(rewarded, tmp_path / "policy", steps=2, design=Design(start=ordered[0].run_dir))
+    assert learned.policy.steps == 3
+    assert learned.policy.network == load_policy(ordered[0].run_dir, ordered[0].task).network
+    again = Learned().load(tmp_path / "policy", learned.denoise, rewarded[0].task)
+    same(again.params, learned.policy.params)
+
+
+def test_a_policy_moves_to_another_length(rewarded, home, trained, tmp_path):
+    denoise, task, _ = load_run(trained[0])
+    policy = Learned(run=str(home)).load(trained[0], denoise, task)
+    assert policy.steps == task.length == 16
+    config = evaluate.Config(
+        run=str(trained[0]),
+        policy=Learned(run=str(home), scale=2.0, policy_temperature=0.5),
+        examples=4,
+        batch_size=4,
+        out_dir=str(tmp_path),
+    )
+    row = evaluate.run(config).row
+    assert row.policy == "LearnedPolicy" and row.settings["scale"] == 2.0 and row.nfe_max <= 16
+
+
+def test_the_table_trains_every_weight_and_seed(rewarded, tmp_path, capsys):
+    task = rewarded[0].task
+    case = table_unmasking_policies.Case(task=task, train=rewarded[0].train)
+    config = table_unmasking_policies.Config(
+        cases=(case,),
+        learn=replace(rewarded[0], steps=2),
+        weights=(3.0, 0.0),
+        seeds=(0, 1),
+        examples=8,
+        published=True,
+        run_dir=str(tmp_path),
+    )
+    tables = table_unmasking_policies.run(config)
+    assert [
+        len([v for v in rows if v.row.policy == "LearnedPolicy"]) for rows in tables.values()
+    ] == [
+        2,
+        2,
+    ]
+    assert (tmp_path / "chains" / "frontier.png").stat().st_size > 10_000
+    told = capsys.readouterr().out
+    assert "learned over 2 seeds" in told and "77.2 +- 0.4" in told
+    kept = json.loads((tmp_path / "chains" / "weight-3" / "seed-1" / "config.json").read_text())
+    assert kept["objective"]["reward"]["compute_weight"] == 3.0 and kept["seed"] == 1
+
+
+def test_the_command_line_reaches_what_matters():
+    config = parsed(
+        "learn_policy", "--task", "chains", "--design.network.width", "16",
+        "objective.reward:additive", "--objective.reward.compute_weight", "0.5",
+        "design.family:one-at-a-time",
+    )  # fmt: skip
+    assert config.objective.reward == Additive(0.5) and config.design.family == OneAtATime()
+    assert config.design.network.width == 16 and config.task == Chains()
+
+
+def test_the_published_setting():
+    config = learn_policy.PRESETS["paper"]
+    assert config.design.network == ConfidenceConfig()
+    assert config.optimizer == OptimizerConfig(
+        learning_rate=3e-5, warmup=100, b1=0.9, b2=0.99, weight_decay=0.1, clip=0.2
+    )
+    assert (config.objective.group, config.objective.updates, config.objective.clip) == (8, 2, 0.5)
+    assert config.steps * config.objective.updates == 1872
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--steps 0", "steps must be at least 1"),
+        ("--pool 3", "pool 3 must hold the 16 prompts"),
+        ("--collapse 0", "collapse must be in (0, 1]"),
+        ("--oracle --denoiser X", "exact conditionals (oracle) need no run"),
+        ("--design.steps 99", "design.steps 99 exceeds the 16 positions of sudoku"),
+        ("--objective.group 1", "group 1 must be at least 2"),
+        ("--denoiser nowhere", "nowhere is no run directory"),
+    ],
+)
+def test_what_a_person_gets_wrong(capsys, tmp_path, words, expected):
+    told = refused(capsys, "learn_policy", "--run_dir", tmp_path / "p", *words.split())
+    assert expected in " ".join(told.split())
+    assert not (tmp_path / "p" / "metrics.jsonl").exists()
+
+
+def test_a_policy_from_a_run_without_one(capsys, trained):
+    line = one_line(refused(capsys, "evaluate", "--run", trained[0], "policy:learned"))
+    assert "holds no policy" in line
+
+
+def test_a_run_with_other_settings_is_refused(rewarded):
+    config = replace(rewarded[0], seed=5)
+    with pytest.raises(ValueError, match="holds a run with another configuration"):
+        learn_policy.learn(config)

@@ -1,0 +1,98 @@
+"""Plackett-Luce with STOP: ordered draws against the definition, listed one by one."""
+
+import itertools
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdm_jax.policies.likelihood import Independent, OneAtATime, PlackettLuceStop
+
+UTILITIES = np.array([0.4, -1.0, 3.0, 1.5, -0.3])
+ELIGIBLE = np.array([True, True, False, True, False])
+FAMILY = PlackettLuceStop(0.5)
+
+
+def chance(utilities, stop, drawn, eligible):
+    """P(these positions in this order, then STOP), draw by draw."""
+    left = {int(i): np.exp(utilities[i]) for i in np.flatnonzero(eligible)}
+    p = left[drawn[0]] / sum(left.values())
+    del left[drawn[0]]
+    for position in drawn[1:]:
+        p *= left[position] / (sum(left.values()) + np.exp(stop))
+        del left[position]
+    return p * np.exp(stop) / (sum(left.values()) + np.exp(stop))
+
+
+def orders(eligible):
+    places = np.flatnonzero(eligible)
+    for size in range(1, len(places) + 1):
+        yield from itertools.permutations(places.tolist(), size)
+
+
+def places_of(drawn, length=5):
+    places = np.zeros(length, np.int32)
+    places[list(drawn)] = np.arange(len(drawn)) + 1
+    return jnp.asarray(places)
+
+
+@pytest.mark.parametrize("stop", [0.5, -3.0, 4.0])
+@pytest.mark.parametrize("eligible", [ELIGIBLE, np.ones(5, bool), np.eye(5, dtype=bool)[1]])
+def test_log_probabilities_are_those_of_the_draws(eligible, stop):
+    log_prob = jax.jit(PlackettLuceStop(stop).log_prob)
+    utilities, total = jnp.float32(UTILITIES), 0.0
+    for drawn in orders(eligible):
+        got = float(log_prob(utilities, places_of(drawn), jnp.asarray(eligible)))
+        np.testing.assert_allclose(
+            got, np.log(chance(UTILITIES, stop, drawn, eligible)), rtol=2e-5, atol=2e-6
+        )
+        total += np.exp(got)
+    np.testing.assert_allclose(total, 1.0, rtol=1e-5)
+
+
+def test_draws_are_as_frequent_as_they_are_probable():
+    keys, count = jax.random.split(jax.random.key(0), 40_000), 40_000
+    draw = jax.jit(jax.vmap(FAMILY.draw, in_axes=(0, None, None)))
+    places = np.asarray(draw(keys, jnp.float32(UTILITIES), jnp.asarray(ELIGIBLE)))
+    assert (places[:, ~ELIGIBLE] == 0).all() and (places.max(axis=1) >= 1).all()
+    found = Counter(map(bytes, places.astype(np.int32)))
+    for drawn in orders(ELIGIBLE):
+        p = chance(UTILITIES, FAMILY.stop, drawn, ELIGIBLE)
+        share = found.pop(np.asarray(places_of(drawn)).tobytes(), 0) / count
+        assert abs(share - p) < 5 * np.sqrt(p * (1 - p) / count) + 1e-4, drawn
+    assert not found  # nothing else was ever drawn
+
+
+@pytest.mark.parametrize("family", [Independent(), OneAtATime(), FAMILY])
+def test_where_nothing_is_eligible_nothing_is_drawn_at_no_cost(family):
+    nothing, utilities = jnp.zeros(5, bool), jnp.float32(UTILITIES)
+    places = jnp.where(nothing, family.draw(jax.random.key(0), utilities, nothing), 0)
+    assert not places.any() and family.log_prob(utilities, places, nothing) == 0
+    slope = jax.jit(jax.grad(lambda u: family.log_prob(u, places, nothing)))(utilities)
+    np.testing.assert_array_equal(slope, 0.0)
+
+
+@pytest.mark.parametrize("family", [Independent(), OneAtATime(), FAMILY])
+def test_the_score_has_mean_zero(family):
+    """E[d log p / d utilities] = 0, over 4000 draws."""
+    utilities, eligible = jnp.float32(UTILITIES), jnp.asarray(ELIGIBLE)
+
+    def slope(key):
+        places = family.draw(key, utilities, eligible)
+        return jax.grad(lambda u: family.log_prob(u, places, eligible))(utilities)
+
+    slopes = np.asarray(jax.jit(jax.vmap(slope))(jax.random.split(jax.random.key(1), 4000)))
+    error = slopes.std(axis=0) / np.sqrt(len(slopes))
+    assert (np.abs(slopes.mean(axis=0)) <= 4.5 * error + 1e-7).all()
+    assert (slopes[:, ~ELIGIBLE] == 0).all() and (slopes[:, ELIGIBLE].std(axis=0) > 0.1).all()
+
+
+def test_the_mode_never_is_empty_and_stop_is_what_others_are_measured_by():
+    utilities, eligible = jnp.float32(UTILITIES), jnp.asarray(ELIGIBLE)
+    assert FAMILY.mode(utilities, eligible).tolist() == [False, False, False, True, False]
+    assert PlackettLuceStop(9.0).mode(utilities, eligible).sum() == 1
+    assert PlackettLuceStop(-9.0).mode(utilities, eligible).tolist() == ELIGIBLE.tolist()
+    more = FAMILY.scaled(utilities, jnp.float32(2.0))
+    np.testing.assert_allclose(more - utilities, np.log(2), rtol=1e-5)
