@@ -14,10 +14,10 @@ from experiments.console import console
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.policies.base import Policy
 from mdm_jax.sampling.loop import SamplerConfig, sample_one
-from mdm_jax.tasks.base import Task
+from mdm_jax.tasks.base import Task, Worded
 from mdm_jax.types import Rollout
 
-FRAME_SECONDS = 0.35
+FRAME_SECONDS, LONGEST_SECONDS = 0.35, 30.0
 
 
 def frames(
@@ -45,11 +45,20 @@ def show_generation(
     policy: Policy,
     config: SamplerConfig,
 ) -> Rollout:
-    """Generate one sequence; animated in a terminal, its end printed elsewhere."""
+    """Generate one sequence; animated in a terminal, its end printed elsewhere.
+
+    Prompts in words may be long: they are printed once, and the response alone is animated.
+    """
     config = replace(config, record=True)
     rollout = sample_one(key, jnp.asarray(canvas), denoise=denoise, policy=policy, config=config)
     rollout = jax.device_get(rollout)
-    play([task.decode(after) for after in frames(rollout, canvas, config)], type(policy).__name__)
+    part = slice(None)
+    if isinstance(task, Worded):
+        start = int(np.argmax(canvas == config.mask_id))
+        part = slice(start, start + config.gen_length)
+        console.print(Text(task.decode(canvas[:start]), style="dim"))
+    shown = [task.decode(after[part]) for after in frames(rollout, canvas, config)]
+    play(shown, type(policy).__name__)
     return rollout
 
 
@@ -61,4 +70,4 @@ def play(texts: list[str], title: str) -> None:
     with Live(console=console, refresh_per_second=20) as live:
         for step, text in enumerate(texts):
             live.update(Text(f"{title}: {step} of {len(texts) - 1} denoiser calls\n{text}"))
-            time.sleep(FRAME_SECONDS)
+            time.sleep(min(FRAME_SECONDS, LONGEST_SECONDS / len(texts)))

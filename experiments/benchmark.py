@@ -101,7 +101,7 @@ def run(config: Config) -> list[Measured]:
         "order step": (_order_step(config, module, params, ids), 1, 3),
     }
     compiled = {name: _compile(job[0]) for name, job in jobs.items()}
-    ceiling = _ceiling(config)
+    ceiling = matmul_ceiling(config.model.dtype, config.repeats)
     times = _interleaved({name: job[0] for name, job in jobs.items()}, config.repeats)
     flops = forward_flops(config)
     tokens = config.batch_size * config.length
@@ -222,13 +222,13 @@ def _interleaved(jobs: dict[str, Callable[[], jax.Array]], repeats: int) -> dict
     return {name: statistics.median(times) for name, times in seen.items()}
 
 
-def _ceiling(config: Config) -> float:
-    """FLOP/s of a large square matrix product of the model's type, the best of the repetitions."""
+def matmul_ceiling(dtype: str, repeats: int) -> float:
+    """FLOP/s of a large square matrix product of a type, the best of the repetitions."""
     size = 8192 if jax.default_backend() != "cpu" else 2048
-    a = jnp.ones((size, size), config.model.dtype)
+    a = jnp.ones((size, size), dtype)
     product = jax.jit(lambda a: a @ a)
     jax.block_until_ready(product(a))
-    return 2.0 * size**3 / min(_time(lambda: product(a)) for _ in range(config.repeats))
+    return 2.0 * size**3 / min(_time(lambda: product(a)) for _ in range(repeats))
 
 
 def _print(config: Config, rows: list[Measured], ceiling: float, flops: float) -> None:

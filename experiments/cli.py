@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -10,22 +11,29 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from experiments import field_names, policy_specs
 from experiments.policies import Learned
+from experiments.published import is_published
 from experiments.runs import read_task
 from experiments.words import peek, take
 from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule
 from mdm_jax.policies import heuristic, quota, randomised
 from mdm_jax.policies.counts import CountRule, Even, Expected, Ratio
 from mdm_jax.policies.remasking import p2, rcr, remdm, rounds, wino
-from mdm_jax.tasks import TASKS
+from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.chains import Chains
+from mdm_jax.tasks.free_prompt import FreePrompt
 from mdm_jax.tasks.gsm8k import Gsm8k
+from mdm_jax.tasks.humaneval import HumanEval
+from mdm_jax.tasks.prompted_gsm8k import PromptedGsm8k
+from mdm_jax.tasks.prompted_math import PromptedMath
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.tasks.text import Text8
 
 C = TypeVar("C")
-AnyTask = Annotated[Sudoku | Chains | Gsm8k | Text8, tyro.conf.AvoidSubcommands]
-OptionalTask = Annotated[Sudoku | Chains | Gsm8k | Text8 | None, tyro.conf.AvoidSubcommands]
+Tasks = Sudoku | Chains | Gsm8k | Text8 | PromptedGsm8k | PromptedMath | HumanEval | FreePrompt
+AnyTask = Annotated[Tasks, tyro.conf.AvoidSubcommands]
+OptionalTask = Annotated[Tasks | None, tyro.conf.AvoidSubcommands]
+RunDir = Annotated[str, tyro.conf.arg(aliases=("--denoiser",))]
 AnyHeuristic = (
     heuristic.Random
     | heuristic.Iid
@@ -102,30 +110,39 @@ def main(
     presets: Mapping[str, C] | None = None,
     words: list[str] | None = None,
 ) -> None:
-    """Parse the command line into a config and run it; exit 2 with one line on bad input.
-
-    `--task NAME`, `--run DIR` (its task is the default) and `--preset NAME` choose the defaults that
-    the other flags then change, so they may stand anywhere.
-    """
-    words = sys.argv[1:] if words is None else words
+    """Parse the command line into a config and run it; exit 2 with one line on bad input."""
     try:
-        words = field_names.translate(list(words)) if _takes_policy(config_type) else words
-        default, rest = _defaults(config_type, list(words), presets or {})
-        config = tyro.cli(
-            config_type,
-            default=default,
-            args=rest,
-            description=_describe(doc, default, presets or {}),
-            config=(tyro.conf.CascadeSubcommandArgs,),
-            registry=REGISTRY,
-        )
-        run(config)
+        run(parse(config_type, sys.argv[1:] if words is None else words, doc, presets))
     except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+
+
+def parse(
+    config_type: type[C],
+    words: list[str],
+    doc: str | None = None,
+    presets: Mapping[str, C] | None = None,
+) -> C:
+    """The config that the words of a command line say.
+
+    `--task NAME`, `--run DIR` or `--denoiser DIR` (a run's task is the default, a published
+    checkpoint is asked the task in words) and `--preset NAME` choose the defaults that the other flags
+    then change, so they may stand anywhere.
+    """
+    words = field_names.translate(list(words)) if _takes_policy(config_type) else list(words)
+    default, rest = _defaults(config_type, words, presets or {})
+    return tyro.cli(
+        config_type,
+        default=default,
+        args=rest,
+        description=_describe(doc, default, presets or {}),
+        config=(tyro.conf.CascadeSubcommandArgs,),
+        registry=REGISTRY,
+    )
 
 
 def with_data_dir(task: Task, data_dir: str | None) -> Task:
@@ -142,9 +159,9 @@ def with_data_dir(task: Task, data_dir: str | None) -> Task:
 
 
 def _takes_policy(config_type: type) -> bool:
-    """Whether the field's flags can be said: there is one policy, and no --steps of the config's own."""
+    """Whether the field's flags can be said: one policy on one task, no --steps of the config's own."""
     names = {f.name for f in fields(config_type)}
-    return "policy" in names and "steps" not in names
+    return {"policy", "task"} <= names and "steps" not in names
 
 
 def _defaults(
@@ -157,10 +174,12 @@ def _defaults(
     default = config_type() if preset is None else presets[preset]
     if not hasattr(default, "task"):
         return default, words
-    run = peek(words, "--run")
-    if run is not None:
-        default = replace(default, task=read_task(run))
+    home = peek(words, "--run") or peek(words, "--denoiser")
     name, words = take(words, "--task")
+    if home is not None and is_published(home):
+        return replace(default, task=_asked(home, name, hasattr(default, "prompt"))), words
+    if peek(words, "--run") or (home and (Path(home) / "config.json").is_file()):
+        default = replace(default, task=read_task(home))
     if name is not None and name not in TASKS:
         raise ValueError(f"unknown task {name!r}; choose from {', '.join(TASKS)}")
     if name is not None and (default.task is None or name != default.task.name):
@@ -168,12 +187,24 @@ def _defaults(
     return default, words
 
 
+def _asked(checkpoint: str, name: str | None, may_be_free: bool) -> Task:
+    """The task in words that a published checkpoint is asked."""
+    name = FreePrompt.name if name is None and may_be_free else name
+    if name not in PROMPTED:
+        raise ValueError(
+            f"{checkpoint} is a published checkpoint: say what to ask it with --task, one of "
+            f"{', '.join(PROMPTED)}" + ("" if name is None else f", not {name!r}")
+        )
+    return PROMPTED[name](checkpoint=checkpoint)
+
+
 def _describe(doc: str | None, default: Any, presets: Mapping[str, Any]) -> str:
     """The experiment's own words, and the flags that choose defaults."""
     lines = [(doc or "").strip()]
     if hasattr(default, "task"):
         lines.append(
-            f"--task NAME, one of {', '.join(TASKS)}; its settings follow as --task.X below."
+            f"--task NAME, one of {', '.join(TASKS)}; its settings follow as --task.X below. "
+            f"Published checkpoints are asked {', '.join(PROMPTED)}, in words."
         )
     if _takes_policy(type(default)):
         flags = " ".join(f"--{flag}" for flag in field_names.FLAGS)

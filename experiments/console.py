@@ -2,8 +2,10 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 import jax
 from rich.console import Console
@@ -32,7 +34,7 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.1f}/s" if speed else "", style="cyan")
+        return Text(f"{speed:,.3g}/s" if speed else "", style="cyan")
 
 
 def say(message: str) -> None:
@@ -45,7 +47,12 @@ def say(message: str) -> None:
 def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
     """A bar with rate and time left; yields `advance(count, note)`.
 
-    Where the output is no terminal, a line at every tenth instead.
+    Where the output is no terminal, a line at every tenth instead, with the same figures.
+
+    Args:
+      title: what is done.
+      total: units in all.
+      done: units that were there before; they say nothing about the rate.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -59,14 +66,16 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
     quiet = not console.is_terminal or jax.process_index() != 0
     with Progress(*columns, console=console, transient=False, disable=quiet) as bar:
         item = bar.add_task(title, total=total, completed=done, note="")
-        seen = done
+        seen, began = done, time.monotonic()
 
         def advance(count: int = 1, note: str = "") -> None:
             nonlocal seen
             before, seen = seen, seen + count
             bar.update(item, advance=count, **({"note": note} if note else {}))
             if quiet and seen * 10 // max(total, 1) > before * 10 // max(total, 1):
-                say(f"{title} {seen}/{total} {note}")
+                rate = max(seen - done, 1) / max(time.monotonic() - began, 1e-9)
+                left = timedelta(seconds=round((total - seen) / rate))
+                say(f"{title} {seen}/{total} {note}".rstrip() + f", {rate:,.2g}/s, {left} left")
 
         yield advance
 
@@ -86,10 +95,14 @@ def print_rows(rows: Sequence[Row], title: str) -> None:
             f"{100 * row.low:.1f} - {100 * row.high:.1f}",
             f"{row.nfe:.2f} [{row.nfe_min}, {row.nfe_max}]",
             f"{row.passes:.1f}",
-            f"{row.sequences_per_second:,.0f}" if row.sequences_per_second else "-",
+            _rate(row.sequences_per_second) if row.sequences_per_second else "-",
         )
     if jax.process_index() == 0:
         console.print(table)
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
 
 
 def show_settings(row: Row) -> str:

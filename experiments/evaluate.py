@@ -1,6 +1,7 @@
-"""Evaluate a run with any policy: accuracy with interval against cost, and paired comparisons.
+"""Evaluate a denoiser with any policy: accuracy with interval against cost, and paired comparisons.
 
   python -m experiments.evaluate --run RUN policy:confidence-threshold --policy.threshold 0.9
+  python -m experiments.evaluate --denoiser DIR --task gsm8k --data_dir DATA --block_length 32
   python -m experiments.evaluate --run RUN policy:learned --policy.run ORDER_RUN --policy.scale 1.5
 
 Generations are stored once in samples.jsonl; a killed evaluation goes on with what is missing. Every
@@ -10,6 +11,7 @@ policy evaluated in the same directory is compared with the new one, prompt by p
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -17,12 +19,17 @@ import numpy as np
 from experiments import cli
 from experiments.console import print_rows, progress, say
 from experiments.policies import resolve
+from experiments.published import Loading, home_of, identity, is_published
 from experiments.runs import load_run, read_task
+from experiments.speed import report_speed
+from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.evaluate import (
     Outcome,
-    evaluate,
+    done_before,
+    generate_missing,
     label_of,
     sampler_config,
+    score,
     take,
     verify_all,
 )
@@ -30,8 +37,9 @@ from mdm_jax.evals.generate import Parallel, check_request
 from mdm_jax.evals.intervals import mcnemar_exact, paired_difference
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies import heuristic
+from mdm_jax.policies.base import Policy
 from mdm_jax.runlog import open_run
-from mdm_jax.sampling.loop import SamplerConfig
+from mdm_jax.sampling.step import CacheConfig, SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 
 
@@ -48,6 +56,9 @@ class Sampling:
       late_ids: ids that come last; with EOS and the end of turn, LLaDA's confidence_eos_eot_inf.
       guidance: weight of classifier-free guidance, at two passes for a call; LLaDA's cfg_scale.
       block_length: semi-autoregressive blocks of this many positions; None: all at once.
+      cache: keep keys and values between calls, and compute anew only the current block (dual) or from
+        there to the end of the response (prefix), for published checkpoints; None: everything.
+      refresh: calls after which everything is computed anew; None: at the start of each block.
       budget: most denoiser calls for a sequence; None: as many as there are positions.
       cut_eos: what follows the first EOS is EOS, at no cost.
     """
@@ -60,8 +71,16 @@ class Sampling:
     late_ids: tuple[int, ...] = ()
     guidance: float = 0.0
     block_length: int | None = None
+    cache: Literal["prefix", "dual"] | None = None
+    refresh: int | None = None
     budget: int | None = None
     cut_eos: bool = True
+
+    def __post_init__(self) -> None:
+        if self.cache is None and self.refresh is not None:
+            raise ValueError(
+                f"refresh {self.refresh} is of a cache: give --cache prefix or dual too"
+            )
 
     def config(self, task: Task) -> SamplerConfig:
         """The sampler settings for a task."""
@@ -74,6 +93,7 @@ class Sampling:
             "late_ids": self.late_ids,
             "guidance": self.guidance,
             "block_length": self.block_length,
+            "cache": None if self.cache is None else CacheConfig(self.cache, self.refresh),
         }
         if self.budget is not None:
             given["budget"] = self.budget
@@ -87,62 +107,120 @@ class Config:
     """Settings of an evaluation.
 
     Attributes:
-      run: run directory of train_denoiser, quickstart or learn_order.
+      run: run directory of train_denoiser, quickstart or learn_order, or of a published checkpoint.
       task: what to evaluate on; by default what the run was trained on.
       data_dir: where the task's files are, when not where training found them.
       policy: which positions next; policy:NAME on the command line.
       sampling: temperature, blocks, budget.
       split: train, heldout or test.
       examples: how many prompts; None: the split's own number.
-      batch_size: of generation.
+      batch_size: of generation; None: 256, or 8 for a published checkpoint.
       parallel: how a batch is spread over devices.
+      loading: how a published checkpoint is put on devices.
       seed: of the token draws and the policy.
-      out_dir: where samples.jsonl and rows.jsonl go; None: RUN/evaluate-TASK-SPLIT-SEED.
+      out_dir: where samples.jsonl and rows.jsonl go; None: RUN/evaluate-TASK-SPLIT-SEED, or
+        runs/NAME/evaluate-... for a published checkpoint.
     """
 
-    run: str = cli.REQUIRED
+    run: cli.RunDir = cli.REQUIRED
     task: cli.OptionalTask = None
     data_dir: str | None = None
     policy: cli.AnyPolicy = field(default_factory=lambda: heuristic.TopConfidence(8))
     sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
     split: str = "test"
     examples: int | None = None
-    batch_size: int = 256
+    batch_size: int | None = None
     parallel: Parallel = "vmap"
+    loading: cli.Flat[Loading] = field(default_factory=Loading)
     seed: int = 0
     out_dir: str | None = None
 
 
-def run(config: Config) -> Outcome:
-    """Evaluate, print the row, compare with what is already in the directory."""
+class Asked(NamedTuple):
+    """Everything that an evaluation needs, ready to run."""
+
+    task: Task
+    examples: Examples
+    denoise: Denoise
+    policy: Policy
+    settings: SamplerConfig
+    step: int  # updates of the denoiser
+    batch_size: int
+
+
+def run(config: Config) -> Outcome | None:
+    """Evaluate, print the row, compare with what is already in the directory.
+
+    Returns:
+      None where answers were generated that may not be judged.
+    """
+    asked = prepare(config)
+    store = SampleStore(open_directory(config, asked) / "samples.jsonl")
+    generate_all(config, asked, store)
+    say(f"generations: {store.path}")
+    if not getattr(asked.task, "can_verify", True):
+        say("not judged: generated programs are run only when asked, by --task.execute")
+        return None
+    return judge(config, asked, store)
+
+
+def prepare(config: Config) -> Asked:
+    """Load what is asked and who is asked; what cannot be completed is refused first."""
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
-    denoise, task, step = load_run(config.run, task)
-    policy = resolve(config.policy, config.run, denoise, task)
     examples = task.examples(config.split, config.examples)
     settings = config.sampling.config(task)
-    check_request(examples.canvases, settings, config.batch_size, config.parallel)
-    name = f"evaluate-{task.name}-{config.split}-{config.seed}"
-    directory = Path(config.out_dir or Path(config.run) / name)
-    open_run(directory, {"task": task, "split": config.split, "seed": config.seed, "step": step})
-    store = SampleStore(directory / "samples.jsonl")
-    with progress("generating", len(examples.canvases)) as advance:
-        outcome = evaluate(
+    usual = 8 if is_published(config.run) else 256
+    batch_size = usual if config.batch_size is None else config.batch_size
+    check_request(examples.canvases, settings, batch_size, config.parallel)
+    denoise, task, step = load_run(config.run, task, config.loading)
+    policy = resolve(config.policy, config.run, denoise, task)
+    return Asked(task, examples, denoise, policy, settings, step, batch_size)
+
+
+def open_directory(config: Config, asked: Asked) -> Path:
+    """Where this evaluation is kept; it may hold other policies' generations, of the same weights."""
+    name = f"evaluate-{asked.task.name}-{config.split}-{config.seed}"
+    directory = Path(config.out_dir or home_of(config.run) / name)
+    same = {"task": asked.task, "split": config.split, "seed": config.seed, "step": asked.step}
+    same |= identity(config.run, config.loading)
+    open_run(directory, same, ignore=("task.checkpoint", "task.execute", "task.limits"))
+    return directory
+
+
+def generate_all(config: Config, asked: Asked, store: SampleStore) -> None:
+    """Complete the prompts that the store lacks, telling how fast."""
+    done = len(done_before(asked.examples, asked.policy, asked.settings, store))
+    with progress("generating", len(asked.examples.canvases), done) as advance:
+        generate_missing(
             jax.random.key(config.seed),
-            task,
-            examples,
-            denoise,
-            policy,
-            settings,
+            asked.task,
+            asked.examples,
+            asked.denoise,
+            asked.policy,
+            asked.settings,
             store,
-            batch_size=config.batch_size,
+            batch_size=asked.batch_size,
             parallel=config.parallel,
             on_batch=advance,
         )
-    with (directory / "rows.jsonl").open("a") as file:
-        file.write(json.dumps(asdict(outcome.row)) + "\n")
-    print_rows([outcome.row], f"{task.name}, {config.split} split, {config.run} at update {step}")
-    compare_with_store(task, examples, store, label_of(policy, settings), outcome)
-    say(f"generations: {store.path}")
+
+
+def judge(config: Config, asked: Asked, store: SampleStore) -> Outcome:
+    """Score the store, print and keep the row, compare with the other policies."""
+    task, examples, label = asked.task, asked.examples, label_of(asked.policy, asked.settings)
+    found = store.read(label)
+    outcome = score(task, examples, asked.policy, asked.settings, found)
+    title = f"{task.name}, {config.split} split, {config.run}"
+    measured = asdict(outcome.row)
+    if is_published(config.run):
+        print_rows([outcome.row], title)
+        devices = config.loading.tensor if config.parallel == "vmap" else jax.device_count()
+        measured |= report_speed(found, examples, asked.denoise, task, asked.settings, devices)
+    else:
+        print_rows([outcome.row], f"{title} at update {asked.step}")
+    with (store.path.parent / "rows.jsonl").open("a") as file:
+        file.write(json.dumps(measured) + "\n")
+    compare_with_store(task, examples, store, label, outcome)
     return outcome
 
 

@@ -19,6 +19,7 @@ from experiments import cli
 from experiments.console import print_rows, progress, say
 from experiments.evaluate import Sampling
 from experiments.policies import Learned
+from experiments.published import Loading, home_of, identity
 from experiments.runs import load_run, read_task
 from mdm_jax.denoisers.base import Bound, Denoise
 from mdm_jax.evals import plots
@@ -47,7 +48,7 @@ class Config:
     """Settings of a sweep; an empty list leaves its policies out.
 
     Attributes:
-      run: run directory of train_denoiser, quickstart or learn_order.
+      run: run directory of train_denoiser, quickstart or learn_order, or of a published checkpoint.
       task: what to evaluate on; by default what the run was trained on.
       data_dir: where the task's files are, when not where training found them.
       steps: of Random, Iid, LeftToRight, TopConfidence, TopMargin and LowEntropy.
@@ -57,6 +58,7 @@ class Config:
       learned: run directories of learn_order, whose policies are drawn at temperature 1.
       scales: of those: probabilities become min(1, scale * probability).
       sampling: temperature, blocks, budget.
+      loading: how a published checkpoint is put on devices.
       split: train, heldout or test.
       examples: how many prompts; None: the split's own number.
       batch_size: prompts completed at once, under all settings of a policy.
@@ -64,7 +66,7 @@ class Config:
       out_dir: where everything is written; None: RUN/frontier-TASK-SPLIT-SEED.
     """
 
-    run: str = cli.REQUIRED
+    run: cli.RunDir = cli.REQUIRED
     task: cli.OptionalTask = None
     data_dir: str | None = None
     steps: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12)
@@ -74,6 +76,7 @@ class Config:
     learned: tuple[str, ...] = ()
     scales: tuple[float, ...] = (0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
     sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
+    loading: cli.Flat[Loading] = field(default_factory=Loading)
     split: str = "test"
     examples: int | None = None
     batch_size: int = 128
@@ -104,7 +107,7 @@ def families(config: Config, denoise: Bound, task: Task) -> Iterator[tuple[str, 
 def run(config: Config) -> list[Row]:
     """Sweep, print, draw."""
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
-    denoise, task, step = load_run(config.run, task)
+    denoise, task, step = load_run(config.run, task, config.loading)
     examples = task.examples(config.split, config.examples)
     settings, policies = config.sampling.config(task), list(families(config, denoise, task))
     check_request(examples.canvases, settings, config.batch_size)
@@ -113,8 +116,9 @@ def run(config: Config) -> list[Row]:
             "nothing to sweep: give --steps, --thresholds, --factors, --gammas or --learned"
         )
     name = f"frontier-{task.name}-{config.split}-{config.seed}"
-    directory = Path(config.out_dir or Path(config.run) / name)
-    open_run(directory, {"task": task, "split": config.split, "seed": config.seed, "step": step})
+    directory = Path(config.out_dir or home_of(config.run) / name)
+    same = {"task": task, "split": config.split, "seed": config.seed, "step": step}
+    open_run(directory, same | identity(config.run, config.loading))
     store = SampleStore(directory / "samples.jsonl")
     rows = []
     with progress("policies", len(policies)) as advance:
@@ -156,7 +160,7 @@ def sweep_family(
         for label, one in zip(labels, batch, strict=True):
             fresh = [
                 s
-                for s in to_samples(label, task, one, timed=False)
+                for s in to_samples(label, task, examples, one, timed=False)
                 if s.index not in store.done(label)
             ]
             store.append(fresh)

@@ -93,7 +93,8 @@ class Config:
     Attributes:
       task: what is generated.
       data_dir: where the task's files are, for tasks that need some.
-      denoiser: run directory of a trained denoiser; None: train one into RUN_DIR/denoiser.
+      denoiser: run directory of a trained denoiser, or of a published checkpoint; None: train one into
+        RUN_DIR/denoiser.
       oracle: exact conditionals instead of a trained denoiser, where the task can be listed.
       train: settings of that training; its task, data_dir, run_dir and seed are taken from here.
       run_dir: where everything is written; None: runs/learn_order-TASK-BUDGET.
@@ -418,9 +419,15 @@ def report(config: Config, learned: Learned, log: RunLog) -> None:
         learned.denoise,
         temperature=config.objective.temperature,
         eos_id=vocabulary.eos_id,
+        batch_size=min(64, config.batch_size),  # that many fitted when learning
     )
     vanilla = heldout_likelihood(
-        k_eval, learned.denoise, data, vocabulary, window=config.task.gen_length
+        k_eval,
+        learned.denoise,
+        data,
+        vocabulary,
+        window=config.task.gen_length,
+        batch_size=min(16, config.batch_size),
     )
     any_order = vanilla.nelbo_per_token * vanilla.tokens_per_sequence
     say(

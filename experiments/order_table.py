@@ -98,7 +98,7 @@ def compare_orders(
     nfe = float(np.mean([outcome.row.nfe for outcome in ours]))
     counts = step_counts(nfe, max(outcome.row.nfe_max for outcome in ours))
     tuning = task.examples("heldout", min(TUNING_PROMPTS, examples))
-    matched = matched_policies(tuning, denoise, settings, nfe, seed)
+    matched = matched_policies(tuning, denoise, settings, nfe, seed, batch_size)
     policies = (*(p for steps in counts for p in fixed_step_policies(steps)), *matched)
     found = []
     with progress("comparing", len(policies)) as advance:
@@ -151,7 +151,12 @@ def versus(ours: Outcome, theirs: Outcome) -> Versus:
 
 
 def matched_policies(
-    prompts: Examples, denoise: Denoise, settings: SamplerConfig, nfe: float, seed: int
+    prompts: Examples,
+    denoise: Denoise,
+    settings: SamplerConfig,
+    nfe: float,
+    seed: int,
+    batch_size: int,
 ) -> list[Policy]:
     """Threshold policies at the knobs whose mean calls on `prompts` lie next to `nfe`, on either side."""
     families: tuple[tuple[Callable[[float], Policy], tuple[float, ...]], ...] = (
@@ -161,7 +166,7 @@ def matched_policies(
     found = []
     for kind, knobs in families:
         policies = [kind(knob) for knob in knobs]
-        calls = mean_calls(prompts, denoise, policies, settings, seed)
+        calls = mean_calls(prompts, denoise, policies, settings, seed, batch_size)
         below, above = np.where(calls <= nfe, calls, -np.inf), np.where(calls > nfe, calls, np.inf)
         found += [policies[best] for best in {int(below.argmax()), int(above.argmin())}]
     return found
@@ -207,11 +212,16 @@ def _with_prompts(task: Sudoku, seed: int, count: int) -> Clean:
 
 
 def mean_calls(
-    prompts: Examples, denoise: Denoise, policies: list[Policy], settings: SamplerConfig, seed: int
+    prompts: Examples,
+    denoise: Denoise,
+    policies: list[Policy],
+    settings: SamplerConfig,
+    seed: int,
+    batch_size: int,
 ) -> np.ndarray:
     """Mean denoiser calls of each policy, [policies]."""
     key = jax.random.fold_in(jax.random.key(seed), 9)
-    size = min(64, len(prompts.canvases))
+    size = min(64, batch_size, len(prompts.canvases))
     batches = generate_sweep(key, prompts.canvases, denoise, policies, settings, batch_size=size)
     calls = [[one.rollout.nfe for one in batch] for batch in batches]
     return np.array([np.concatenate(column).mean() for column in zip(*calls, strict=True)])

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from experiments.published import Loading, is_published, load_published
+from mdm_jax.denoisers import convert
 from mdm_jax.denoisers.base import Denoise, bind
 from mdm_jax.denoisers.oracle import Oracle
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
@@ -18,7 +20,7 @@ from mdm_jax.orders.forms.sigmoid import SigmoidScores
 from mdm_jax.orders.posterior import Scorer, ScorerConfig
 from mdm_jax.orders.variational import OrderModel
 from mdm_jax.policies.learned import LearnedPolicy, PolicyConfig, PolicyNetwork
-from mdm_jax.tasks import TASKS
+from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task
 from mdm_jax.training.checkpoints import restore_ema
 from mdm_jax.training.order_loss import OrderParts, init_order
@@ -66,7 +68,7 @@ def read_task(run: str | Path) -> Task:
     """The task of a run, with the tokenizer that the run carries."""
     config = read_config(run)
     described = dict(config["task"])
-    kinds = {task.__name__: task for task in TASKS.values()}
+    kinds = {task.__name__: task for task in (*TASKS.values(), *PROMPTED.values())}
     task = kinds[described.pop("kind")](**described)
     tokenizer = Path(run) / TOKENIZER
     if tokenizer.is_file():
@@ -92,16 +94,22 @@ def denoiser_run(run: str | Path, config: dict[str, Any]) -> str | Path:
     return config["denoiser"] or Path(run) / DENOISER
 
 
-def load_run(run: str | Path, task: Task | None = None) -> LoadedRun:
-    """The denoiser of a run with its averaged weights.
+def load_run(
+    run: str | Path, task: Task | None = None, loading: Loading | None = None
+) -> LoadedRun:
+    """The denoiser of a run with its averaged weights, or of a published checkpoint.
 
     Args:
-      run: run directory of `train_denoiser`, `quickstart`, `learn_order` or `learn_policy`.
+      run: run directory of `train_denoiser`, `quickstart`, `learn_order` or `learn_policy`, or the
+        directory of a checkpoint.
       task: what it will be used on; None: what it was trained on.
+      loading: how a checkpoint is put on devices; None: as it is stored, on one.
 
     Raises:
       ValueError: no run, no readable checkpoint, or the task has other ids than the one trained on.
     """
+    if is_published(run):
+        return LoadedRun(load_published(run, task, loading or Loading()), task, 0)
     config = read_config(run)
     if "model" not in config:
         base = _base(run, config, task)
@@ -124,6 +132,14 @@ def _base(run: str | Path, config: dict, task: Task | None) -> LoadedRun:
     if config["oracle"]:
         return LoadedRun(exact_denoiser(task), task, 0)
     return load_run(denoiser_run(run, config), task)
+
+
+def _base_shapes(run: str | Path, config: dict) -> LoadedRun:
+    """The same, but of a published checkpoint only shapes: the weights are large and not needed."""
+    home = denoiser_run(run, config)
+    if config["oracle"] or not is_published(home):
+        return _base(run, config, None)
+    return LoadedRun(convert.load_shapes(home), read_task(run), 0)
 
 
 def _tuned(run: str | Path, config: dict, base: LoadedRun) -> LoadedRun:
@@ -176,7 +192,7 @@ def load_order(run: str | Path) -> LearnedPolicy:
       ValueError: no readable checkpoint.
     """
     config = read_config(run)
-    base = _base(run, config, None)
+    base = _base_shapes(run, config)
     params, _ = _order_params(run, config, base)
     parts = _parts(config, base.task)
     return LearnedPolicy(
@@ -203,9 +219,7 @@ def _order_params(run: str | Path, config: dict, base: LoadedRun) -> tuple[dict,
     task, denoise = base.task, base.denoise
     parts = _parts(config, task)
 
-    def shapes() -> dict:
-        args = jax.random.key(0), task.length, task.vocabulary.size, hidden_width(denoise)
-        params = init_order(parts, *args)
-        return params | ({"denoiser": denoise.params} if config["joint"] else {})
-
-    return restore_ema(Path(run) / CHECKPOINTS, jax.eval_shape(shapes))
+    args = jax.random.key(0), task.length, task.vocabulary.size, hidden_width(denoise)
+    shapes = jax.eval_shape(lambda: init_order(parts, *args))
+    shapes |= {"denoiser": denoise.params} if config["joint"] else {}
+    return restore_ema(Path(run) / CHECKPOINTS, shapes)

@@ -1,9 +1,11 @@
-"""Print generations of a run, with the unmasking animated in a terminal.
+"""Print generations of a denoiser, with the unmasking animated in a terminal.
 
 python -m experiments.sample --run RUN policy:entropy-bound --policy.gamma 0.1 --count 3
+python -m experiments.sample --denoiser DIR --prompt "How many days has a leap year?" --block_length 32
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
 
@@ -12,8 +14,11 @@ from experiments.animate import show_generation
 from experiments.console import say
 from experiments.evaluate import Sampling
 from experiments.policies import resolve
+from experiments.published import Loading
 from experiments.runs import load_run, read_task
 from mdm_jax.policies import heuristic
+from mdm_jax.tasks.base import Task
+from mdm_jax.tasks.free_prompt import FreePrompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,22 +26,26 @@ class Config:
     """Settings of a few generations.
 
     Attributes:
-      run: run directory of train_denoiser, quickstart or learn_order.
+      run: run directory of train_denoiser, quickstart or learn_order, or of a published checkpoint.
+      prompt: what to ask a published checkpoint, in place of a task's prompts.
       task: where prompts come from; by default what the run was trained on.
       data_dir: where the task's files are, when not where training found them.
       policy: which positions next; policy:NAME on the command line.
       sampling: temperature, blocks, budget.
+      loading: how a published checkpoint is put on devices.
       split: train, heldout or test.
       first: number of the first prompt.
       count: how many prompts.
       seed: of the token draws and the policy.
     """
 
-    run: str = cli.REQUIRED
+    run: cli.RunDir = cli.REQUIRED
+    prompt: str | None = None
     task: cli.OptionalTask = None
     data_dir: str | None = None
     policy: cli.AnyPolicy = field(default_factory=lambda: heuristic.TopConfidence(8))
     sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
+    loading: cli.Flat[Loading] = field(default_factory=Loading)
     split: str = "test"
     first: int = 0
     count: int = 3
@@ -49,26 +58,42 @@ class Config:
 
 def run(config: Config) -> list[str]:
     """Generate, show, and return the texts."""
-    task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
-    denoise, task, _ = load_run(config.run, task)
-    policy = resolve(config.policy, config.run, denoise, task)
+    task = asked(config)
     examples = task.examples(config.split, config.first + config.count)
+    settings = config.sampling.config(task)
+    denoise, task, _ = load_run(config.run, task, config.loading)
+    policy = resolve(config.policy, config.run, denoise, task)
     key = jax.random.key(config.seed)
     texts = []
     for index in range(config.first, len(examples.canvases)):
         reference = jax.tree.map(lambda x, i=index: x[i], examples.references)
-        generation = show_generation(
-            jax.random.fold_in(key, index),
-            task,
-            examples.canvases[index],
-            denoise,
-            policy,
-            config.sampling.config(task),
-        )
-        right = bool(task.verify(generation.canvas, reference))
-        say(f"prompt {index}: {'right' if right else 'wrong'}, {generation.nfe} denoiser calls\n")
+        k_row, canvas = jax.random.fold_in(key, index), examples.canvases[index]
+        generation = show_generation(k_row, task, canvas, denoise, policy, settings)
+        told = f"prompt {index}: {verdict(task, generation.canvas, reference)}"
+        say(f"{told}{generation.nfe} denoiser calls\n")
         texts.append(task.decode(generation.canvas))
     return texts
+
+
+def asked(config: Config) -> Task:
+    """The task, or the one prompt that was given.
+
+    Raises:
+      ValueError: a prompt for a denoiser that was trained on a task.
+    """
+    task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
+    if config.prompt is None:
+        return task
+    if not isinstance(task, FreePrompt):
+        raise ValueError(f"--prompt is for published checkpoints alone, not for task {task.name}")
+    return replace(task, question=config.prompt)
+
+
+def verdict(task: Task, canvas: Any, reference: Any) -> str:
+    """Right or wrong, where that can be said."""
+    if isinstance(task, FreePrompt) or not getattr(task, "can_verify", True):
+        return ""
+    return "right, " if task.verify(canvas, reference) else "wrong, "
 
 
 if __name__ == "__main__":

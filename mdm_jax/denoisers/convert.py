@@ -87,6 +87,31 @@ def load(directory: str | Path, mesh: Mesh | None = None, dtype: Dtype | None = 
     return Published(bind(module, params), info)
 
 
+def read_info(directory: str | Path) -> PublishedInfo:
+    """What `load` says of a directory beside its weights, from config.json alone.
+
+    Raises:
+      ValueError: no such file, an unknown family, or a field that is not understood.
+    """
+    path = Path(directory)
+    published = tensor_files.read_json(path / CONFIG)
+    return _info(_recognised(path, published), published)
+
+
+def load_shapes(directory: str | Path) -> Bound:
+    """The denoiser of a published directory with shapes in the place of its parameters.
+
+    Raises:
+      ValueError: as `load`, except for what only the tensors themselves show.
+    """
+    path = Path(directory)
+    published = tensor_files.read_json(path / CONFIG)
+    stored = _stored_dtype(path, tensor_files.find(path))
+    config = replace(_recognised(path, published).config(published), dtype=stored)
+    module = PublishedTransformer(config)
+    return bind(module, _shapes(module))
+
+
 def save(directory: str | Path, denoise: Bound, info: PublishedInfo) -> None:
     """Write a denoiser in the layout that it was published in; every process must call it.
 
@@ -179,14 +204,18 @@ def expected_shapes(
     tensors: list[Tensor], module: PublishedTransformer
 ) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor by its name: those that a tensor packs are stacked by rows."""
-    canvas = jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((1,), bool)
-    params = jax.eval_shape(module.init, jax.random.key(0), *canvas)["params"]
+    params = _shapes(module)
 
     def shape(tensor: Tensor) -> tuple[int, ...]:
         parts = [_get(params, path).shape for path in tensor.paths]
         return sum(part[0] for part in parts), *parts[0][1:]
 
     return {tensor.name: shape(tensor) for tensor in tensors}
+
+
+def _shapes(module: PublishedTransformer) -> dict:
+    canvas = jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((1,), bool)
+    return jax.eval_shape(module.init, jax.random.key(0), *canvas)["params"]
 
 
 def _place(part: Array, path: tuple[str, ...], mesh: Mesh | None) -> jax.Array:

@@ -20,7 +20,7 @@ from mdm_jax.policies.base import Policy
 from mdm_jax.policies.choice import Choice
 from mdm_jax.runlog import describe
 from mdm_jax.sampling.loop import SamplerConfig
-from mdm_jax.tasks.base import Examples, Task
+from mdm_jax.tasks.base import Examples, Task, Worded
 from mdm_jax.types import RowKey
 
 # settings of the sampler that are named where they are not the default
@@ -97,9 +97,39 @@ def evaluate(
     Raises:
       ValueError: no examples, or the batch does not fit the devices.
     """
+    on_batch(len(done_before(examples, policy, config, store)))
+    generate_missing(
+        key,
+        task,
+        examples,
+        denoise,
+        policy,
+        config,
+        store,
+        batch_size=batch_size,
+        parallel=parallel,
+        on_batch=on_batch,
+    )
+    return score(task, examples, policy, config, store.read(label_of(policy, config)))
+
+
+def generate_missing(
+    key: RowKey,
+    task: Task,
+    examples: Examples,
+    denoise: Denoise,
+    policy: Policy,
+    config: SamplerConfig,
+    store: SampleStore,
+    *,
+    batch_size: int,
+    parallel: Parallel,
+    on_batch: Callable[[int], None],
+) -> None:
+    """The first half of `evaluate`: complete the prompts that the store lacks at these settings."""
     label = label_of(policy, config)
-    todo = np.setdiff1d(np.arange(len(examples.canvases)), list(store.done(label)))
-    on_batch(len(examples.canvases) - len(todo))
+    done = done_before(examples, policy, config, store)
+    todo = np.setdiff1d(np.arange(len(examples.canvases)), done)
     batches = generate(
         key,
         examples.canvases,
@@ -111,12 +141,21 @@ def evaluate(
         indices=todo,
     )
     for number, batch in enumerate(batches):
-        store.append(to_samples(label, task, batch, timed=number > 0))
+        store.append(to_samples(label, task, examples, batch, timed=number > 0))
         on_batch(len(batch.indices))
-    return score(task, examples, policy, config, store.read(label))
 
 
-def to_samples(label: str, task: Task, batch: Generated, timed: bool) -> list[Sample]:
+def done_before(
+    examples: Examples, policy: Policy, config: SamplerConfig, store: SampleStore
+) -> Int[np.ndarray, " n"]:
+    """The prompts that the store has completed at these settings."""
+    done = np.array(sorted(store.done(label_of(policy, config))), dtype=int)
+    return done[done < len(examples.canvases)]
+
+
+def to_samples(
+    label: str, task: Task, examples: Examples, batch: Generated, timed: bool
+) -> list[Sample]:
     """A batch as records of the store; the first one's time includes compilation and is left out."""
     rollout = batch.rollout
     seconds = batch.seconds / len(rollout.nfe) if timed else None
@@ -126,14 +165,23 @@ def to_samples(label: str, task: Task, batch: Generated, timed: bool) -> list[Sa
             setting=label,
             index=index,
             tokens=tokens,
-            text=task.decode(tokens),
             nfe=nfe,
             passes=batch.passes,
             seconds=seconds,
             revealed_at=steps,
+            **in_words(task, tokens, jax.tree.map(lambda x, i=index: x[i], examples.references)),
         )
         for index, tokens, nfe, steps in columns
     ]
+
+
+def in_words(
+    task: Task, canvas: Int[np.ndarray, " length"], reference: Any
+) -> dict[str, str | None]:
+    """What a record says in words: prompt, response, answer and reference where the task has them."""
+    if isinstance(task, Worded):
+        return task.words(canvas, reference)._asdict()
+    return {"text": task.decode(canvas)}
 
 
 def score(
@@ -196,6 +244,8 @@ def describe_settings(policy: Policy, config: SamplerConfig) -> dict[str, Any]:
     given = {f.name: getattr(config, f.name) for f in fields(config)}
     plain_case = {f.name: f.default for f in fields(config)}
     sampler |= {name: given[name] for name in NAMED if given[name] != plain_case[name]}
+    if config.cache is not None:
+        sampler |= {"cache": config.cache.kind, "refresh": config.cache.refresh or "block"}
     if config.eos_id is not None:
         sampler["cut_eos"] = True
     if not config.commit:
@@ -210,6 +260,7 @@ def sampler_config(task: Task, **settings: Any) -> SamplerConfig:
         "mask_id": vocabulary.mask_id,
         "pad_id": vocabulary.pad_id,
         "eos_id": vocabulary.eos_id,
+        "unused": vocabulary.unused,
         "gen_length": task.gen_length,
         "budget": task.gen_length or task.length,
     }

@@ -85,6 +85,28 @@ def heldout_likelihood(
     return _summary(sums, np.concatenate(bounds), data, content)
 
 
+def row_bounds(
+    key: Key[Array, ""],
+    denoise: Denoise,
+    data: Batch,
+    vocabulary: Vocabulary,
+    *,
+    window: int | None = None,
+    draws: int = 8,
+    batch_size: int = 16,
+) -> Float[np.ndarray, " rows"]:
+    """The any-order bound on -log p of each row's maskable tokens given the rest, nats.
+
+    Each is the mean over `draws` stratified masks: maskable / masked * nll of the masked. Arguments as
+    `heldout_likelihood`. Reference: LLaDA, arXiv:2502.09992, Eq. 6.
+    """
+    found = [
+        _chunk_terms(key, index, tokens, maskable, denoise, vocabulary, window, draws)[0].sum(-1)
+        for index, tokens, maskable, _ in _chunks(data, data.maskable, batch_size)
+    ]
+    return np.concatenate(found)[: len(data.tokens)]
+
+
 def _chunks(data: Batch, content: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, ...]]:
     """Batches of equal size; what fills up the last one is masked out."""
     for start in range(0, len(data.tokens), size):

@@ -22,6 +22,9 @@ class Sample(NamedTuple):
     passes: int  # denoiser calls that its batch executed
     seconds: float | None  # its share of the batch's time; None when that includes compilation
     revealed_at: list[int]  # step at which each position was revealed; -1: it was given
+    prompt: str | None = None  # of tasks in words, whose `text` is the response alone
+    answer: str | None = None  # what the verifier reads in it
+    reference: str | None = None  # and what it compares that with
 
 
 class Generations(NamedTuple):
@@ -114,11 +117,9 @@ class SampleStore:
 
 def _plain(sample: Sample) -> Sample:
     """The sample with Python numbers, whatever arrays it came with."""
-    return Sample(
-        setting=sample.setting,
+    return sample._replace(
         index=int(sample.index),
         tokens=[int(token) for token in sample.tokens],
-        text=sample.text,
         nfe=int(sample.nfe),
         passes=int(sample.passes),
         seconds=None if sample.seconds is None else float(sample.seconds),
@@ -129,7 +130,8 @@ def _plain(sample: Sample) -> Sample:
 def _read(path: pathlib.Path) -> list[Sample]:
     rows = read_rows(path)
     for number, row in enumerate(rows, 1):
-        if tuple(row) != Sample._fields:
+        required = set(Sample._fields) - Sample._field_defaults.keys()
+        if not required <= row.keys() <= set(Sample._fields):
             raise ValueError(f"{path}:{number}: fields {list(row)}, not {list(Sample._fields)}")
     return [Sample(**row) for row in rows]
 

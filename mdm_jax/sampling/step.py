@@ -70,6 +70,7 @@ class SamplerConfig:
         the end of turn, LLaDA's `confidence_eos_eot_inf`.
       guidance: weight of classifier-free guidance, see `Guided`; needs a gen_length; 0: none.
       eos_id: where given, whatever follows the first EOS of the response is EOS, at no cost.
+      unused: further ids that are never produced, such as rows beyond a tokenizer.
       cache: between full calls of the denoiser, compute only part of the canvas anew; None: never.
       record: keep a `Trace`.
       commit: whether the last permitted step reveals all that is left.
@@ -88,6 +89,7 @@ class SamplerConfig:
     late_ids: tuple[int, ...] = ()
     guidance: float = 0.0
     eos_id: int | None = None
+    unused: tuple[int, ...] = ()
     cache: CacheConfig | None = None
     record: bool = False
     commit: bool = True
@@ -155,7 +157,7 @@ def finish(row: Row, fixed: Fixed) -> Tokens:
 
 def ruled_out(logits: Float[Array, "wanted vocab"], config: SamplerConfig) -> Logits:
     """float32 logits with everything that is never produced at -inf."""
-    never = (config.mask_id, config.pad_id, *config.forbid_ids)
+    never = (config.mask_id, config.pad_id, *config.unused, *config.forbid_ids)
     return forbid(logits.astype(jnp.float32), never)
 
 

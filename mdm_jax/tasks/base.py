@@ -1,24 +1,41 @@
 """What a task is: clean sequences to learn from, prompts to complete, and a verifier."""
 
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 
-class Vocabulary(NamedTuple):
-    """Ids 0..size-1 may be produced; MASK and PAD come after them and never are."""
+@dataclass(frozen=True)
+class Vocabulary:
+    """The ids of a task: 0..size-1 are what the denoiser has logits for.
+
+    Attributes:
+      size: number of logits at a position.
+      eos_id: ends a response; None: responses have no end.
+      mask_id: MASK; None: the first id after them, which is how denoisers are trained here.
+        Published checkpoints have theirs among the others.
+      pad_id: PAD, which no denoiser has logits for; None: the first id after all others.
+      unused: ids below `size` that are no text, such as rows beyond the tokenizer.
+    """
 
     size: int
     eos_id: int | None = None
+    mask_id: int | None = None
+    pad_id: int | None = None
+    unused: tuple[int, ...] = field(default=(), repr=False)
 
-    @property
-    def mask_id(self) -> int:
-        return self.size
-
-    @property
-    def pad_id(self) -> int:
-        return self.size + 1
+    def __post_init__(self) -> None:
+        if self.mask_id is None:
+            object.__setattr__(self, "mask_id", self.size)
+        if self.pad_id is None:
+            object.__setattr__(self, "pad_id", max(self.size, self.mask_id + 1))
+        if self.mask_id < 0 or self.pad_id < self.size or self.mask_id == self.pad_id:
+            raise ValueError(
+                f"MASK {self.mask_id} and PAD {self.pad_id} must differ, and PAD must be at least the "
+                f"{self.size} ids there are"
+            )
 
 
 class Batch(NamedTuple):
@@ -36,6 +53,22 @@ class Examples(NamedTuple):
 
     canvases: Int[np.ndarray, "n length"]
     references: Any
+
+
+class Words(NamedTuple):
+    """A finished canvas in words."""
+
+    prompt: str
+    text: str  # the response, up to its end
+    answer: str | None  # what the verifier reads in it; None: nothing
+    reference: str
+
+
+@runtime_checkable
+class Worded(Protocol):
+    """A task whose prompts and answers are words."""
+
+    def words(self, canvas: Any, reference: Any) -> Words: ...
 
 
 @runtime_checkable

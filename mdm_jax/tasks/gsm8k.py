@@ -3,28 +3,27 @@
 import dataclasses
 import functools
 import itertools
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
-from mdm_jax.sampling.canvas import before_eos
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
+from mdm_jax.tasks.canvases import (
+    Clean,
+    clean_canvases,
+    epoch_batch,
+    prompt_canvases,
+    response_ids,
+    show,
+)
 from mdm_jax.tasks.gsm8k_data import AnswerFormat, Item, load_items
 from mdm_jax.tasks.gsm8k_scorer import is_correct
-from mdm_jax.tasks.splits import batch_rng, checked_count, split_number
+from mdm_jax.tasks.splits import checked_count, split_number
 from mdm_jax.tasks.tokenizer import BpeTokenizer, load_tokenizer, train_tokenizer
 
 # they cover 97 % and 99 % of the official training answers with the default vocabulary
 _GEN_LENGTH = {"solution": 224, "equations": 96}
-
-
-class _Clean(NamedTuple):
-    """Clean canvases of the items of a split that fit, and how many did not."""
-
-    tokens: Int[np.ndarray, "n length"]
-    maskable: Bool[np.ndarray, "n length"]
-    dropped: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,20 +97,16 @@ class Gsm8k:
         return train_tokenizer(itertools.chain.from_iterable(pairs), self.vocab_size)
 
     @functools.cached_property
-    def _train(self) -> _Clean:
+    def _train(self) -> Clean:
         return self._clean("train")
 
     @functools.cached_property
-    def _heldout(self) -> _Clean:
+    def _heldout(self) -> Clean:
         return self._clean("heldout")
 
     def train_batch(self, seed: int, step: int, size: int) -> Batch:
         """Each epoch sees every item once, in an order drawn from (seed, epoch)."""
-        data, n = self._train, len(self._train.tokens)
-        epochs, places = np.divmod(np.arange(step * size, (step + 1) * size), n)
-        orders = {epoch: batch_rng(seed, int(epoch)).permutation(n) for epoch in np.unique(epochs)}
-        rows = [orders[epoch][place] for epoch, place in zip(epochs, places, strict=True)]
-        return Batch(tokens=data.tokens[rows], maskable=data.maskable[rows])
+        return epoch_batch(self._train, seed, step, size)
 
     def heldout(self) -> Batch:
         return Batch(tokens=self._heldout.tokens, maskable=self._heldout.maskable)
@@ -123,12 +118,9 @@ class Gsm8k:
         """
         split_number(split)
         items = self.items[split][: checked_count(count, len(self.items[split]))]
-        prompts = self._prompts(items)
-        canvases = np.full((len(items), self.length), self.vocabulary.pad_id, np.int32)
-        for row, prompt in zip(canvases, prompts, strict=True):
-            prompt = prompt[-self.prompt_length :]
-            row[: len(prompt)] = prompt
-            row[len(prompt) : len(prompt) + self.gen_length] = self.vocabulary.mask_id
+        canvases = prompt_canvases(
+            self._prompts(items), self.prompt_length, self.gen_length, self.vocabulary
+        )
         return Examples(canvases=canvases, references=np.array([item.gold for item in items]))
 
     def with_prompts(self, batch: Batch, seed: int) -> Batch:
@@ -139,27 +131,22 @@ class Gsm8k:
         encoded = self.tokenizer.encode([item.question for item in items])
         return [[*question, self.tokenizer.separator_id] for question in encoded]
 
-    def _clean(self, split: str) -> _Clean:
+    def _clean(self, split: str) -> Clean:
         items = self.items[split]
         answers = self.tokenizer.encode([item.formatted(self.answers) for item in items])
-        pairs = zip(self._prompts(items), answers, strict=True)
-        kept = [(p, a) for p, a in pairs if self._fits(p, a)]
-        if not kept:
+        clean = clean_canvases(
+            list(zip(self._prompts(items), answers, strict=True)),
+            self.prompt_length,
+            self.gen_length,
+            self.vocabulary,
+            count_padding=self.count_padding,
+        )
+        if not len(clean.tokens):
             raise ValueError(
                 f"none of the {len(items)} {split} items fits prompt_length {self.prompt_length} "
                 f"and answer_length {self.gen_length}: raise them, or give more data"
             )
-        tokens = np.full((len(kept), self.length), self.vocabulary.pad_id, np.int32)
-        maskable = np.zeros(tokens.shape, bool)
-        for row, (prompt, answer) in enumerate(kept):
-            start, end = len(prompt), len(prompt) + self.gen_length
-            tokens[row, :end] = self.vocabulary.eos_id
-            tokens[row, : start + len(answer)] = prompt + answer
-            maskable[row, start : end if self.count_padding else start + len(answer) + 1] = True
-        return _Clean(tokens=tokens, maskable=maskable, dropped=len(items) - len(kept))
-
-    def _fits(self, prompt: list[int], answer: list[int]) -> bool:
-        return len(prompt) <= self.prompt_length and len(answer) < self.gen_length
+        return clean
 
     def response_text(self, canvas: Int[Array | np.ndarray, " length"]) -> str | None:
         """The answer before its first EOS; None if no separator, or one too many, or a MASK is left."""
@@ -167,11 +154,10 @@ class Gsm8k:
         separators = np.flatnonzero(canvas == self.tokenizer.separator_id)
         if not len(separators):
             return None
-        position, start = np.arange(self.length), separators[0] + 1
-        is_response = (position >= start) & (position < start + self.gen_length)
-        live = canvas[np.asarray(before_eos(canvas, is_response, self.vocabulary.eos_id))]
-        is_text = (live < self.vocabulary.size) & (live != self.tokenizer.separator_id)
-        return self.tokenizer.decode(live.tolist()) if is_text.all() else None
+        live = response_ids(canvas, int(separators[0]) + 1, self.gen_length, self.vocabulary.eos_id)
+        separator = self.tokenizer.separator_id
+        is_text = all(i < self.vocabulary.size and i != separator for i in live)
+        return self.tokenizer.decode(live) if is_text else None
 
     def verify(self, canvas: Int[Array | np.ndarray, " length"], reference: str) -> bool:
         """Whether the answer is the gold number, by the rules of `gsm8k_scorer`."""
@@ -183,9 +169,4 @@ class Gsm8k:
         vocabulary = self.vocabulary
         marks = {vocabulary.eos_id: "∎", vocabulary.mask_id: "▁", vocabulary.pad_id: ""}
         marks[self.tokenizer.separator_id] = "\n"
-        shown = ""
-        for mark, run in itertools.groupby(np.asarray(tokens).tolist(), marks.get):
-            ids = list(run)
-            repeats = len(ids) if mark == "▁" else 1
-            shown += self.tokenizer.decode(ids) if mark is None else mark * repeats
-        return shown
+        return show(np.asarray(tokens).tolist(), marks.get, self.tokenizer.decode)

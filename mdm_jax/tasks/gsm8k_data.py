@@ -5,15 +5,14 @@ import hashlib
 import json
 import re
 import urllib.request
-import zlib
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mdm_jax.tasks.gsm8k_scorer import extract_answer
+from mdm_jax.tasks.splits import hold_out
 
 AnswerFormat = Literal["solution", "equations"]
 _FILES = ("train", "test")
-_HELDOUT_ONE_IN = 20
 _OFFICIAL = (
     "https://raw.githubusercontent.com/openai/grade-school-math/"
     "master/grade_school_math/data/test.jsonl"
@@ -51,14 +50,8 @@ def load_items(data_dir: str | None, cache_dir: str) -> dict[str, list[Item]]:
     """
     cache = Path(cache_dir).expanduser()
     items = _official(cache) if data_dir is None else _from_files(Path(data_dir), cache)
-    hashes = [zlib.crc32(item.question.encode()) for item in items["train"]]
-    threshold = sorted(hashes)[len(hashes) // _HELDOUT_ONE_IN]
-    pairs = list(zip(items["train"], hashes, strict=True))
-    return {
-        "train": [item for item, number in pairs if number > threshold],
-        "heldout": [item for item, number in pairs if number <= threshold],
-        "test": items["test"],
-    }
+    questions = [item.question for item in items["train"]]
+    return {**hold_out(items["train"], questions), "test": items["test"]}
 
 
 def _from_files(data_dir: Path, cache: Path) -> dict[str, list[Item]]:

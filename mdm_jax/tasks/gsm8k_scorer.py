@@ -14,6 +14,8 @@ Strict, so that nothing is scored right by accident:
 import re
 from fractions import Fraction
 
+from mdm_jax.tasks.boxed import all_boxed, in_braces
+
 _LATEX = (
     (r"\\d?frac\{([0-9]+)\}\{([0-9]+)\}", r"\1/\2"),
     (r"\{,\}|\\,(?=[0-9]{3})", ","),
@@ -36,7 +38,23 @@ def extract_answer(text: str) -> Fraction | None:
     if marker >= 0:
         return _number_of((text[marker + 4 :].splitlines() or [""])[0])
     boxed = text.rfind(r"\boxed{")
-    return None if boxed < 0 else _number_of(_in_braces(text[boxed + len(r"\boxed{") :]))
+    return None if boxed < 0 else _number_of(in_braces(text[boxed + len(r"\boxed{") :]) or "")
+
+
+def extract_tagged(text: str) -> Fraction | None:
+    r"""The number that an answer in `<answer>` tags gives, as evaluations of published models read it.
+
+    The first `\boxed{}` with a number, wherever it stands; without any, the last number after the last
+    `<answer>`, up to the tag that closes it; without such a tag as `extract_answer`.
+    """
+    boxed = [number for number in map(_number_of, all_boxed(text)) if number is not None]
+    if boxed:
+        return boxed[0]
+    _, tag, rest = text.rpartition("<answer>")
+    if not tag:
+        return extract_answer(text)
+    numbers = [_value(match) for match in _NUMBER.finditer(_plain(rest.partition("</answer>")[0]))]
+    return numbers[-1] if numbers else None
 
 
 def is_correct(text: str, reference: str) -> bool:
@@ -48,26 +66,24 @@ def is_correct(text: str, reference: str) -> bool:
 
 
 def _number_of(line: str) -> Fraction | None:
-    for pattern, replacement in _LATEX:
-        line = re.sub(pattern, replacement, line)
+    line = _plain(line)
     match = _NUMBER.match(line)
     if match is None:
         return None
     rest = line[match.end() :]
-    if re.search("[0-9]", rest) or _SCALE.search(rest):
-        return None
+    return None if re.search("[0-9]", rest) or _SCALE.search(rest) else _value(match)
+
+
+def _plain(line: str) -> str:
+    """LaTeX for numbers as plain text."""
+    for pattern, replacement in _LATEX:
+        line = re.sub(pattern, replacement, line)
+    return line
+
+
+def _value(match: re.Match) -> Fraction | None:
     try:
         value = Fraction(match["number"].replace(",", "").rstrip("."))
     except ZeroDivisionError:
         return None
     return -value if match["sign"] == "-" else value
-
-
-def _in_braces(text: str) -> str:
-    """Up to the brace that closes what was opened before `text`; nothing if none does."""
-    depth = 1
-    for position, character in enumerate(text):
-        depth += {"{": 1, "}": -1}.get(character, 0)
-        if depth == 0:
-            return text[:position]
-    return ""

@@ -1,8 +1,14 @@
 """The names of the splits, and the random streams of tasks that draw their own data."""
 
+import zlib
+from collections.abc import Sequence
+from typing import TypeVar
+
 import numpy as np
 
 SPLITS = ("train", "heldout", "test")
+_HELDOUT_ONE_IN = 20
+T = TypeVar("T")
 
 
 def split_number(split: str) -> int:
@@ -36,3 +42,14 @@ def checked_count(count: int | None, default: int) -> int:
     if count is not None and count < 1:
         raise ValueError(f"count {count} must be at least 1 (None: the default, {default})")
     return default if count is None else count
+
+
+def hold_out(items: Sequence[T], texts: Sequence[str]) -> dict[str, list[T]]:
+    """Items of train and heldout: the 5 % whose texts hash lowest are held out, at least one."""
+    hashes = [zlib.crc32(text.encode()) for text in texts]
+    threshold = sorted(hashes)[len(hashes) // _HELDOUT_ONE_IN]
+    pairs = list(zip(items, hashes, strict=True))
+    return {
+        "train": [item for item, number in pairs if number > threshold],
+        "heldout": [item for item, number in pairs if number <= threshold],
+    }

@@ -195,8 +195,9 @@ def test_scores_by_hand(tmp_path):
 def test_the_first_batch_is_not_timed(tmp_path):
     rollout = Rollout(np.zeros((2, 3), int), np.array([1, 2]), None, np.zeros((2, 3), int))
     batch = Generated(np.array([4, 5]), rollout, 2, 3.0)
+    examples = Examples(np.zeros((6, 3), int), np.zeros(6))
     for timed, expected in ((True, 1.5), (False, None)):
-        found = to_samples("label", ByHand(), batch, timed)
+        found = to_samples("label", ByHand(), examples, batch, timed)
         assert [sample.seconds for sample in found] == [expected, expected]
         assert [sample.index for sample in found] == [4, 5]
         assert found[0].text == "0 0 0"
@@ -295,3 +296,4 @@ def test_settings_of_a_task():
     assert config.gen_length == config.budget == chains.gen_length
     assert (CONFIG.gen_length, CONFIG.budget, CONFIG.eos_id) == (None, 16, None)
     assert sampler_config(chains, budget=3).budget == 3
+    assert config.unused == () and chains.vocabulary.unused == ()

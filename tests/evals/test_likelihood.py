@@ -1,5 +1,6 @@
 """The held-out bound against what is known exactly."""
 
+import json
 from functools import partial
 
 import jax
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from mdm_jax.denoisers.convert import load
 from mdm_jax.denoisers.oracle import oracle_of
-from mdm_jax.evals.likelihood import heldout_likelihood
+from mdm_jax.diffusion.elbo import any_order_nelbo, canvas_nll
+from mdm_jax.evals.likelihood import heldout_likelihood, row_bounds
 from mdm_jax.tasks.base import Batch, Vocabulary
 from mdm_jax.tasks.sudoku import Sudoku, all_grids
 
@@ -122,3 +125,30 @@ def test_one_sequence_has_no_error():
     one = Batch(*(leaf[:1] for leaf in answers()))
     found = heldout_likelihood(jax.random.key(0), DENOISE, one, WORDS)
     assert np.isnan(found.error) and np.isfinite(found.nelbo_per_token)
+
+
+def test_bounds_of_rows_are_what_the_mean_is_made_of():
+    arguments = {"draws": 4, "batch_size": 2}
+    mean = heldout_likelihood(jax.random.key(3), DENOISE, answers(), WORDS, **arguments)
+    rows = row_bounds(jax.random.key(3), DENOISE, answers(), WORDS, **arguments)
+    assert rows.shape == (len(answers().tokens),)
+    assert rows.sum() / answers().maskable.sum() == pytest.approx(mean.nelbo_per_token, rel=1e-5)
+
+
+@pytest.mark.parametrize("case", [0, 1])
+def test_llada_log_likelihood_on_the_masks_it_drew(shared_dir, case):
+    """Recorded: minus the mean, over masks, of answer length / masked * their cross-entropy."""
+    where = shared_dir / "parity/llada_tiny"
+    recorded = json.loads((where / "likelihood.json").read_text())["cases"][case]
+    denoise, info = load(where)
+    tokens = jnp.array(recorded["prompt_ids"] + recorded["answer_ids"])
+    maskable = jnp.arange(len(tokens)) >= len(recorded["prompt_ids"])
+    masks = jnp.array(recorded["noisy_batches"]).reshape(-1, len(tokens)) == info.mask_id
+
+    def bound(mask):
+        ids = {"mask_id": info.mask_id, "pad_id": info.pad_id}
+        nll = canvas_nll(denoise, tokens, mask, maskable, **ids)
+        return any_order_nelbo(nll.sum(), maskable.sum(), mask.sum())
+
+    bounds = jax.jit(jax.vmap(bound))(masks)
+    assert -float(bounds.mean()) == pytest.approx(recorded["log_likelihood"], abs=2e-3)

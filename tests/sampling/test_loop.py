@@ -234,6 +234,14 @@ def test_sweep_is_the_separate_runs():
     assert swept.nfe[2].tolist() == np.minimum(MASKS, 10).tolist()
 
 
+def test_unused_ids_are_never_produced():
+    produced = np.unique(np.asarray(run(RevealAll(), PLAIN).canvas)[0])
+    assert len(produced) > 2
+    unused = tuple(produced[:2].tolist())
+    canvas = np.asarray(run(RevealAll(), Config(temperature=1.0, unused=(*unused, 99))).canvas)[0]
+    assert not {*unused, MASK} & {*canvas.tolist()}
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [

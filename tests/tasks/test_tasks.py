@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mdm_jax.tasks import TASKS
-from mdm_jax.tasks.base import Task
+from mdm_jax.tasks.base import Task, Vocabulary
 
 
 @pytest.fixture
@@ -82,3 +82,17 @@ def test_tfds_and_tokenizers_are_imported_only_when_used():
     )
     run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+def test_mask_and_pad_come_after_all_ids_unless_given():
+    ours, mask_inside, mask_after = (
+        Vocabulary(5),
+        Vocabulary(5, mask_id=3),
+        Vocabulary(5, mask_id=5),
+    )
+    assert (ours.mask_id, ours.pad_id) == (5, 6) and ours == mask_after
+    assert (mask_inside.mask_id, mask_inside.pad_id) == (3, 5) and mask_inside != ours
+    assert hash(Vocabulary(5, unused=(4,))) != hash(ours)
+    for wrong in ({"pad_id": 4}, {"mask_id": 6, "pad_id": 6}, {"mask_id": -1}):
+        with pytest.raises(ValueError, match="must differ"):
+            Vocabulary(5, **wrong)

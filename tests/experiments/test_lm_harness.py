@@ -1,0 +1,120 @@
+"""The model class of lm-evaluation-harness, with a stand-in for the harness itself."""
+
+import importlib
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+from published_files import EOS, write_checkpoint
+
+from mdm_jax.diffusion.elbo import token_nll
+from mdm_jax.policies.heuristic import EntropyBound, TopConfidence
+
+
+class Request:
+    def __init__(self, *args):
+        self.args = args
+
+
+@pytest.fixture(scope="module")
+def harness():
+    """experiments.lm_harness, and what was registered and run in the stand-in."""
+    names = ("lm_eval", "lm_eval.api", "lm_eval.api.model", "lm_eval.api.registry")
+    modules = {name: types.ModuleType(name) for name in names}
+    seen = types.SimpleNamespace(registered={}, run=[])
+
+    def register_model(name):
+        return lambda cls: seen.registered.setdefault(name, cls)
+
+    def simple_evaluate(**arguments):
+        seen.run.append(arguments)
+        return {"results": {}}
+
+    modules["lm_eval.api.model"].LM = type("LM", (), {})
+    modules["lm_eval.api.registry"].register_model = register_model
+    modules["lm_eval"].simple_evaluate = simple_evaluate
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in modules.items():
+            patch.setitem(sys.modules, name, module)
+        seen.module = importlib.import_module("experiments.lm_harness")
+        yield seen
+        del sys.modules["experiments.lm_harness"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return str(write_checkpoint(tmp_path_factory.mktemp("files") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def model(harness, checkpoint):
+    words = f"denoiser={checkpoint},policy=top-confidence,policy.steps=4,gen_length=16,draws=8"
+    return harness.registered["mdm_jax"].create_from_arg_string(words, {"batch_size": "3"})
+
+
+def test_model_arguments_are_the_flags(harness, checkpoint, model):
+    assert model.config.policy == TopConfidence(4) and model.config.batch_size == 3
+    assert (model.settings.gen_length, model.settings.eos_id) == (16, EOS)
+    given = {"denoiser": checkpoint, "policy": "entropy-bound", "policy.gamma": 0.5}
+    other = type(model).create_from_arg_obj(given, {"batch_size": "auto", "device": None})
+    assert other.config.policy == EntropyBound(0.5) and other.config.batch_size == 8
+
+
+def test_responses_end_at_eos_or_the_first_stop_text(harness, model):
+    asked = [f"Question {'x' * i}" for i in range(4)]
+    whole = model.generate_until([Request(text, {}) for text in asked])
+    assert len(whole) == 4 and len(set(whole)) > 1
+    alone = model.generate_until([Request(asked[0], {"until": []})])
+    assert alone[0] == whole[0]  # whatever else is in the batch
+    stops = [text[3] for text in whole]
+    cut = model.generate_until(
+        [Request(text, {"until": [stop]}) for text, stop in zip(asked, stops, strict=True)]
+    )
+    assert cut == [text.partition(stop)[0] for text, stop in zip(whole, stops, strict=True)]
+    assert harness.module.cut("a STOP b END", ["END", "STOP"]) == "a "
+    assert harness.module.cut("a STOP b", "STOP") == "a " and harness.module.cut("a", [""]) == "a"
+
+
+def test_one_token_has_its_exact_log_likelihood(model):
+    """With one position to mask there is one mask, and the bound is the likelihood."""
+    (bound, greedy), (blank, _) = model.loglikelihood([Request("a", "b"), Request("a ", "b")])
+    ids = jnp.array(model.tokenizer.encode(["ab"])[0])
+    canvas = ids.at[1].set(model.tokenizer.vocabulary.mask_id)
+    logits = model.denoise(canvas, jnp.ones(2, bool))
+    assert bound == pytest.approx(-float(token_nll(logits, ids)[1]), abs=1e-4) and not greedy
+    assert blank < bound  # " b" has two tokens
+
+
+def test_the_bound_of_a_text_is_that_of_a_continuation_of_nothing(model):
+    texts = ["abc", "de"]
+    rolling = model.loglikelihood_rolling([Request(text) for text in texts])
+    pairs = model.loglikelihood([Request("", text) for text in texts])
+    assert rolling == [bound for bound, _ in pairs] and max(rolling) < 0
+
+
+def test_chats_and_names(model, checkpoint):
+    text = model.apply_chat_template([{"role": "user", "content": "Why?"}])
+    assert text.startswith("<|startoftext|>") and "Why?" in text
+    assert model.tokenizer_name == checkpoint
+
+
+def test_the_command_line_runs_the_harness(harness, checkpoint):
+    module = harness.module
+    config = module.Config(denoiser=checkpoint, tasks=("gsm8k",), num_fewshot=5, limit=2, chat=True)
+    with jax.debug_key_reuse(True):
+        module.run(config)
+    (arguments,) = harness.run
+    assert isinstance(arguments.pop("model"), harness.registered["mdm_jax"])
+    expected = {"tasks": ["gsm8k"], "num_fewshot": 5, "limit": 2, "apply_chat_template": True}
+    assert arguments == expected
+    with pytest.raises(ValueError, match="say what to run: --tasks"):
+        module.run(module.Config(denoiser=checkpoint))
+
+
+def test_without_the_harness_it_says_what_is_missing(monkeypatch):
+    monkeypatch.delitem(sys.modules, "experiments.lm_harness", raising=False)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    with pytest.raises(SystemExit, match=r"not installed: pip install -e '\.\[harness\]'"):
+        importlib.import_module("experiments.lm_harness")

@@ -1,0 +1,256 @@
+"""Published checkpoints in every experiment: evaluated, shown, learned with, written back."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from published_files import EOS, MASK, write_checkpoint
+from tiny_run import LEARN, contents
+
+from experiments import evaluate, export, frontier, learn_order, published, sample
+from experiments.cli import parse
+from experiments.policies import Learned
+from experiments.runs import load_policy, load_run
+from mdm_jax.denoisers import convert
+from mdm_jax.evals.store import SampleStore
+from mdm_jax.policies.heuristic import ConfidenceThreshold, TopConfidence
+from mdm_jax.tasks.free_prompt import FreePrompt
+from mdm_jax.tasks.humaneval import HumanEval
+from mdm_jax.tasks.prompted_gsm8k import PromptedGsm8k
+from mdm_jax.tasks.prompted_math import PromptedMath
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("hub") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def task(checkpoint, tmp_path_factory):
+    """Short problems, in plain text."""
+    data = tmp_path_factory.mktemp("problems")
+    lines = [
+        json.dumps({"problem": f"{i}+1?", "solution": f"\\boxed{{{i + 1}}}"}) for i in range(9)
+    ]
+    for name in ("train", "test"):
+        (data / f"{name}.jsonl").write_text("\n".join(lines))
+    settings = {"data_dir": str(data), "chat": False, "instruction": "Sum:"}
+    return PromptedMath(checkpoint=str(checkpoint), gen_length=16, **settings)
+
+
+@pytest.fixture
+def config(checkpoint, task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return evaluate.Config(run=str(checkpoint), task=task, batch_size=2, policy=TopConfidence(4))
+
+
+def test_evaluate_keeps_what_was_said_and_how_fast(config, checkpoint, capsys):
+    before = contents(checkpoint)
+    outcome = evaluate.run(config)
+    told = capsys.readouterr().out
+    assert outcome.row.total == 9 and outcome.row.nfe == 4
+    assert "generating 9/9, " in told and "/s, 0:00:00 left" in told
+    assert "% of the matrix-multiply ceiling" in told and "tokens before EOS per sequence" in told
+    assert contents(checkpoint) == before  # checkpoints are only read
+    directory = published.home_of(checkpoint) / "evaluate-math-test-0"
+    rows = [json.loads(line) for line in (directory / "samples.jsonl").open()]
+    assert [row["index"] for row in rows] == list(range(9))
+    for i, row in enumerate(rows):
+        assert row["prompt"] == f"Sum:\n\n{i}+1?" and row["reference"] == str(i + 1)
+        assert row["tokens"].count(MASK) == 0 and row["nfe"] == 4 and row["answer"] is None
+        response = row["tokens"][len(row["prompt"]) :][:16]
+        kept = response[: response.index(EOS)] if EOS in response else response
+        assert row["text"] == config.task.tokenizer.decode(kept)
+    measured = json.loads((directory / "rows.jsonl").read_text())
+    assert measured["canvas_tokens_per_call"] == 4 and 0 < measured["share_of_ceiling"] < 1
+    assert measured["useful_tokens_per_second"] <= measured["canvas_tokens_per_second"]
+
+
+def test_evaluate_goes_on_and_knows_its_weights(config, checkpoint, tmp_path):
+    whole = evaluate.run(replace(config, out_dir="whole"))
+    evaluate.run(replace(config, out_dir="parts", examples=5))
+    parts = evaluate.run(replace(config, out_dir="parts"))
+    stores = [SampleStore(tmp_path / name / "samples.jsonl") for name in ("whole", "parts")]
+    one, other = (store.read(store.settings()[0]) for store in stores)
+    np.testing.assert_array_equal(one.tokens, other.tokens)
+    assert one.text == other.text and whole.correct.tolist() == parts.correct.tolist()
+    moved = shutil.copytree(checkpoint, tmp_path / "moved")
+    there = replace(config, run=str(moved), task=replace(config.task, checkpoint=str(moved)))
+    evaluate.run(replace(there, out_dir="parts"))  # the same weights elsewhere
+    retrained = write_checkpoint(tmp_path / "retrained", seed=1)
+    with pytest.raises(ValueError, match=r"holds a run with another configuration .*weights"):
+        evaluate.run(replace(config, run=str(retrained), out_dir="parts"))
+
+
+def test_splitting_matrices_over_devices_changes_no_token(config, tmp_path):
+    found = []
+    for tensor in (1, 2):
+        loading = published.Loading(tensor=tensor)
+        evaluate.run(replace(config, examples=2, out_dir=f"{tensor}", loading=loading))
+        store = SampleStore(tmp_path / str(tensor) / "samples.jsonl")
+        found.append(store.read(store.settings()[0]).tokens)
+    np.testing.assert_array_equal(*found)
+    with pytest.raises(ValueError, match="tensor must be between 1 and the 4 devices, got 5"):
+        published.Loading(tensor=5)
+
+
+def test_a_cache_that_is_always_refreshed_changes_no_token(config, tmp_path):
+    found = []
+    for name, cache in {"without": {}, "with": {"cache": "dual", "refresh": 1}}.items():
+        sampling = evaluate.Sampling(block_length=8, **cache)
+        evaluate.run(replace(config, examples=2, out_dir=name, sampling=sampling))
+        store = SampleStore(tmp_path / name / "samples.jsonl")
+        (label,) = store.settings()
+        assert ("cache=dual refresh=1" in label) == bool(cache)
+        found.append(store.read(label).tokens)
+    np.testing.assert_array_equal(*found)
+    with pytest.raises(ValueError, match="refresh 3 is of a cache: give --cache"):
+        evaluate.Sampling(refresh=3)
+
+
+def test_programs_are_generated_but_not_judged(config, checkpoint, tmp_path, capsys):
+    exercise = {"task_id": "T/0", "prompt": "def f():\n", "canonical_solution": "    return 1\n"}
+    exercise |= {"test": "def check(f):\n    assert f() == 1\n", "entry_point": "f"}
+    (tmp_path / "HumanEval.jsonl").write_text(json.dumps(exercise))
+    task = HumanEval(checkpoint=str(checkpoint), data_dir=str(tmp_path), chat=False, gen_length=16)
+    assert evaluate.run(replace(config, task=task, batch_size=1)) is None
+    assert "not judged" in capsys.readouterr().out
+    judged = evaluate.run(replace(config, task=replace(task, execute=True), batch_size=1))
+    assert (judged.row.correct, judged.row.total) == (0, 1)
+
+
+def test_sample_answers_a_prompt(checkpoint, capsys):
+    task = FreePrompt(checkpoint=str(checkpoint), gen_length=16)
+    config = sample.Config(run=str(checkpoint), prompt="Why?", task=task, policy=TopConfidence(4))
+    (text,) = sample.run(config)
+    told = capsys.readouterr().out
+    assert "Why?" in told and "prompt 0: 4 denoiser calls" in told and "Why?" in text
+    other = PromptedMath(checkpoint=str(checkpoint), data_dir="x")
+    with pytest.raises(ValueError, match="--prompt is for published checkpoints alone"):
+        sample.run(replace(config, task=other))
+
+
+def test_frontier_sweeps_a_checkpoint(config, checkpoint, tmp_path):
+    knobs = {"steps": (), "factors": (), "gammas": (), "thresholds": (0.1, 0.9)}
+    rows = frontier.run(
+        frontier.Config(run=str(checkpoint), task=config.task, examples=2, batch_size=2, **knobs)
+    )
+    assert [row.total for row in rows] == [2, 2]
+    assert (tmp_path / "runs/tiny/frontier-math-test-0/frontier.png").exists()
+
+
+@pytest.fixture(scope="module")
+def learned(checkpoint, task, tmp_path_factory):
+    """An order learned on a checkpoint that learns along."""
+    config = replace(
+        LEARN,
+        task=task,
+        denoiser=str(checkpoint),
+        joint=True,
+        steps=2,
+        run_dir=str(tmp_path_factory.mktemp("orders") / "order"),
+        start=learn_order.Start(search=replace(LEARN.start.search, proposals=0)),
+    )
+    with jax.debug_key_reuse(True), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learn_order, "report", lambda *_: None)  # a bound that takes long to compile
+        return config, learn_order.learn(config)
+
+
+def test_an_order_is_learned_on_a_checkpoint_and_used(learned, config, tmp_path):
+    home = learned[0].run_dir
+    policy = load_policy(home)
+    for one, other in zip(*map(jax.tree.leaves, (policy, learned[1].policy)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    outcome = evaluate.run(replace(config, examples=2, policy=Learned(home)))
+    assert outcome.row.nfe_max <= 3
+    changed = replace(config.task, gen_length=18)
+    with pytest.raises(ValueError, match=r"learned the order of math .16 of .* not of math .18"):
+        evaluate.run(replace(config, task=changed, policy=Learned(home), out_dir="x"))
+
+
+def test_what_learned_along_is_written_as_it_was_published(learned, checkpoint, tmp_path):
+    home, out = learned[0].run_dir, tmp_path / "out"
+    tuned = load_run(home).denoise
+    export.run(export.Config(run=home, out=str(out)))
+    assert {path.name for path in out.iterdir()} == {path.name for path in checkpoint.iterdir()}
+    again = convert.load(out).denoise.params
+    for one, other in zip(*map(jax.tree.leaves, (again, tuned.params)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    first = convert.load(checkpoint).denoise.params
+    assert not np.array_equal(again["head"], first["head"])
+    with pytest.raises(ValueError, match="is not empty"):
+        export.run(export.Config(run=home, out=str(out)))
+
+
+def test_a_checkpoint_is_written_in_another_type(checkpoint, tmp_path):
+    out = tmp_path / "half"
+    loading = published.Loading(dtype="bfloat16")
+    export.run(export.Config(run=str(checkpoint), out=str(out), loading=loading))
+    stored = convert.load(out).denoise.params["head"]
+    original = convert.load(checkpoint).denoise.params["head"]
+    np.testing.assert_array_equal(stored, original.astype("bfloat16"))
+
+
+@pytest.mark.parametrize(
+    ("described", "message"),
+    [
+        ({"denoiser": None}, "did not begin with a published checkpoint"),
+        ({"denoiser": "/nowhere", "joint": True}, "did not begin with a published checkpoint"),
+        ({"joint": False}, r"did not learn \(--joint\): it is still"),
+    ],
+)
+def test_what_cannot_be_written(checkpoint, tmp_path, described, message):
+    config = {"task": {}, "budget": 3, "denoiser": str(checkpoint), **described}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        export.run(export.Config(run=str(tmp_path), out=str(tmp_path / "x")))
+    assert not (tmp_path / "x").exists()
+
+
+def test_words_become_settings(checkpoint):
+    words = f"--denoiser {checkpoint} --task gsm8k --data_dir D policy:confidence-threshold"
+    words += " --policy.threshold 0.8 --block_length 32 --gen_length 64 --dtype bfloat16"
+    config = parse(evaluate.Config, words.split())
+    assert config.task == PromptedGsm8k(checkpoint=str(checkpoint), gen_length=64)
+    assert config.policy == ConfidenceThreshold(0.8) and config.loading.dtype == "bfloat16"
+    config = parse(sample.Config, ["--denoiser", str(checkpoint), "--prompt", "Why?"])
+    assert config.task == FreePrompt(checkpoint=str(checkpoint)) and config.prompt == "Why?"
+    words = f"--denoiser {checkpoint} --task math --task.no-chat --budget 3"
+    config = parse(learn_order.Config, words.split())
+    assert config.task == PromptedMath(checkpoint=str(checkpoint), chat=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "is a published checkpoint: say what to ask it with --task, one of gsm8k, math"),
+        ("--task sudoku", "one of gsm8k, math, humaneval, prompt, not 'sudoku'"),
+    ],
+)
+def test_a_checkpoint_is_asked_in_words(checkpoint, words, message):
+    with pytest.raises(ValueError, match=message):
+        parse(evaluate.Config, ["--denoiser", str(checkpoint), *words.split()])
+
+
+def test_files_that_are_missing(config, checkpoint, tmp_path):
+    def without(*names):
+        broken = tmp_path / "broken"
+        shutil.rmtree(broken, ignore_errors=True)
+        shutil.copytree(checkpoint, broken, ignore=shutil.ignore_patterns(*names))
+        task = replace(config.task, checkpoint=str(broken))
+        return replace(config, run=str(broken), task=task, out_dir="x")
+
+    with pytest.raises(ValueError, match=r"holds no \*\.safetensors"):
+        evaluate.run(without("*.safetensors"))
+    with pytest.raises(ValueError, match=r"has no tokenizer\.json"):
+        evaluate.run(without("tokenizer.json"))
+    with pytest.raises(ValueError, match=r"has no config\.json"):
+        evaluate.run(without("config.json"))
+    with pytest.raises(ValueError, match="it is for another denoiser"):
+        load_run(str(checkpoint), replace(learn_order.Config().task))
+    with pytest.raises(ValueError, match="say what to ask it"):
+        load_run(str(checkpoint))
+    assert not (tmp_path / "x").exists()
