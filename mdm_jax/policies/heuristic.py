@@ -1,7 +1,9 @@
 """The field's samplers that only reveal. Rules and sources: each class.
 
-Confidence, margin and entropy are read off the distribution the denoiser gives, before temperature
-and top-p. Ties are broken at random by the row's key.
+Confidence, margin and entropy are read off the distribution that the sampler shows: the denoiser's
+own, before temperature and top-p, unless it is told otherwise. At a temperature above 0 LLaDA's and
+Fast-dLLM's code takes the probability of the drawn token instead of the largest. Ties are broken at
+random by the row's key.
 """
 
 import abc
@@ -158,7 +160,8 @@ class ConfidenceThreshold(RevealOnly):
 class Factor(RevealOnly):
     """The n most confident, for the largest n with (n + 1)(1 - c_(n)) < factor; at least one.
 
-    factor 0 reveals one at a time. Reference: Fast-dLLM, arXiv:2505.22618, Theorem 1.
+    factor 0 reveals one at a time. Reference: Fast-dLLM, arXiv:2505.22618, Theorem 1, whose released
+    loop also reveals the last position of a block where that one alone fails.
     """
 
     factor: float = 1.0  # larger reveals more

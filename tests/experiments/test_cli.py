@@ -192,7 +192,7 @@ def test_refused_before_anything_is_written(capsys, tmp_path, monkeypatch, name,
         (
             "evaluate",
             "policy:learned",
-            "run holds no learned order: give a directory of learn_order",
+            "run holds no policy: give a directory of learn_order or learn_policy",
         ),
         ("sample", "policy:learned --policy.fallback worst", "invalid choice"),
         ("sample", "--block_length 3", "block_length 3 does not divide"),
@@ -242,7 +242,7 @@ def test_a_directory_of_something_else(capsys, tmp_path):
 def test_a_run_that_is_no_training_run(capsys, run, tmp_path):
     (tmp_path / "config.json").write_text('{"task": {"kind": "Sudoku"}}')
     line = one_line(refused(capsys, "sample", "--run", tmp_path))
-    assert "is no training run: give a directory of train_denoiser, quickstart or learn" in line
+    assert "is no training run: give a directory of train_denoiser, quickstart, learn_order" in line
     (tmp_path / "config.json").write_text('{"task": {"ki')
     assert "config.json is damaged" in one_line(refused(capsys, "sample", "--run", tmp_path))
     assert "is no run directory" in one_line(refused(capsys, "sample", "--run", tmp_path / "x"))

