@@ -82,7 +82,8 @@ class Config:
     Attributes:
       task: what is generated.
       data_dir: where the task's files are, for tasks that need some.
-      denoiser: run directory of a trained denoiser; None: train one into RUN_DIR/denoiser.
+      denoiser: run directory of a trained denoiser, or of a published checkpoint; None: train one into
+        RUN_DIR/denoiser.
       oracle: exact conditionals instead of a trained denoiser, where the task can be listed.
       train: settings of that training; its task, data_dir, run_dir and seed are taken from here.
       run_dir: where everything is written; None: runs/learn_policy-TASK.

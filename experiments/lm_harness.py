@@ -122,7 +122,7 @@ class MaskedDiffusion(LM):
             prompts, max(map(len, prompts)), length, self.tokenizer.vocabulary
         )
         found = []
-        size = min(self.config.batch_size, len(requests))
+        size = self.config.batch_size
         check_request(canvases, self.settings, size)
         key = jax.random.key(self.config.seed)
         with progress("generating", len(requests)) as advance:

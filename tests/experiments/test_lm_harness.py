@@ -63,7 +63,7 @@ def test_model_arguments_are_the_flags(harness, checkpoint, model):
 
 
 def test_responses_end_at_eos_or_the_first_stop_text(harness, model):
-    asked = [f"Question {'x' * i}" for i in range(4)]
+    asked = [f"Question {'x' * i}" for i in (3, 0, 1, 2)]
     whole = model.generate_until([Request(text, {}) for text in asked])
     assert len(whole) == 4 and len(set(whole)) > 1
     alone = model.generate_until([Request(asked[0], {"until": []})])

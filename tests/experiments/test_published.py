@@ -13,7 +13,8 @@ from tiny_run import LEARN, contents
 from experiments import evaluate, export, frontier, learn_order, published, sample
 from experiments.cli import parse
 from experiments.policies import Learned
-from experiments.runs import load_policy, load_run
+from experiments.policy_runs import load_policy
+from experiments.runs import load_run
 from mdm_jax.denoisers import convert
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.heuristic import ConfidenceThreshold, TopConfidence
@@ -161,7 +162,7 @@ def learned(checkpoint, task, tmp_path_factory):
 
 def test_an_order_is_learned_on_a_checkpoint_and_used(learned, config, tmp_path):
     home = learned[0].run_dir
-    policy = load_policy(home)
+    policy = load_policy(home, config.task)
     for one, other in zip(*map(jax.tree.leaves, (policy, learned[1].policy)), strict=True):
         np.testing.assert_array_equal(one, other)
     outcome = evaluate.run(replace(config, examples=2, policy=Learned(home)))
@@ -203,7 +204,7 @@ def test_a_checkpoint_is_written_in_another_type(checkpoint, tmp_path):
     ],
 )
 def test_what_cannot_be_written(checkpoint, tmp_path, described, message):
-    config = {"task": {}, "budget": 3, "denoiser": str(checkpoint), **described}
+    config = {"task": {}, "form": {}, "denoiser": str(checkpoint), **described}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
         export.run(export.Config(run=str(tmp_path), out=str(tmp_path / "x")))
