@@ -128,7 +128,7 @@ def test_equals_its_twin_step_by_step(policy, settings, name):
         names = ("is_masked", "eligible", "proposal", "unmask", "remask")
         for field, expected in zip(names, zip(*seen, strict=True), strict=True):
             np.testing.assert_array_equal(getattr(got.trace, field)[row, :nfe], expected)
-        assert not any(leaf[row, nfe:].any() for leaf in got.trace)
+        assert not any(leaf[row, nfe:].any() for leaf in jax.tree.leaves(got.trace))
 
 
 # ---- no cache ------------------------------------------------------------------------------------
