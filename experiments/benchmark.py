@@ -1,4 +1,4 @@
-"""What a denoiser call, a sampler step, a training step and an order step cost on this machine.
+"""What calls, steps, updates and an iteration of learning from rewards cost on this machine.
 
 All times are medians of interleaved repetitions, compilation apart. The share of the ceiling is the
 FLOPs of the transformer's matrix products over the time, against a large matrix product of the same
@@ -23,8 +23,9 @@ from mdm_jax.diffusion.objectives import AnyOrder
 from mdm_jax.orders.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.posterior import Scorer, ScorerConfig
 from mdm_jax.orders.variational import OrderModel
+from mdm_jax.policies.confidence import ConfidenceConfig, ConfidenceNetwork
 from mdm_jax.policies.heuristic import TopConfidence
-from mdm_jax.policies.learned import PolicyConfig, PolicyNetwork
+from mdm_jax.policies.learned import LearnedPolicy, PolicyConfig, PolicyNetwork
 from mdm_jax.sampling.loop import SamplerConfig, sample
 from mdm_jax.training.losses import Ids, TokenBatch, denoising_loss
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
@@ -35,6 +36,8 @@ from mdm_jax.training.order_loss import (
     init_order,
     order_loss,
 )
+from mdm_jax.training.reinforce import GrpoObjective, Learner, iterate
+from mdm_jax.training.rollouts import Prompts
 from mdm_jax.training.state import init_state, train_step
 
 
@@ -47,9 +50,11 @@ class Config:
       vocab: ids it can produce.
       length: positions of a canvas, all MASK.
       batch_size: canvases.
-      steps: sampler steps, each of which reveals length / steps positions; budget of the learned order.
+      steps: sampler steps, each of which reveals length / steps positions; budget of the learned order
+        and of every rollout.
       samples: paths of each sequence in an order step, which has batch_size paths in all and in which
-        the denoiser learns as well, so that its passes are those of a training step.
+        the denoiser learns as well, so that its passes are those of a training step; and rollouts of
+        each prompt in an iteration of learning from rewards, which has batch_size in all.
       repeats: of every measurement.
     """
 
@@ -95,6 +100,11 @@ def run(config: Config) -> list[Measured]:
         "sampler step": (_sampler(config, bind(module, params), canvases, ids), config.steps, 1),
         "training step": (_training(module, params, canvases, ids), 1, 3),
         "order step": (_order_step(config, module, params, ids), 1, 3),
+        "policy iteration": (
+            _policy_iteration(config, bind(module, params), canvases, ids),
+            1,
+            config.steps,
+        ),
     }
     compiled = {name: compile_job(job[0]) for name, job in jobs.items()}
     ceiling = matmul_ceiling(config.model.dtype, config.repeats)
@@ -180,6 +190,29 @@ def _order_step(
     return lambda: step(state, jax.random.key(4), batch)[1]["nelbo"]
 
 
+def _policy_iteration(
+    config: Config, denoise: Bound, canvases: jax.Array, ids: Ids
+) -> Callable[[], jax.Array]:
+    """Rollouts, rewards and updates of the published confidence policy. It is made too shy to reveal
+    anything, so that every rollout takes `config.steps` calls.
+    """
+    network = ConfidenceNetwork(ConfidenceConfig(bias=-30.0))
+    sight = network.see(
+        jnp.zeros((config.length, config.vocab)), canvases[0] == 0, jnp.asarray(config.steps)
+    )
+    policy = LearnedPolicy(network, network.init(jax.random.key(5), sight)["params"], config.steps)
+    learner = Learner(
+        policy=policy,
+        objective=GrpoObjective(group=config.samples),
+        sampler=SamplerConfig(mask_id=ids.mask, pad_id=ids.pad, budget=config.steps),
+        optimizer=make_optimizer(OptimizerConfig(), 100),
+    )
+    step = jax.jit(partial(iterate, learner=learner, verify=lambda canvas, _: canvas[0] == 0))
+    state = init_state(policy.params, learner.optimizer)
+    prompts = Prompts(canvases[: config.batch_size // config.samples], ())
+    return lambda: step(state, jax.random.key(6), prompts, denoise)[1]["reward"]
+
+
 def _print(config: Config, rows: list[Measured], ceiling: float, flops: float) -> None:
     device = jax.devices()[0].device_kind
     title = (
@@ -204,6 +237,11 @@ def _print(config: Config, rows: list[Measured], ceiling: float, flops: float) -
     console.print(f"sampler step / denoiser call: {ratio:.3f} (meant to stay below 1.1)")
     ratio = rows[3].milliseconds / rows[2].milliseconds
     console.print(f"order step / training step: {ratio:.3f} (meant to stay below 1.2)")
+    seconds, calls = rows[4].milliseconds / 1e3, config.steps * rows[0].milliseconds / 1e3
+    console.print(
+        f"learning from rewards: {1 / seconds:.2f} iterations/s, {config.batch_size / seconds:.1f} "
+        f"rollouts/s, {100 * calls / seconds:.0f} % of the time in the denoiser"
+    )
 
 
 PRESETS = {

@@ -56,7 +56,7 @@ EMBEDDED = (
     Case(
         task=Sudoku(),
         train=train_denoiser.Config(steps=6000, batch_size=64),
-        search=SearchConfig(proposals=1000, chains=16, hot=1.0, judges=2048),
+        search=SearchConfig(proposals=1000, chains=16, judges=2048),
     ),
     Case(
         task=Chains(),
@@ -180,7 +180,7 @@ ORACLE = replace(
         replace(
             EMBEDDED[0],
             task=Sudoku(max_clues=0),
-            search=SearchConfig(proposals=1000, chains=32, hot=1.0, judges=64),
+            search=SearchConfig(proposals=1000, chains=16, sequences=128),
         ),
     ),
     learn=replace(Config().learn, oracle=True),

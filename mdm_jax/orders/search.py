@@ -8,7 +8,7 @@ to start learning from, and with exact conditionals the limit that no static ord
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,8 +90,11 @@ class SearchConfig:
       proposals: moves tried by each chain; 0: no search.
       chains: independent searches, run together.
       sequences: clean ones that orders are compared on.
-      judges: other clean sequences, on which the chain whose draws agree best with one-by-one
-        generation is chosen.
+      judges: other clean sequences, on which the best chain is chosen.
+      by: what orders are judged by: the estimated share of an order's draws that generation one by one
+        would draw as well (the mean bound hides it: a few sequences that an order all but excludes
+        weigh as much there as a little too much probability everywhere), or the bound itself, for long
+        responses of which no order of few steps draws any that fits.
       hot: first temperature, nats.
       cold: last temperature, nats; geometric in between.
     """
@@ -100,8 +103,9 @@ class SearchConfig:
     chains: int = 3
     sequences: int = 64
     judges: int = 512
+    by: Literal["success", "bound"] = "success"
     hot: float = 0.3
-    cold: float = 0.01
+    cold: float = 0.003
 
     def __post_init__(self) -> None:
         if self.proposals < 0 or min(self.chains, self.sequences, self.judges) < 1:
@@ -220,8 +224,8 @@ def search_orders(
       sequences: leading axis [n].
       on_proposals: told, now and then, how many proposals were tried since, and the best bound so
         far, nats per sequence.
-      exact: -log p(tokens | prompt) of the sequences; where given, orders are judged by their
-        success rate instead of the bound.
+      exact: -log p(tokens | prompt) of the sequences, exactly or as well as can be had; where given,
+        orders are judged by their success rate instead of the bound.
     """
     k_start, k_moves = (jax.random.split(k, config.chains) for k in jax.random.split(key))
     shared = sequences, denoise, exact
@@ -246,34 +250,25 @@ def order_nlls(
     return jax.lax.map(each, orders)
 
 
-@partial(jax.jit, static_argnames="model")
+@partial(jax.jit, static_argnames=("model", "orders"))
 def one_by_one_nll(
-    key: RowKey, sequences: Sequence, denoise: Denoise, model: OrderModel
+    key: RowKey, sequences: Sequence, denoise: Denoise, model: OrderModel, orders: int = 8
 ) -> Float[Array, " n"]:
-    """-log p(tokens) of each sequence, one position at a time in a random order; nats.
+    """-log of the probability of each sequence, one position at a time, mean over random orders; nats.
 
-    As many denoiser calls as there are positions.
+    Stands in for exact conditionals where there are none: the denoiser at its slowest. Costs `orders`
+    calls for every position.
     """
     window = model.window or sequences.tokens.shape[1]
     slow = replace(model, budget=window)
 
     def one(index: Count, sequence: Sequence) -> Scalar:
-        order = jax.random.permutation(jax.random.fold_in(key, index), window)
-        return order_nll(order, sequence, denoise, slow)
+        keys = jax.random.split(jax.random.fold_in(key, index), orders)
+        random = jax.vmap(lambda k: jax.random.permutation(k, window))(keys)
+        nll = jax.lax.map(lambda order: order_nll(order, sequence, denoise, slow), random)
+        return jnp.log(orders) - jax.nn.logsumexp(-nll)
 
     return jax.vmap(one)(jnp.arange(len(sequences.tokens)), sequences)
-
-
-def agreement(
-    nll: Float[Array, "chains n"], one_by_one: Float[Array, " n"]
-) -> Float[Array, " chains"]:
-    """Share of an order's draws that the denoiser would draw one position at a time, estimated.
-
-    E[min(1, p_order(x) / p_one_by_one(x))] over sequences of the data: `success_rate` without exact
-    conditionals. The mean bound hides what it shows: a few sequences that an order all but excludes
-    weigh as much there as a little too much probability everywhere.
-    """
-    return jnp.mean(jnp.exp(jnp.minimum(one_by_one - nll, 0.0)), axis=-1)
 
 
 def _cost(sequences: Sequence, denoise: Denoise, model: OrderModel) -> Cost:

@@ -221,7 +221,7 @@ def test_benchmark_compiles_each_job_once():
         repeats=2,
     )
     rows = benchmark.run(config)
-    names = ["denoiser call", "sampler step", "training step", "order step"]
+    names = ["denoiser call", "sampler step", "training step", "order step", "policy iteration"]
     assert [row.name for row in rows] == names
     for row in rows:
         assert row.compilations == 1, row

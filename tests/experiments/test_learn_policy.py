@@ -236,6 +236,14 @@ def test_the_table_trains_every_weight_and_seed(rewarded, tmp_path, capsys):
     assert kept["objective"]["reward"]["compute_weight"] == 3.0 and kept["seed"] == 1
 
 
+def test_the_published_table_needs_a_checkpoint(tmp_path):
+    paper = replace(table_unmasking_policies.PAPER, run_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="published checkpoint: give"):
+        table_unmasking_policies.run(paper)
+    with pytest.raises(ValueError, match="'chess' is none of gsm8k, math"):
+        replace(paper, only="chess")
+
+
 def test_the_command_line_reaches_what_matters():
     config = parsed(
         "learn_policy", "--task", "chains", "--design.network.width", "16",
