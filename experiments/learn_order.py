@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array
 
 from experiments import cli, train_denoiser
 from experiments.console import progress, say
 from experiments.order_figures import draw_figures
+from experiments.order_start import HELDOUT, Start, prompted, static_order
 from experiments.order_table import Versus, compare_orders, print_versus
 from experiments.runs import (
     CHECKPOINTS,
@@ -39,15 +39,9 @@ from mdm_jax.orders.forms.sigmoid import SigmoidScores
 from mdm_jax.orders.posterior import ScorerConfig, start_scores
 from mdm_jax.orders.search import (
     SearchConfig,
-    failure,
-    one_by_one_nll,
-    order_nlls,
-    search_orders,
 )
-from mdm_jax.orders.variational import Sequence
 from mdm_jax.policies.learned import LearnedPolicy, PolicyConfig, start_table
 from mdm_jax.runlog import RunLog, open_run
-from mdm_jax.tasks.base import Batch
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training import checkpoints, parallel
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
@@ -62,7 +56,6 @@ from mdm_jax.training.order_loss import (
 from mdm_jax.training.state import TrainState, fit, init_state, train_step
 
 AnyForm = MaxNormalised | SigmoidScores | PlackettLuce
-HELDOUT = 10**12  # held-out batches are numbered from here: a stream apart from any update's
 EVALUATION_ONLY = (
     "examples",
     "eval_batch_size",
@@ -70,21 +63,6 @@ EVALUATION_ONLY = (
     "temperature",
     "heldout_rows",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """Where learning starts from.
-
-    Attributes:
-      search: of a static order; with 0 proposals learning starts from the Iid sampler.
-      spacing: between the scores of neighbouring steps of the static order, in temperatures.
-      certainty: of the policy about the static order, nats.
-    """
-
-    search: SearchConfig = field(default_factory=SearchConfig)
-    spacing: float = 5.0
-    certainty: float = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,88 +250,17 @@ def start_params(
         params["denoiser"] = denoise.params
     if not fresh or not config.start.search.proposals or not parts.model.form.ranked:
         return params
-    order = jnp.asarray(static_order(config, parts, denoise, directory))
+    order = jnp.asarray(
+        static_order(
+            config.start.search, task, config.seed, denoise, parts.model, directory / "start.json"
+        )
+    )
     heat = float(config.objective.temperature_at(jnp.zeros(())))
     spacing = config.start.spacing * heat
     return params | {
         "posterior": start_scores(params["posterior"], order, spacing),
         "policy": start_table(params["policy"], order, config.start.certainty),
     }
-
-
-def static_order(config: Config, parts: OrderParts, denoise: Denoise, directory: Path) -> list[int]:
-    """The best static order that a search finds; kept in start.json.
-
-    Chains are compared on sequences that the search has not seen.
-    """
-    path = directory / "start.json"
-    if path.exists():
-        return json.loads(path.read_text())["order"]
-    search = config.start.search
-    seen, unseen = (
-        Sequence(*map(jnp.asarray, prompted(config, HELDOUT + part, size)))
-        for part, size in enumerate((search.sequences, search.judges))
-    )
-    exact_seen, exact_unseen = (
-        as_exact(config, part, data, denoise, parts) for part, data in enumerate((seen, unseen))
-    )
-    k_search = jax.random.fold_in(jax.random.key(config.seed), 5)
-    with progress("searching a static order", search.proposals) as advance:
-        orders = search_orders(
-            k_search,
-            seen,
-            denoise,
-            parts.model,
-            search,
-            lambda count, best: advance(count, f"{best:.3f} nats"),
-            exact_seen,
-        )
-    nll = order_nlls(orders, unseen, denoise, parts.model)
-    bounds = np.asarray(nll).mean(axis=1)
-    costs = (
-        bounds
-        if exact_unseen is None
-        else np.asarray(jax.vmap(partial(failure, exact_unseen))(nll))
-    )
-    best = int(costs.argmin())
-    order = np.asarray(orders[best]).tolist()
-    record = {
-        "order": order,
-        "unseen_cost_of_chains": costs.tolist(),
-        "unseen_nll_of_chains": bounds.tolist(),
-    }
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(record, indent=2))
-    unfinished.replace(path)
-    say(f"static order to start from: {bounds[best]:.3f} nats per sequence on unseen ones")
-    return order
-
-
-def as_exact(
-    config: Config, part: int, data: Sequence, denoise: Denoise, parts: OrderParts
-) -> Array | None:
-    """What orders are measured against on these sequences; None: they are judged by the bound."""
-    if config.start.search.by == "bound":
-        return None
-    k_slow = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), 14), part)
-    return one_by_one_nll(k_slow, data, denoise, parts.model)
-
-
-def prompted(config: Config, index: int, size: int) -> Batch:
-    """Batch `index` of clean sequences with their prompts shown; a function of seed and index."""
-    task = config.task
-    if index >= HELDOUT:
-        clean = trimmed(task.heldout(), size, index - HELDOUT)
-    else:
-        clean = task.train_batch(config.seed, index, size)
-    return task.with_prompts(clean, config.seed * 10**13 + index)
-
-
-def trimmed(data: Batch, size: int, part: int) -> Batch:
-    """`size` sequences in an order that mixes them, other ones for another part while they last."""
-    rows = np.random.default_rng(0).permutation(len(data.tokens))
-    chosen = np.resize(np.roll(rows, -part * size), size)
-    return Batch(data.tokens[chosen], data.maskable[chosen])
 
 
 def order_optimizer(config: Config) -> optax.GradientTransformation:
@@ -391,7 +298,7 @@ def _loop(
 
     def batch_at(index: int) -> OrderBatch:
         share = np.full(config.batch_size, index / config.steps, np.float32)
-        batch = OrderBatch(*prompted(config, index, config.batch_size), share)
+        batch = OrderBatch(*prompted(config.task, config.seed, index, config.batch_size), share)
         return parallel.place(batch, parallel.by_row(mesh))
 
     shared = parallel.place(denoise, parallel.replicated(mesh))
@@ -424,7 +331,7 @@ def as_learned(config: Config, parts: OrderParts, params: dict, denoise: Denoise
 
 def report(config: Config, learned: Learned, log: RunLog) -> None:
     """The held-out order bound beside the vanilla one on the same sequences."""
-    data = prompted(config, HELDOUT + 2, config.heldout_rows)
+    data = prompted(config.task, config.seed, HELDOUT + 2, config.heldout_rows)
     k_eval = jax.random.fold_in(jax.random.key(config.seed), 7)
     vocabulary = config.task.vocabulary
     bound = order_bound(

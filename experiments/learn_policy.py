@@ -24,9 +24,9 @@ from experiments.order_figures import draw_rewarded
 from experiments.order_table import Versus, compare_orders, headline, print_versus
 from experiments.policy_runs import BEST, Design, build
 from experiments.runs import CHECKPOINTS
+from experiments.warm_start import WarmStart, imitated
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.evaluate import sampler_config, take, verify_all
-from mdm_jax.policies import heuristic
 from mdm_jax.policies.confidence import ConfidenceConfig
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.likelihood import Independent
@@ -34,32 +34,14 @@ from mdm_jax.runlog import RunLog, open_run
 from mdm_jax.tasks.base import Examples, Task
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training import checkpoints, parallel
-from mdm_jax.training.imitation import Imitation, imitate
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.reinforce import GrpoObjective, Learner, iterate, reinforce
 from mdm_jax.training.rollouts import Prompts
 from mdm_jax.training.state import TrainState, fit, init_state
 from mdm_jax.training.windows import collapsed, is_best, window_means
 
+IMITATED = 10**9  # prompts of the warm start are numbered from here: a stream of their own
 EVALUATION_ONLY = ("examples", "eval_batch_size", "policy_temperature", "tensorboard")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarmStart:
-    """Imitation before the first reward: cheap, and a baseline of its own.
-
-    Attributes:
-      steps: updates; 0: none.
-      teacher: whom to imitate.
-      final: reveal what already equals the teacher's final answer, instead of what it reveals
-        (Learn2PD; a teacher that reveals one position at a time gives the most labels).
-      learning_rate: peak.
-    """
-
-    steps: int = 0
-    teacher: cli.AnyHeuristic = field(default_factory=lambda: heuristic.ConfidenceThreshold(0.9))
-    final: bool = False
-    learning_rate: float = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +213,14 @@ def learn(config: Config) -> Learned:
     ):
         state = init_state(policy.params, learner.optimizer)
         if manager.latest_step() is None and config.warm_start.steps:
-            state = warm(config, learner, denoise, examples, mesh)
+            state = imitated(
+                config.warm_start,
+                learner,
+                config.optimizer,
+                denoise,
+                lambda index: prompts_at(config, examples, IMITATED + index),
+                jax.random.fold_in(jax.random.key(config.seed), 12),
+            )
         state = parallel.place(jax.device_get(state), parallel.replicated(mesh))
         state = checkpoints.restore(manager, state)
         log.truncate_after(int(state.step))
@@ -267,42 +256,6 @@ def prompts_at(config: Config, examples: Examples, index: int) -> Examples:
     rng = np.random.default_rng((config.seed, index))
     rows = rng.choice(len(examples.canvases), config.prompts, replace=False)
     return Examples(examples.canvases[rows], take(examples.references, rows))
-
-
-def warm(
-    config: Config,
-    learner: Learner,
-    denoise: Denoise,
-    examples: Examples,
-    mesh: jax.sharding.Mesh,
-) -> TrainState:
-    """A state before the first iteration whose policy has imitated the teacher."""
-    settings = config.warm_start
-    optimizer = make_optimizer(
-        replace(config.optimizer, learning_rate=settings.learning_rate), settings.steps
-    )
-    update = jax.jit(
-        partial(
-            imitate,
-            policy=learner.policy,
-            imitation=Imitation(teacher=settings.teacher, final=settings.final),
-            config=learner.sampler,
-            optimizer=optimizer,
-        )
-    )
-    k_warm = jax.random.fold_in(jax.random.key(config.seed), 12)
-
-    def batch_at(index: int) -> Prompts:
-        canvases = prompts_at(config, examples, index + 10**9).canvases
-        return parallel.place(Prompts(canvases, ()), parallel.by_row(mesh))
-
-    step = lambda state, key, batch: update(state, key, batch, denoise)  # noqa: E731
-    imitating = init_state(learner.policy.params, optimizer)
-    with progress("imitating", settings.steps) as advance:
-        for _, now, metrics in fit(imitating, step, batch_at, k_warm, settings.steps):
-            advance(1, f"{float(metrics['imitation_nll']):.3f} nats per step")
-            params = now.params
-    return init_state(params, learner.optimizer)
 
 
 def make_step(

@@ -10,10 +10,11 @@ import pytest
 from test_cli import one_line, parsed, refused
 
 from experiments import evaluate, learn_policy, table_unmasking_policies
-from experiments.learn_policy import Steering, WarmStart
+from experiments.learn_policy import Steering
 from experiments.policies import Learned
 from experiments.policy_runs import Design, load_policy
 from experiments.runs import load_run
+from experiments.warm_start import WarmStart
 from mdm_jax.orders.references import MaxConfidence
 from mdm_jax.orders.rewards import Additive
 from mdm_jax.policies import heuristic
