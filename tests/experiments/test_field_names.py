@@ -34,6 +34,7 @@ DREAM = Expected(1e-3)
 class Asked:
     """What evaluate and sample have in common."""
 
+    task: cli.OptionalTask = None
     policy: cli.AnyPolicy = field(default_factory=TopConfidence)
     sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
 
