@@ -241,7 +241,7 @@ def test_objectives_that_make_no_sense(wrong, message):
 PAIRS = np.repeat(np.array(list(itertools.product(range(4), repeat=4))), 2, axis=1)
 ORACLE = oracle_of(PAIRS, 4, 4)
 SIZE = {"width": 16, "depth": 1, "heads": 2}
-HEAT = 0.2
+PAIR_HEAT = 0.2
 
 
 @pytest.mark.parametrize("budget", [2, 3])
@@ -251,7 +251,7 @@ def test_pairs_of_copies_are_learned_apart(budget):
     parts = OrderParts(OrderModel(FORMS["max"], budget, 4, 5), scorer, network)
     learned = learn_pairs(jax.random.key(0), parts)
     data = Batch(PAIRS, np.ones(PAIRS.shape, bool))
-    settings = {"temperature": HEAT, "batch_size": 256}
+    settings = {"temperature": PAIR_HEAT, "batch_size": 256}
     bound = order_bound(jax.random.key(1), learned, data, parts, ORACLE, **settings)
     policy = LearnedPolicy(parts.network, learned["policy"], budget)
     rows = jax.random.split(jax.random.key(2), 4096), jnp.full((4096, 8), 4)
@@ -266,7 +266,7 @@ def test_pairs_of_copies_are_learned_apart(budget):
 def learn_pairs(key, parts, updates=200, batch_size=32):
     """Averaged parameters after so many updates, from the Iid start."""
     k_init, k_train = jax.random.split(key)
-    objective = OrderObjective(samples=4, temperature=HEAT, start_beta_kl=0.1)
+    objective = OrderObjective(samples=4, temperature=PAIR_HEAT, start_beta_kl=0.1)
     rate = optax.cosine_decay_schedule(0.02, updates)
     optimizer = optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate)))
     loss = partial(order_loss, parts=parts, objective=objective, denoise=ORACLE)
