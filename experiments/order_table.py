@@ -37,7 +37,7 @@ THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
 GAMMAS = tuple(np.geomspace(0.01, 30, 24).round(3).tolist())
 LIMIT = "BestStaticOrder"
 TUNING_PROMPTS = 256
-LIMIT_SEARCH = SearchConfig(proposals=2000, chains=16, hot=0.2, cold=0.002)
+LIMIT_SEARCH = SearchConfig(proposals=2000, chains=4, hot=0.2, cold=0.002)
 
 
 class Versus(NamedTuple):
