@@ -2,7 +2,7 @@
 
 import abc
 import math
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,11 @@ class Policy(Protocol):
 
 
 class RevealOnly(abc.ABC):
-    """Shape of a policy without memory that never re-masks."""
+    """Shape of a policy without memory that never re-masks, and looks at the current block alone."""
+
+    wants_window: ClassVar[bool] = (
+        False  # a policy without this attribute is shown the whole window
+    )
 
     @abc.abstractmethod
     def unmask(self, key: RowKey, observation: Observation) -> Mask:

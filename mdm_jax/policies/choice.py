@@ -31,6 +31,11 @@ class Choice:
         """Whether any member asks the denoiser to judge the tokens that it has revealed."""
         return any(getattr(member, "wants_second_look", False) for member in self.members)
 
+    @property
+    def wants_window(self) -> bool:
+        """Whether any member looks at more than the current block."""
+        return any(getattr(member, "wants_window", True) for member in self.members)
+
     def init(self, length: int) -> PolicyState:
         return tuple(member.init(length) for member in self.members)
 

@@ -180,6 +180,8 @@ class LearnedPolicy(RevealOnly):
       among: only that many eligible positions, the most confident ones, are candidates; None: all.
     """
 
+    wants_window: ClassVar[bool] = True
+
     network: Network = static(repr=False)
     params: Any
     steps: int

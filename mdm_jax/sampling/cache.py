@@ -7,7 +7,8 @@ Rows walk the blocks in lock-step: a round is one full call and the cached calls
 only rows in the first unfinished block take part. Whoever is done with the block, or due for a full
 call, waits for the next round, and waiting costs no call. So a slice has the same length in all rows,
 the cache need not outlive a round, and what a row does never depends on its neighbours. Between full
-calls a policy sees new logits of the current block; those of other positions stay as they were.
+calls a policy sees new logits of the current block; those of other positions, if it looks at them, stay
+as they were.
 """
 
 from functools import partial
@@ -22,12 +23,15 @@ from mdm_jax.policies.base import Policy
 from mdm_jax.sampling.step import (
     Fixed,
     Outputs,
+    Places,
     Row,
     SamplerConfig,
     enter_block,
     finish,
+    places_shown,
     reveal_step,
     ruled_out,
+    shows_block_alone,
     wants_hidden,
 )
 from mdm_jax.types import Count, RowKey, Trace
@@ -36,7 +40,7 @@ Rows = Bool[Array, " batch"]
 
 
 class Seen(NamedTuple):
-    """What the denoiser has computed of one row's canvas, and what it says of the window."""
+    """What the denoiser has computed of one row's canvas, and what it says of the places shown."""
 
     known: Known
     outputs: Outputs
@@ -71,16 +75,16 @@ def sample_in_rounds(
       The finished rows, and the trace.
     """
     full = jax.vmap(partial(_full_call, denoise=denoise, policy=policy, config=config))
-    reveal = jax.vmap(partial(_reveal, policy=policy, config=config))
+    reveal = partial(_reveal_all, denoise=denoise, policy=policy, config=config)
 
     def cached_calls(walk: Walk, block: Count, length: int) -> Walk:
-        extend = partial(_cached_call, length=length, denoise=denoise, config=config)
+        extend = partial(_cached_call, length=length, denoise=denoise, policy=policy, config=config)
         extend_all = jax.vmap(extend, in_axes=(0, 0, 0, None))
 
         def advance(walk: Walk) -> Walk:
             seen = extend_all(walk.rows, fixed, walk.seen, block)
             acting = _inside(walk.rows, block, config)
-            rows, trace = reveal(keys, walk.rows, fixed, seen.outputs, acting, walk.trace)
+            rows, trace = reveal(keys, walk.rows, fixed, seen, acting, walk.trace)
             return Walk(rows, trace, seen)
 
         return jax.lax.while_loop(
@@ -93,7 +97,7 @@ def sample_in_rounds(
         block = jnp.min(jnp.where(unfinished, rows.block, rows.window.shape[1]))
         seen = full(rows, fixed)
         acting = unfinished & (rows.block == block)
-        rows, trace = reveal(keys, rows, fixed, seen.outputs, acting, trace)
+        rows, trace = reveal(keys, rows, fixed, seen, acting, trace)
         walks = [partial(cached_calls, length=n) for n in _slice_lengths(rows, config)]
         walk = jax.lax.switch(block, walks, Walk(rows, trace, seen), block)
         return walk.rows, walk.trace
@@ -132,9 +136,8 @@ def _full_call(
 ) -> Seen:
     """Everything computed anew."""
     known = denoise.prefill(finish(row, fixed), fixed.canvas != config.pad_id)
-    logits, hidden = denoise.read(known, fixed.start + jnp.arange(len(row.window)))
-    hidden = hidden if wants_hidden(policy) else None
-    return Seen(known, Outputs(ruled_out(logits, config), hidden))
+    here = places_shown(row, policy, config, everything=False)
+    return Seen(known, _read(known, here, fixed, denoise=denoise, policy=policy, config=config))
 
 
 def _cached_call(
@@ -145,22 +148,67 @@ def _cached_call(
     *,
     length: int,
     denoise: DenoiseCached,
+    policy: Policy,
     config: SamplerConfig,
 ) -> Seen:
     """`length` positions from the start of the block computed anew, and the block's outputs."""
     block_length = config.block_length or len(row.window)
     begin = block * block_length
     tokens = jax.lax.dynamic_slice(row.window, (begin,), (length,))
-    valid = fixed.canvas != config.pad_id
-    known = denoise.extend(tokens, fixed.start + begin, valid, seen.known)
-    logits, hidden = denoise.read(known, fixed.start + begin + jnp.arange(block_length))
-    fresh = Outputs(ruled_out(logits, config), hidden)
-    if seen.outputs.hidden is None:
-        fresh = fresh._replace(hidden=None)
+    known = denoise.extend(tokens, fixed.start + begin, fixed.canvas != config.pad_id, seen.known)
+    here = begin + jnp.arange(block_length)
+    fresh = _read(known, here, fixed, denoise=denoise, policy=policy, config=config)
+    if shows_block_alone(policy, config):
+        return Seen(known, fresh)
     outputs = jax.tree.map(
         lambda old, new: jax.lax.dynamic_update_slice(old, new, (begin, 0)), seen.outputs, fresh
     )
     return Seen(known, outputs)
+
+
+def _read(
+    known: Known,
+    here: Places,
+    fixed: Fixed,
+    *,
+    denoise: DenoiseCached,
+    policy: Policy,
+    config: SamplerConfig,
+) -> Outputs:
+    """What a policy wants of some positions of the window, off what was computed of them."""
+    logits, hidden = denoise.read(known, fixed.start + here)
+    return Outputs(ruled_out(logits, config), hidden if wants_hidden(policy) else None)
+
+
+def _reveal_all(
+    keys: Key[Array, " batch"],
+    rows: Row,
+    fixed: Fixed,
+    seen: Seen,
+    acting: Rows,
+    trace: Trace | None,
+    *,
+    denoise: DenoiseCached,
+    policy: Policy,
+    config: SamplerConfig,
+) -> tuple[Row, Trace | None]:
+    """One step of the rows that take part. A row at its last permitted call reveals all that is left,
+    so it looks at all of it.
+    """
+    reveal = jax.vmap(partial(_reveal, policy=policy, config=config))
+    places = partial(places_shown, policy=policy, config=config)
+    here = jax.vmap(partial(places, everything=False))(rows)
+    if not (config.commit and shows_block_alone(policy, config)):
+        return reveal(keys, rows, fixed, seen.outputs, here, acting, trace)
+    last = acting & (rows.nfe == config.budget - 1)
+
+    def commit(rows: Row, trace: Trace | None) -> tuple[Row, Trace | None]:
+        here = jax.vmap(partial(places, everything=True))(rows)
+        read = jax.vmap(partial(_read, denoise=denoise, policy=policy, config=config))
+        return reveal(keys, rows, fixed, read(seen.known, here, fixed), here, last, trace)
+
+    after = reveal(keys, rows, fixed, seen.outputs, here, acting & ~last, trace)
+    return jax.lax.cond(jnp.any(last), commit, lambda *same: same, *after)
 
 
 def _reveal(
@@ -168,6 +216,7 @@ def _reveal(
     row: Row,
     fixed: Fixed,
     outputs: Outputs,
+    here: Places,
     acting: Bool[Array, ""],
     trace: Trace | None,
     *,
@@ -175,8 +224,9 @@ def _reveal(
     config: SamplerConfig,
 ) -> tuple[Row, Trace | None]:
     """One step of a row that takes part; any other stays as it is."""
-    after, now = reveal_step(key, row, fixed, row.nfe, outputs, policy=policy, config=config)
+    step = row.nfe
+    after, now = reveal_step(key, row, fixed, step, outputs, here, policy=policy, config=config)
     after = enter_block(after, config)
-    place = jnp.where(acting, row.nfe, config.budget)  # a step beyond the budget is not recorded
+    place = jnp.where(acting, step, config.budget)  # a step beyond the budget is not recorded
     trace = jax.tree.map(lambda all_, one: all_.at[place].set(one, mode="drop"), trace, now)
     return jax.tree.map(lambda new, old: jnp.where(acting, new, old), after, row), trace

@@ -15,17 +15,22 @@ from mdm_jax.sampling.canvas import block_ids
 from mdm_jax.sampling.step import (
     Fixed,
     Outputs,
+    Places,
     Row,
     SamplerConfig,
     enter_block,
     finish,
+    places_shown,
     prepare,
     reveal_step,
     ruled_out,
+    shows_block_alone,
     wants_hidden,
     wants_second_look,
 )
 from mdm_jax.types import Count, Rollout, RowKey, Tokens, Trace
+
+Step = Callable[..., tuple[Row, Trace | None]]
 
 
 def denoise_step(
@@ -37,23 +42,37 @@ def denoise_step(
     denoise: Denoise,
     policy: Policy,
     config: SamplerConfig,
+    last: bool = False,
 ) -> tuple[Row, Trace | None]:
-    """One denoiser call and one decision for one sequence; a finished one comes back unchanged."""
+    """One denoiser call and one decision for one sequence; a finished one comes back unchanged.
+
+    Args:
+      last: whether all that is left is to be revealed now, so that all of it has to be looked at.
+    """
     row = enter_block(row, config)
+    here = places_shown(row, policy, config, everything=last)
     if wants_second_look(policy):
         outputs = _call_twice(denoise, row, fixed, config)
     else:
-        outputs = _call(denoise, wants_hidden(policy), row, fixed, config)
-    return reveal_step(key, row, fixed, step, outputs, policy=policy, config=config)
+        outputs = _call(denoise, wants_hidden(policy), row, fixed, here, config)
+    return reveal_step(key, row, fixed, step, outputs, here, policy=policy, config=config)
 
 
 def _call(
-    denoise: Denoise, hidden_too: bool, row: Row, fixed: Fixed, config: SamplerConfig
+    denoise: Denoise,
+    hidden_too: bool,
+    row: Row,
+    fixed: Fixed,
+    here: Places,
+    config: SamplerConfig,
 ) -> Outputs:
-    """What the denoiser says of the window; no unembedding outside it."""
-    window = fixed.start + jnp.arange(len(row.window))
-    positions = None if config.gen_length is None else window
-    asked = finish(row, fixed), fixed.canvas != config.pad_id, positions
+    """What the denoiser says of some positions of the window; no unembedding elsewhere."""
+    whole = len(here) == len(fixed.canvas)
+    asked = (
+        finish(row, fixed),
+        fixed.canvas != config.pad_id,
+        None if whole else fixed.start + here,
+    )
     logits, hidden = denoise.with_hidden(*asked) if hidden_too else (denoise(*asked), None)
     return Outputs(ruled_out(logits, config), hidden)
 
@@ -105,7 +124,8 @@ def sample(
 
     One step for all rows, `vmap(denoise_step)`, is repeated while any row has something masked and
     the budget lasts. Rows share the step counter, so the trace is written in place and nothing large
-    is selected per row.
+    is selected per row. Logits are computed of the current block alone where the policy looks no
+    further (its `wants_window` is False).
 
     Args:
       keys: one per row; keys[i] = fold_in(key, index of example i) makes a row's result its own.
@@ -119,22 +139,25 @@ def sample(
       Rollout with a leading batch axis.
 
     Raises:
-      ValueError: `gen_length` longer than the canvas, `block_length` does not divide, or a policy
-        wants hidden states or a second look that the denoiser does not give.
+      ValueError: `gen_length` longer than the canvas, `block_length` does not divide, a policy wants
+        hidden states or a second look that the denoiser does not give, or a `Guided` denoiser with
+        blocks, instead of `config.guidance`.
     """
     check_window(config, canvases.shape[1])
+    if isinstance(denoise, Guided) and shows_block_alone(policy, config):
+        raise ValueError(
+            "a Guided denoiser has to be asked for the whole response, and this policy looks at a "
+            "block alone: give the denoiser itself, and SamplerConfig.guidance"
+        )
     if config.guidance:
         denoise = Guided(denoise, config.guidance, config.mask_id)
     _check_denoiser(denoise, policy, config)
     rows, fixed = jax.vmap(lambda canvas: prepare(canvas, policy, config))(canvases)
-    step_all = jax.vmap(
-        partial(denoise_step, denoise=denoise, policy=policy, config=config),
-        in_axes=(0, 0, 0, None),
-    )
-    seen = jax.eval_shape(step_all, keys, rows, fixed, jnp.zeros((), jnp.int32))[1]
+    step_one = partial(denoise_step, denoise=denoise, policy=policy, config=config)
+    seen = jax.eval_shape(_all_rows(step_one), keys, rows, fixed, jnp.zeros((), jnp.int32))[1]
     trace = jax.tree.map(lambda leaf: jnp.zeros((config.budget, *leaf.shape), leaf.dtype), seen)
     if config.cache is None:
-        rows, trace = _repeat(step_all, keys, rows, fixed, trace, config)
+        rows, trace = _sample_in_steps(step_one, keys, rows, fixed, trace, policy, config)
     else:
         rows, trace = sample_in_rounds(
             keys, rows, fixed, trace, denoise=denoise, policy=policy, config=config
@@ -143,27 +166,44 @@ def sample(
     return Rollout(jax.vmap(finish)(rows, fixed), rows.nfe, trace, rows.revealed_at)
 
 
-def _repeat(
-    step_all: Callable[..., tuple[Row, Trace | None]],
+def _all_rows(step_one: Step) -> Step:
+    """The step of one row as that of all; they share its number."""
+    return jax.vmap(step_one, in_axes=(0, 0, 0, None))
+
+
+def _sample_in_steps(
+    step_one: Step,
     keys: Key[Array, " batch"],
     rows: Row,
     fixed: Fixed,
     trace: Trace | None,
+    policy: Policy,
     config: SamplerConfig,
 ) -> tuple[Row, Trace | None]:
-    """Step all rows while any has something masked and the budget lasts."""
+    """Step all rows while any has something masked and the budget lasts.
 
-    def running(carry: tuple) -> Bool[Array, ""]:
-        step, rows, _ = carry
-        return (step < config.budget) & jnp.any(rows.window == config.mask_id)
+    The last permitted step reveals all that is left, so it looks at all of it; where the others look
+    at a block alone it is compiled apart.
+    """
 
-    def advance(carry: tuple) -> tuple:
-        step, rows, trace = carry
-        rows, seen = step_all(keys, rows, fixed, step)
-        return step + 1, rows, jax.tree.map(lambda all_, now: all_.at[step].set(now), trace, seen)
+    def repeat(step_all: Step, carry: tuple, most: int) -> tuple:
+        def running(carry: tuple) -> Bool[Array, ""]:
+            step, rows, _ = carry
+            return (step < most) & jnp.any(rows.window == config.mask_id)
 
-    _, rows, trace = jax.lax.while_loop(running, advance, (jnp.zeros((), jnp.int32), rows, trace))
-    return rows, trace
+        def advance(carry: tuple) -> tuple:
+            step, rows, trace = carry
+            rows, now = step_all(keys, rows, fixed, step)
+            return step + 1, rows, jax.tree.map(lambda all_, x: all_.at[step].set(x), trace, now)
+
+        return jax.lax.while_loop(running, advance, carry)
+
+    apart = config.commit and shows_block_alone(policy, config)
+    carry = jnp.zeros((), jnp.int32), rows, trace
+    carry = repeat(_all_rows(step_one), carry, config.budget - apart)
+    if apart:
+        carry = repeat(_all_rows(partial(step_one, last=True)), carry, config.budget)
+    return carry[1:]
 
 
 def sweep(

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mdm_jax.policies.base import Policy, Scores, confidence, entropy, margin
 from mdm_jax.sampling.canvas import (
@@ -26,6 +26,8 @@ from mdm_jax.types import (
     Tokens,
     Trace,
 )
+
+Places = Int[Array, " shown"]  # positions of the window
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Row(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a denoiser says of the window."""
+    """What a denoiser says of the positions that the policy is shown."""
 
     logits: Logits  # float32, ruled out what is never produced
     hidden: Float[Array, "length features"] | None  # where the policy wants them
@@ -167,6 +169,7 @@ def reveal_step(
     fixed: Fixed,
     step: Count,
     outputs: Outputs,
+    here: Places,
     *,
     policy: Policy,
     config: SamplerConfig,
@@ -174,16 +177,21 @@ def reveal_step(
     """What the policy makes of a denoiser's outputs; a finished row comes back unchanged.
 
     The row must have entered its block.
+
+    Args:
+      here: the positions of the window that the outputs speak of, all that the policy is shown.
     """
     k_token, k_policy = jax.random.split(jax.random.fold_in(key, step))
-    is_masked = row.window == config.mask_id
-    logits = outputs.logits
-    proposal = propose(k_token, logits, config.temperature, config.top_p, config.top_k)
+    is_masked = row.window[here] == config.mask_id
+    logits, length = outputs.logits, len(row.window)
+    among = None if len(here) == length else (here, length)
+    drawn = config.temperature, config.top_p, config.top_k
+    proposal = propose(k_token, logits, *drawn, among)
     observation = Observation(
         logits=_shown(logits, proposal, config),
         proposal=proposal,
         is_masked=is_masked,
-        eligible=is_masked & (block_ids(len(is_masked), config.block_length) == row.block),
+        eligible=is_masked & (block_ids(length, config.block_length)[here] == row.block),
         step=step,
         budget=jnp.asarray(config.budget),
         block_step=row.block_step,
@@ -193,9 +201,9 @@ def reveal_step(
         second_look=outputs.second_look,
     )
     decision, state = policy(k_policy, observation, row.state)
-    decision = _permitted(decision, observation, fixed, config)
-    row = _apply(decision, observation, row, fixed, config)._replace(state=state)
-    return row, _trace(observation, decision) if config.record else None
+    decision = _permitted(decision, observation, fixed.response[here], config)
+    after = _apply(decision, observation, row, fixed, here, config)._replace(state=state)
+    return after, _trace(observation, decision, row, here, config) if config.record else None
 
 
 def _shown(logits: Logits, proposal: Tokens, config: SamplerConfig) -> Logits:
@@ -206,27 +214,33 @@ def _shown(logits: Logits, proposal: Tokens, config: SamplerConfig) -> Logits:
 
 
 def _permitted(
-    decision: Decision, observation: Observation, fixed: Fixed, config: SamplerConfig
+    decision: Decision, observation: Observation, response: Mask, config: SamplerConfig
 ) -> Decision:
     """The decision with what the rules add or take away: commit at the end, prompts stay."""
     is_masked = observation.is_masked
     last = config.commit & (observation.step == config.budget - 1)
     active = jnp.any(is_masked)  # a finished row stays finished while its neighbours go on
     unmask = jnp.where(last, is_masked, decision.unmask & observation.eligible)
-    remask = decision.remask & fixed.response & ~is_masked & ~last & active
+    remask = decision.remask & response & ~is_masked & ~last & active
     return decision._replace(unmask=unmask, remask=remask)
 
 
 def _apply(
-    decision: Decision, observation: Observation, row: Row, fixed: Fixed, config: SamplerConfig
+    decision: Decision,
+    observation: Observation,
+    row: Row,
+    fixed: Fixed,
+    here: Places,
+    config: SamplerConfig,
 ) -> Row:
     """Write tokens and masks, close what follows an EOS, and charge the step."""
-    window = jnp.where(decision.unmask, observation.proposal, row.window)
-    window = jnp.where(decision.remask, config.mask_id, window)
+    was_masked = row.window == config.mask_id
+    shown = jnp.where(decision.unmask, observation.proposal, row.window[here])
+    window = row.window.at[here].set(jnp.where(decision.remask, config.mask_id, shown))
     if config.eos_id is not None:
         window = close_after_eos(window, fixed.response, config.mask_id, config.eos_id)
-    shown_at = jnp.where(observation.is_masked, observation.step, row.revealed_at)
-    spent = jnp.any(observation.is_masked).astype(jnp.int32)
+    shown_at = jnp.where(was_masked, observation.step, row.revealed_at)
+    spent = jnp.any(was_masked).astype(jnp.int32)
     return row._replace(
         window=window,
         revealed_at=jnp.where(window == config.mask_id, -1, shown_at),
@@ -248,23 +262,48 @@ def enter_block(row: Row, config: SamplerConfig) -> Row:
     )
 
 
-def _trace(observation: Observation, decision: Decision) -> Trace:
-    """The record of one step, all zero for a sequence that had finished."""
-    logits, active = observation.logits, jnp.any(observation.is_masked)
+def _trace(
+    observation: Observation, decision: Decision, row: Row, here: Places, config: SamplerConfig
+) -> Trace:
+    """The record of one step: zero where the policy was not shown anything, and all zero for a
+    sequence that had finished.
+    """
+    logits, is_masked = observation.logits, row.window == config.mask_id
+    active = jnp.any(is_masked)
+    of_shown = {
+        "unmask": decision.unmask,
+        "remask": decision.remask,
+        "eligible": observation.eligible,
+        "proposal": observation.proposal,
+        "confidence": confidence(logits),
+        "margin": margin(logits),
+        "entropy": entropy(logits),
+    }
+    blank = lambda leaf: jnp.zeros(is_masked.shape, leaf.dtype)  # noqa: E731
+    whole = {name: blank(leaf).at[here].set(leaf) for name, leaf in of_shown.items()}
     return jax.tree.map(
         lambda leaf: jnp.where(active, leaf, jnp.zeros_like(leaf)),
-        Trace(
-            unmask=decision.unmask,
-            remask=decision.remask,
-            is_masked=observation.is_masked,
-            eligible=observation.eligible,
-            proposal=observation.proposal,
-            confidence=confidence(logits),
-            margin=margin(logits),
-            entropy=entropy(logits),
-            record=decision.record,
-        ),
+        Trace(is_masked=is_masked, record=decision.record, **whole),
     )
+
+
+def places_shown(row: Row, policy: Policy, config: SamplerConfig, everything: bool) -> Places:
+    """The positions of the window that a policy is shown, and of which logits are computed: the
+    current block, unless the policy looks beyond it, or everything is asked for.
+    """
+    length, size = len(row.window), config.block_length
+    if everything or not shows_block_alone(policy, config):
+        return jnp.arange(length)
+    return jnp.minimum(row.block * size, length - size) + jnp.arange(size)
+
+
+def shows_block_alone(policy: Policy, config: SamplerConfig) -> bool:
+    """Whether there are blocks, and a policy that looks no further than the current one.
+
+    Guidance tells the response by the positions that are asked for, so it asks for all of them.
+    """
+    blocks = config.block_length is not None and not config.guidance
+    return blocks and not getattr(policy, "wants_window", True)
 
 
 def wants_hidden(policy: Policy) -> bool:

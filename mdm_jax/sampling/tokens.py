@@ -4,6 +4,7 @@ or that come last.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from mdm_jax.types import Logits, RowKey, Tokens
 
@@ -43,16 +44,29 @@ def draw_logits(logits: Logits, temperature: float, top_p: float, top_k: int | N
 
 
 def propose(
-    key: RowKey, logits: Logits, temperature: float, top_p: float = 1.0, top_k: int | None = None
+    key: RowKey,
+    logits: Logits,
+    temperature: float,
+    top_p: float = 1.0,
+    top_k: int | None = None,
+    among: tuple[Int[Array, " length"], int] | None = None,
 ) -> Tokens:
     """One token for each position: argmax at temperature 0, else drawn from `draw_logits`.
 
     `mode="high"` keeps the tail of the Gumbel noise (arXiv:2409.02908).
+
+    Args:
+      among: which positions these are, and of how many: each then draws what it would draw beside the
+        others.
     """
     if temperature == 0:
         return _argmax(logits)
     drawn_from = draw_logits(logits, temperature, top_p, top_k)
-    return jax.random.categorical(key, drawn_from, axis=-1, mode="high")
+    if among is None:
+        return jax.random.categorical(key, drawn_from, axis=-1, mode="high")
+    here, length = among
+    noise = jax.random.gumbel(key, (length, logits.shape[-1]), logits.dtype, mode="high")
+    return jnp.argmax(drawn_from + noise[here], axis=-1)
 
 
 def _argmax(logits: Logits) -> Tokens:

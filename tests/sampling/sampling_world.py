@@ -174,15 +174,20 @@ def twin(key, canvas, denoise, policy, config, call=_denoise):
             rows = [_filtered(row, config.temperature, config.top_p) for row in logits]
             proposal = np.asarray(_draw(k_token, jnp.asarray(np.array(rows, np.float32))))
         counts = (step, config.budget, block_step, block_masks, num_blocks)
+        last = config.commit and step == config.budget - 1
+        shown = np.full(length, last or getattr(policy, "wants_window", True))
+        shown |= block_of == block
         observation = Observation(
-            *map(jnp.asarray, (logits, proposal, masked, eligible)),
+            *(jnp.asarray(x[shown]) for x in (logits, proposal, masked, eligible)),
             *(jnp.asarray(count, jnp.int32) for count in counts),
         )
         decision, state = _decide(policy, k_policy, observation, state)
         nfe, block_step = nfe + 1, block_step + 1
-        last = config.commit and step == config.budget - 1
-        unmask = masked if last else np.asarray(decision.unmask) & eligible
-        remask = np.asarray(decision.remask) & response & ~masked & (not last)
+        proposal = np.where(shown, proposal, 0)
+        unmask, remask = np.zeros(length, bool), np.zeros(length, bool)
+        unmask[shown], remask[shown] = decision.unmask, decision.remask
+        unmask = masked if last else unmask & eligible
+        remask = remask & response & ~masked & (not last)
         window[unmask] = proposal[unmask]
         window[remask] = config.mask_id
         ends = [i for i in range(length) if response[i] and window[i] == config.eos_id]

@@ -237,3 +237,32 @@ def test_what_cannot_be():
             policy=TopConfidence(2),
             config=config("dual"),
         )
+
+
+@pytree_dataclass
+class Wide(TopConfidence):
+    """The same policy, shown the whole window."""
+
+    wants_window = True
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"budget": 2}, {"budget": 5, "temperature": 0.0}, {"commit": False, "budget": 4}],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [None, "dual"])
+def test_looking_at_the_block_alone_changes_nothing(kind, changed):
+    """Nor does running out of calls, where all that is left is looked at and revealed."""
+    settings = config(kind, **({"temperature": 1.0} | changed))
+    block, window = (run(policy(8), settings) for policy in (TopConfidence, Wide))
+    assert block.canvas.tolist() == window.canvas.tolist()
+    assert block.revealed_at.tolist() == window.revealed_at.tolist()
+    assert block.nfe.tolist() == window.nfe.tolist()
+    inside = window.trace.eligible
+    np.testing.assert_array_equal(block.trace.eligible, inside)
+    np.testing.assert_allclose(
+        block.trace.confidence[inside], window.trace.confidence[inside], atol=1e-4
+    )
+    beyond = window.trace.is_masked & ~inside & ~window.trace.unmask
+    assert (block.trace.confidence[beyond] == 0).all() and beyond.any()

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import pytest
 from parity_world import WHOLE, assert_same, cases, denoiser, fast_dllm, rows
 
-from mdm_jax.denoisers.guidance import Guided
 from mdm_jax.diffusion.schedules import Cosine, Linear
 from mdm_jax.policies.counts import Ratio
 from mdm_jax.policies.heuristic import EntropyBound, TopConfidence
@@ -111,10 +110,8 @@ def group(folder, name, block=None):
     return [case for case in found if block in (None, block_of(case))]
 
 
-def check(recorded, folder, guidance=None, **settings):
+def check(recorded, folder, **settings):
     denoise, config = denoiser(folder)
-    if guidance is not None:
-        denoise = Guided(denoise, guidance, MASK)
     policies = [POLICIES[case.get("sampler")](case["args"]) for case in recorded]
     assert_same(recorded, policies, denoise, config(**settings), [calls_of(c) for c in recorded])
 
