@@ -14,13 +14,12 @@ from rich.table import Table
 from experiments import cli, learn_policy, train_denoiser
 from experiments.console import console, say
 from experiments.order_table import Versus, compare_orders, headline, print_seeds, print_versus
+from experiments.small_tasks import CHAINS, CHAINS_TRAINING, SUDOKU, SUDOKU_TRAINING
 from mdm_jax.evals import plots
 from mdm_jax.orders.rewards import Multiplicative
 from mdm_jax.tasks.base import Task
-from mdm_jax.tasks.chains import Chains
 from mdm_jax.tasks.prompted_gsm8k import PromptedGsm8k
 from mdm_jax.tasks.prompted_math import PromptedMath
-from mdm_jax.tasks.sudoku import Sudoku
 
 # setting, policy, mean calls, accuracy %; LLaDA-8B-Instruct, 256 positions (appendix J of the paper)
 PUBLISHED = (
@@ -45,8 +44,8 @@ class Case:
 
 
 EMBEDDED = (
-    Case(task=Sudoku(), train=train_denoiser.Config(steps=6000, batch_size=64)),
-    Case(task=Chains(), train=train_denoiser.Config(steps=1600, batch_size=64)),
+    Case(task=SUDOKU, train=SUDOKU_TRAINING),
+    Case(task=CHAINS, train=CHAINS_TRAINING),
 )
 
 

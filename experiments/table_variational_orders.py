@@ -18,13 +18,13 @@ from experiments import cli, learn_order, train_denoiser
 from experiments.console import console, say
 from experiments.order_table import Versus, compare_orders, print_seeds, print_versus
 from experiments.runs import exact_denoiser, load_run
+from experiments.small_tasks import CHAINS, CHAINS_TRAINING, SUDOKU, SUDOKU_TRAINING
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.orders.posterior import ScorerConfig
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies.learned import PolicyConfig
 from mdm_jax.tasks.base import Task
-from mdm_jax.tasks.chains import Chains
 from mdm_jax.tasks.gsm8k import Gsm8k
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training.optimizers import OptimizerConfig
@@ -54,15 +54,11 @@ class Case:
 
 EMBEDDED = (
     Case(
-        task=Sudoku(),
-        train=train_denoiser.Config(steps=6000, batch_size=64),
+        task=SUDOKU,
+        train=SUDOKU_TRAINING,
         search=SearchConfig(proposals=1000, chains=16, judges=2048),
     ),
-    Case(
-        task=Chains(),
-        train=train_denoiser.Config(steps=1600, batch_size=64),
-        search=SearchConfig(proposals=600, chains=1),
-    ),
+    Case(task=CHAINS, train=CHAINS_TRAINING, search=SearchConfig(proposals=1000, chains=2)),
 )
 
 
