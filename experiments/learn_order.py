@@ -37,9 +37,7 @@ from mdm_jax.orders.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.forms.plackett_luce import PlackettLuce
 from mdm_jax.orders.forms.sigmoid import SigmoidScores
 from mdm_jax.orders.posterior import ScorerConfig, start_scores
-from mdm_jax.orders.search import (
-    SearchConfig,
-)
+from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies.learned import LearnedPolicy, PolicyConfig, start_table
 from mdm_jax.runlog import RunLog, open_run
 from mdm_jax.tasks.sudoku import Sudoku
@@ -122,7 +120,7 @@ class Config:
     steps: int = 400
     batch_size: int = 64
     posterior_optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(learning_rate=2e-3, weight_decay=0.0)
+        default_factory=lambda: OptimizerConfig(learning_rate=2e-4, weight_decay=0.0)
     )
     policy_optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(learning_rate=2e-3, weight_decay=0.0)
@@ -159,6 +157,7 @@ PLAIN = replace(
     start=Start(search=SearchConfig(proposals=0)),
     scorer=ScorerConfig(width=32, heads=2, spread=0.1),
     objective=OrderObjective(forecast=False),
+    posterior_optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=0.0),
     batch_size=32,
 )
 PRESETS = {"default": Config(), "plain": PLAIN}
