@@ -247,11 +247,14 @@ class Wide(TopConfidence):
 
 
 @pytest.mark.parametrize(
-    "changed",
-    [{}, {"budget": 2}, {"budget": 5, "temperature": 0.0}, {"commit": False, "budget": 4}],
+    "kind, changed",
+    [
+        (None, {"budget": 2}),
+        (None, {"commit": False, "budget": 4}),
+        ("dual", {"budget": 5, "temperature": 0.0}),
+    ],
     ids=str,
 )
-@pytest.mark.parametrize("kind", [None, "dual"])
 def test_looking_at_the_block_alone_changes_nothing(kind, changed):
     """Nor does running out of calls, where all that is left is looked at and revealed."""
     settings = config(kind, **({"temperature": 1.0} | changed))
