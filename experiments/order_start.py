@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,7 +13,7 @@ from experiments.console import progress, say
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.orders.search import (
     SearchConfig,
-    failure,
+    judge_of,
     one_by_one_nll,
     order_nlls,
     search_orders,
@@ -69,12 +68,7 @@ def static_order(
             exact_seen,
         )
     nll = order_nlls(orders, unseen, denoise, model)
-    bounds = np.asarray(nll).mean(axis=1)
-    costs = (
-        bounds
-        if exact_unseen is None
-        else np.asarray(jax.vmap(partial(failure, exact_unseen))(nll))
-    )
+    bounds, costs = (np.asarray(jax.vmap(judge_of(e))(nll)) for e in (None, exact_unseen))
     best = int(costs.argmin())
     order = np.asarray(orders[best]).tolist()
     record = {

@@ -15,8 +15,9 @@ Count = Int[Array, ""]
 class Observation(NamedTuple):
     """All that a policy may look at: one step of one sequence.
 
-    `length` is the number of positions the sampler works on: the whole canvas, or the response when
-    the sampler was given a `gen_length`.
+    `length` is the number of positions that the policy is shown: the window that the sampler works on
+    (the whole canvas, or the response when it was given a `gen_length`), or the current block alone,
+    where there are blocks and the policy's `wants_window` is False.
     """
 
     logits: Float[Array, "length vocab"]  # float32; ids that may not be produced are -inf
@@ -43,7 +44,11 @@ class Decision(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What happened at every step of one sequence; steps it did not need are all zero or False."""
+    """What happened at every step of one sequence; steps it did not need are all zero or False.
+
+    `length` is that of the window. Where the policy was shown a block alone, everything but `is_masked`
+    is zero outside it.
+    """
 
     unmask: Bool[Array, "budget length"]
     remask: Bool[Array, "budget length"]

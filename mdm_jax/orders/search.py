@@ -136,6 +136,11 @@ def failure(exact: Float[Array, " n"], nll: Float[Array, " n"]) -> Scalar:
     return -jnp.log(jnp.mean(jnp.exp(exact - nll)))
 
 
+def judge_of(exact: Float[Array, " n"] | None) -> Judge:
+    """By success beside what is exact, or, where that is not given, by the mean bound."""
+    return jnp.mean if exact is None else partial(failure, exact)
+
+
 def start_search(
     key: RowKey, length: int, budget: int, cost: Cost, judge: Judge = jnp.mean
 ) -> Search:
@@ -278,10 +283,6 @@ def _cost(sequences: Sequence, denoise: Denoise, model: OrderModel) -> Cost:
     return cost
 
 
-def _judge(exact: Float[Array, " n"] | None) -> Judge:
-    return jnp.mean if exact is None else partial(failure, exact)
-
-
 @partial(jax.jit, static_argnames="model")
 def _begin(
     keys: Array,
@@ -291,7 +292,7 @@ def _begin(
     model: OrderModel,
 ) -> Search:
     length = model.window or sequences.tokens.shape[1]
-    cost, judge = _cost(sequences, denoise, model), _judge(exact)
+    cost, judge = _cost(sequences, denoise, model), judge_of(exact)
     return jax.vmap(lambda key: start_search(key, length, model.budget, cost, judge))(keys)
 
 
@@ -306,5 +307,5 @@ def _go_on(
     exact: Float[Array, " n"] | None,
     model: OrderModel,
 ) -> Search:
-    cost, judge = _cost(sequences, denoise, model), _judge(exact)
+    cost, judge = _cost(sequences, denoise, model), judge_of(exact)
     return jax.vmap(lambda key, chain: anneal(key, chain, cost, heats, first, judge))(keys, found)

@@ -19,7 +19,11 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Policy(Protocol):
-    """Decides which positions to reveal (or re-mask) next: a callable pytree, knobs are leaves."""
+    """Decides which positions to reveal (or re-mask) next: a callable pytree, knobs are leaves.
+
+    With blocks it is shown the whole window, unless its attribute `wants_window` is False: then the
+    current block alone, and logits are computed of nothing else.
+    """
 
     def init(self, length: int) -> PolicyState:
         """What the policy remembers of a fresh sequence; () when it keeps no memory."""
@@ -33,9 +37,7 @@ class Policy(Protocol):
 class RevealOnly(abc.ABC):
     """Shape of a policy without memory that never re-masks, and looks at the current block alone."""
 
-    wants_window: ClassVar[bool] = (
-        False  # a policy without this attribute is shown the whole window
-    )
+    wants_window: ClassVar[bool] = False
 
     @abc.abstractmethod
     def unmask(self, key: RowKey, observation: Observation) -> Mask:

@@ -67,12 +67,8 @@ def _call(
     config: SamplerConfig,
 ) -> Outputs:
     """What the denoiser says of some positions of the window; no unembedding elsewhere."""
-    whole = len(here) == len(fixed.canvas)
-    asked = (
-        finish(row, fixed),
-        fixed.canvas != config.pad_id,
-        None if whole else fixed.start + here,
-    )
+    positions = None if len(here) == len(fixed.canvas) else fixed.start + here
+    asked = finish(row, fixed), fixed.canvas != config.pad_id, positions
     logits, hidden = denoise.with_hidden(*asked) if hidden_too else (denoise(*asked), None)
     return Outputs(ruled_out(logits, config), hidden)
 

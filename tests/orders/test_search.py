@@ -17,6 +17,7 @@ from mdm_jax.orders.search import (
     anneal,
     exact_nll,
     failure,
+    judge_of,
     judged,
     one_by_one_nll,
     order_nlls,
@@ -119,6 +120,13 @@ def test_exact_nll_and_failure_by_hand():
     np.testing.assert_allclose(got, np.log(same), rtol=1e-5, atol=1e-6)
     lost = failure(jnp.array([1.0, 2.0]), jnp.array([1.0, 2.0 + np.log(2)]))
     np.testing.assert_allclose(lost, -np.log(0.75), rtol=1e-5)
+
+
+def test_orders_are_judged_by_success_or_by_the_bound():
+    """A sequence that an order all but excludes counts for much in the mean, once in the success."""
+    nll = jnp.array([[3.0, 3.0], [1.0, 5.5]])
+    judges = judge_of(jnp.array([1.0, 1.0])), judge_of(None)
+    assert [int(jax.vmap(judge)(nll).argmin()) for judge in judges] == [1, 0]
 
 
 def cost_of(order, step, budget):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sampling_world import CANVASES, MASK, PAD, PROMPTED, Config, row_keys, run, toy
+from sampling_world import CANVASES, MASK, PAD, PROMPTED, Config, Hesitant, row_keys, run, toy
 
 from mdm_jax.denoisers.base import bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
@@ -137,6 +137,11 @@ def test_asking_changes_nothing_else(denoise):
         asking = run(Asking(policy), config, canvases, denoise=denoise)
         plain = run(policy, config, canvases, denoise=denoise)
         jax.tree.map(np.testing.assert_array_equal, asking, plain)
+
+
+def test_a_choice_is_shown_the_window_where_a_member_is():
+    assert unify((TopConfidence(4), RevealAll()))[0].wants_window is False
+    assert all(choice.wants_window is True for choice in unify((TopConfidence(4), Hesitant())))
 
 
 def test_a_choice_asks_where_a_member_does(denoise):

@@ -140,6 +140,20 @@ def test_the_loop_ends_when_the_slowest_row_is_done():
     assert CALLS == []
 
 
+@pytest.mark.parametrize("policy, alone", [(TopConfidence(6), True), (Hesitant(), False)])
+def test_logits_are_asked_for_where_the_policy_looks(policy, alone):
+    """Of the block in every step but the last permitted one, of the whole window else."""
+    asked = []
+
+    def spy(canvas, valid, positions=None):
+        asked.append(len(canvas) if positions is None else len(positions))  # when it is compiled
+        return toy()(canvas, valid, positions)
+
+    config = Config(gen_length=8, block_length=4)
+    run(policy, config, PROMPTED, denoise=jax.tree_util.Partial(spy))
+    assert set(asked) == ({4, 8} if alone else {8})
+
+
 def test_the_last_permitted_step_commits_all():
     got = run(TopConfidence(20))
     unmasked = got.trace.unmask.sum(axis=2)
