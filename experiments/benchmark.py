@@ -13,31 +13,33 @@ import jax
 import jax.numpy as jnp
 from rich.table import Table
 
-from experiments import cli
-from experiments.console import console
-from experiments.timing import compile_job, interleaved, matmul_ceiling
+from experiments._cli import parser as cli
+from experiments._cli.console import console
 from mdm_jax.denoisers.base import Bound, bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion.corruption import row_keys, stratified_times
 from mdm_jax.diffusion.objectives import AnyOrder
-from mdm_jax.orders.forms.max_normalised import MaxNormalised
-from mdm_jax.orders.posterior import Scorer, ScorerConfig
-from mdm_jax.orders.variational import OrderModel
-from mdm_jax.policies.confidence import ConfidenceConfig, ConfidenceNetwork
-from mdm_jax.policies.heuristic import TopConfidence
-from mdm_jax.policies.learned import LearnedPolicy, PolicyConfig, PolicyNetwork
-from mdm_jax.sampling.loop import SamplerConfig, sample
-from mdm_jax.training.losses import Ids, TokenBatch, denoising_loss
-from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
-from mdm_jax.training.order_loss import (
+from mdm_jax.orders.variational.elbo import OrderModel
+from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
+from mdm_jax.orders.variational.loss import (
     OrderBatch,
     OrderObjective,
     OrderParts,
     init_order,
     order_loss,
 )
-from mdm_jax.training.reinforce import GrpoObjective, Learner, iterate
-from mdm_jax.training.rollouts import Prompts
+from mdm_jax.orders.variational.posterior import Scorer, ScorerConfig
+from mdm_jax.policies.heuristics import TopConfidence
+from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.policies.networks.confidence_network import ConfidenceConfig, ConfidenceNetwork
+from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
+from mdm_jax.profiling.timing import compile_job, interleaved, matmul_ceiling
+from mdm_jax.rl.grpo import GrpoObjective, Learner, iterate
+from mdm_jax.rl.rollouts import Prompts
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.loop import sample
+from mdm_jax.training.losses import CanvasIds, TokenBatch, denoising_loss
+from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.state import init_state, train_step
 
 
@@ -91,7 +93,7 @@ class Measured:
 
 def run(config: Config) -> list[Measured]:
     """Measure, print, return the lines."""
-    ids = Ids(config.vocab, config.vocab + 1)
+    ids = CanvasIds(config.vocab, config.vocab + 1)
     module = Transformer(config.model, config.vocab)
     canvases = jnp.full((config.batch_size, config.length), ids.mask)
     params = module.init(jax.random.key(0), canvases[0], canvases[0] != ids.pad)["params"]
@@ -144,7 +146,7 @@ def _bare_calls(config: Config, denoise: Bound, canvases: jax.Array) -> Callable
 
 
 def _sampler(
-    config: Config, denoise: Bound, canvases: jax.Array, ids: Ids
+    config: Config, denoise: Bound, canvases: jax.Array, ids: CanvasIds
 ) -> Callable[[], jax.Array]:
     keys = row_keys(jax.random.key(1), jnp.arange(config.batch_size))
     settings = SamplerConfig(mask_id=ids.mask, pad_id=ids.pad, budget=config.steps)
@@ -153,7 +155,7 @@ def _sampler(
 
 
 def _training(
-    module: Transformer, params: object, canvases: jax.Array, ids: Ids
+    module: Transformer, params: object, canvases: jax.Array, ids: CanvasIds
 ) -> Callable[[], jax.Array]:
     optimizer = make_optimizer(OptimizerConfig(), 100)
     loss = partial(
@@ -166,7 +168,7 @@ def _training(
 
 
 def _order_step(
-    config: Config, module: Transformer, params: object, ids: Ids
+    config: Config, module: Transformer, params: object, ids: CanvasIds
 ) -> Callable[[], jax.Array]:
     """One update of posterior, policy and denoiser on as many canvases as a training step has."""
     model = OrderModel(MaxNormalised(), config.steps, ids.mask, ids.pad)
@@ -191,16 +193,18 @@ def _order_step(
 
 
 def _policy_iteration(
-    config: Config, denoise: Bound, canvases: jax.Array, ids: Ids
+    config: Config, denoise: Bound, canvases: jax.Array, ids: CanvasIds
 ) -> Callable[[], jax.Array]:
     """Rollouts, rewards and updates of the published confidence policy. It is made too shy to reveal
     anything, so that every rollout takes `config.steps` calls.
     """
     network = ConfidenceNetwork(ConfidenceConfig(bias=-30.0))
-    sight = network.see(
+    features = network.featurize(
         jnp.zeros((config.length, config.vocab)), canvases[0] == 0, jnp.asarray(config.steps)
     )
-    policy = LearnedPolicy(network, network.init(jax.random.key(5), sight)["params"], config.steps)
+    policy = LearnedPolicy(
+        network, network.init(jax.random.key(5), features)["params"], config.steps
+    )
     learner = Learner(
         policy=policy,
         objective=GrpoObjective(group=config.samples),

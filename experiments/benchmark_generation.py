@@ -14,30 +14,30 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 from rich.table import Table
 
-from experiments import cli
-from experiments.console import console
-from experiments.denoiser_calls import Call, Limits, measure_calls
-from experiments.timing import (
+from experiments._cli import parser as cli
+from experiments._cli.console import console
+from mdm_jax.denoisers.attention import choose
+from mdm_jax.denoisers.base import Bound, bind
+from mdm_jax.denoisers.pretrained.llada import LLADA_8B
+from mdm_jax.denoisers.pretrained.network import PretrainedConfig, PretrainedTransformer
+from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.policies.base import Policy
+from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence
+from mdm_jax.profiling.denoiser_cost import Call, Limits, measure_calls
+from mdm_jax.profiling.timing import (
     Job,
     compile_job,
     interleaved,
     matmul_ceiling,
     reading_ceiling,
 )
-from mdm_jax.denoisers.attention import choose
-from mdm_jax.denoisers.base import Bound, bind
-from mdm_jax.denoisers.llada import LLADA_8B
-from mdm_jax.denoisers.published import PublishedConfig, PublishedTransformer
-from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.policies.base import Policy
-from mdm_jax.policies.heuristic import ConfidenceThreshold, TopConfidence
+from mdm_jax.sampling.config import CacheConfig, SamplerConfig
 from mdm_jax.sampling.loop import sample
-from mdm_jax.sampling.step import CacheConfig, SamplerConfig
 
 Cache = Literal["none", "prefix", "dual"]
 CACHES = {"none": None, "prefix": CacheConfig("prefix"), "dual": CacheConfig("dual")}
 # the configuration that others were timed with
-MEDIUM = PublishedConfig(
+MEDIUM = PretrainedConfig(
     vocab=8192,
     embeddings=8192,
     width=512,
@@ -67,7 +67,7 @@ class Config:
       repeats: of every measurement.
     """
 
-    model: PublishedConfig = field(default_factory=lambda: MEDIUM)
+    model: PretrainedConfig = field(default_factory=lambda: MEDIUM)
     prompt: int = 32
     gen_length: int = 128
     block_length: int = 32
@@ -108,7 +108,7 @@ class Generation:
 
 def run(config: Config) -> tuple[list[Generation], list[Call]]:
     """Measure, print, return the lines of both tables."""
-    module = PublishedTransformer(config.model)
+    module = PretrainedTransformer(config.model)
     denoise = bind(module, random_params(module, jax.random.key(0)))
     generations = [
         line for batch in config.batch_sizes for line in _generate(config, denoise, batch)
@@ -124,7 +124,7 @@ def run(config: Config) -> tuple[list[Generation], list[Call]]:
     return generations, calls
 
 
-def random_params(module: PublishedTransformer, key: jax.Array) -> dict:
+def random_params(module: PretrainedTransformer, key: jax.Array) -> dict:
     """Matrices drawn with deviation 0.02, everything else 1; made one by one."""
     canvas = jnp.zeros(1, int), jnp.ones(1, bool)
     shapes = jax.eval_shape(module.init, key, *canvas)["params"]

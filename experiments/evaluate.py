@@ -16,12 +16,9 @@ from typing import Literal, NamedTuple
 import jax
 import numpy as np
 
-from experiments import cli
-from experiments.console import print_rows, progress, say
-from experiments.policies import resolve
-from experiments.published import Loading, home_of, identity, is_published
-from experiments.runs import load_run, read_task
-from experiments.speed import report_speed
+from experiments._cli import parser as cli
+from experiments._cli.console import print_once, print_rows, progress
+from experiments._cli.policies import resolve
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.evaluate import (
     Outcome,
@@ -36,10 +33,13 @@ from mdm_jax.evals.evaluate import (
 from mdm_jax.evals.generate import Parallel, check_request
 from mdm_jax.evals.intervals import mcnemar_exact, paired_difference
 from mdm_jax.evals.store import SampleStore
-from mdm_jax.policies import heuristic
+from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
-from mdm_jax.runlog import open_run
-from mdm_jax.sampling.step import CacheConfig, SamplerConfig
+from mdm_jax.profiling.report import report_speed
+from mdm_jax.runs.loading import load_run, read_task
+from mdm_jax.runs.log import open_run
+from mdm_jax.runs.published import Loading, home_of, identity, is_published
+from mdm_jax.sampling.config import CacheConfig, SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 
 
@@ -125,7 +125,7 @@ class Config:
     run: cli.RunDir = cli.REQUIRED
     task: cli.OptionalTask = None
     data_dir: str | None = None
-    policy: cli.AnyPolicy = field(default_factory=lambda: heuristic.TopConfidence(8))
+    policy: cli.AnyPolicy = field(default_factory=lambda: heuristics.TopConfidence(8))
     sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
     split: str = "test"
     examples: int | None = None
@@ -157,9 +157,9 @@ def run(config: Config) -> Outcome | None:
     asked = prepare(config)
     store = SampleStore(open_directory(config, asked) / "samples.jsonl")
     generate_all(config, asked, store)
-    say(f"generations: {store.path}")
+    print_once(f"generations: {store.path}")
     if not getattr(asked.task, "can_verify", True):
-        say("not judged: generated programs are run only when asked, by --task.execute")
+        print_once("not judged: generated programs are run only when asked, by --task.execute")
         return None
     return judge(config, asked, store)
 
@@ -237,7 +237,7 @@ def compare_with_store(
         ours = outcome.correct[rows]
         both, a, b, neither = [int(np.sum(x & y)) for x in (ours, ~ours) for y in (theirs, ~theirs)]
         gain = paired_difference(both, a, b, neither)
-        say(
+        print_once(
             f"against {other}: {100 * gain.mean:+.1f} points "
             f"[{100 * gain.interval.low:+.1f}, {100 * gain.interval.high:+.1f}], "
             f"P(better) {gain.probability:.3f}, McNemar p {mcnemar_exact(a, b):.3g}, "

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import jax
 
-from experiments import cli
-from experiments.console import say
-from experiments.published import Loading, is_published, load_checkpoint
-from experiments.runs import load_run, read_config
-from mdm_jax.denoisers import convert
+from experiments._cli import parser as cli
+from experiments._cli.console import print_once
+from mdm_jax.denoisers.pretrained import checkpoints as pretrained
+from mdm_jax.runs.loading import load_run, read_config
+from mdm_jax.runs.published import Loading, is_published, load_checkpoint
 
 COPIED = (".json", ".txt", ".py", ".jinja", ".model")
 
@@ -49,10 +49,10 @@ def run(config: Config) -> Path:
         denoise = load_checkpoint(config.run, config.loading)
     else:
         denoise = load_run(config.run).denoise
-    convert.save(out, denoise, convert.read_info(origin))
+    pretrained.save(out, denoise, pretrained.read_info(origin))
     if jax.process_index() == 0:
         copy_beside_weights(origin, out)
-    say(f"written: {out}, as {origin} with new weights")
+    print_once(f"written: {out}, as {origin} with new weights")
     return out
 
 

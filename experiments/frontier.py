@@ -15,31 +15,31 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments import cli
-from experiments.console import print_rows, progress, say
+from experiments._cli import parser as cli
+from experiments._cli.console import print_once, print_rows, progress
+from experiments._cli.policies import Learned
 from experiments.evaluate import Sampling
-from experiments.policies import Learned
-from experiments.published import Loading, home_of, identity
-from experiments.runs import load_run, read_task
 from mdm_jax.denoisers.base import Bound, Denoise
-from mdm_jax.evals import plots
 from mdm_jax.evals.evaluate import Row, label_of, score, to_samples
 from mdm_jax.evals.frontier import area_under_frontier
 from mdm_jax.evals.generate import check_request, generate_sweep
+from mdm_jax.evals.plots import results as result_plots
 from mdm_jax.evals.store import SampleStore
-from mdm_jax.policies import heuristic
+from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
-from mdm_jax.runlog import open_run
-from mdm_jax.sampling.loop import SamplerConfig
+from mdm_jax.runs.loading import load_run, read_task
+from mdm_jax.runs.log import open_run
+from mdm_jax.runs.published import Loading, home_of, identity
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 
 SCHEDULED = (
-    heuristic.Random,
-    heuristic.Iid,
-    heuristic.LeftToRight,
-    heuristic.TopConfidence,
-    heuristic.TopMargin,
-    heuristic.LowEntropy,
+    heuristics.Random,
+    heuristics.Iid,
+    heuristics.LeftToRight,
+    heuristics.TopConfidence,
+    heuristics.TopMargin,
+    heuristics.LowEntropy,
 )
 
 
@@ -88,9 +88,9 @@ def families(config: Config, denoise: Bound, task: Task) -> Iterator[tuple[str, 
     """The settings to try, one list per policy, with its name."""
     knobs: list[tuple[Callable[..., Policy], Sequence]] = [
         *((kind, config.steps) for kind in SCHEDULED),
-        (heuristic.ConfidenceThreshold, config.thresholds),
-        (heuristic.Factor, config.factors),
-        (heuristic.EntropyBound, config.gammas),
+        (heuristics.ConfidenceThreshold, config.thresholds),
+        (heuristics.Factor, config.factors),
+        (heuristics.EntropyBound, config.gammas),
     ]
     for kind, values in knobs:
         if values:
@@ -129,8 +129,8 @@ def run(config: Config) -> list[Row]:
     print_rows(rows, f"{task.name}, {config.split} split, {config.run} at update {step}")
     print_areas(rows, task.gen_length or task.length)
     (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
-    plots.save(plots.frontier_figure(rows), directory / "frontier.png")
-    say(f"figure: {directory / 'frontier.png'}")
+    result_plots.save(result_plots.frontier_figure(rows), directory / "frontier.png")
+    print_once(f"figure: {directory / 'frontier.png'}")
     return rows
 
 
@@ -176,9 +176,9 @@ def print_areas(rows: Sequence[Row], nfe_max: int) -> None:
     for row in rows:
         points.setdefault(row.policy, []).append((row.nfe, row.accuracy))
     areas = {name: area_under_frontier(found, nfe_max) for name, found in points.items()}
-    say(f"area under the frontier, 1 to {nfe_max} denoiser calls:")
+    print_once(f"area under the frontier, 1 to {nfe_max} denoiser calls:")
     for name, area in sorted(areas.items(), key=lambda item: -item[1]):
-        say(f"  {area:.3f}  {name}")
+        print_once(f"  {area:.3f}  {name}")
 
 
 if __name__ == "__main__":

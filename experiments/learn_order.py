@@ -17,33 +17,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import cli, train_denoiser
-from experiments.console import progress, say
-from experiments.order_figures import draw_figures
-from experiments.order_start import HELDOUT, Start, prompted, static_order
-from experiments.order_table import Versus, compare_orders, print_versus
-from experiments.runs import (
-    CHECKPOINTS,
-    DENOISER,
-    exact_denoiser,
-    hidden_width,
-    load_run,
-    order_parts,
-)
+from experiments import train_denoiser
+from experiments._cli import parser as cli
+from experiments._cli.console import print_once, progress
+from experiments.order_start import HELDOUT, InitConfig, prompted, static_order
+from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.likelihood import heldout_likelihood
-from mdm_jax.evals.order_bound import order_bound
-from mdm_jax.orders.forms.max_normalised import MaxNormalised
-from mdm_jax.orders.forms.plackett_luce import PlackettLuce
-from mdm_jax.orders.forms.sigmoid import SigmoidScores
-from mdm_jax.orders.posterior import ScorerConfig, start_scores
+from mdm_jax.evals.matched import PairedRow, compare_orders, print_versus
+from mdm_jax.evals.plots.learned import draw_figures
 from mdm_jax.orders.search import SearchConfig
-from mdm_jax.policies.learned import LearnedPolicy, PolicyConfig, start_table
-from mdm_jax.runlog import RunLog, open_run
-from mdm_jax.tasks.sudoku import Sudoku
-from mdm_jax.training import checkpoints, parallel
-from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
-from mdm_jax.training.order_loss import (
+from mdm_jax.orders.variational.evaluation import order_bound
+from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
+from mdm_jax.orders.variational.forms.plackett_luce import PlackettLuce
+from mdm_jax.orders.variational.forms.sigmoid import SigmoidScores
+from mdm_jax.orders.variational.loss import (
     OrderBatch,
     OrderObjective,
     OrderParts,
@@ -51,6 +39,21 @@ from mdm_jax.training.order_loss import (
     init_order,
     order_loss,
 )
+from mdm_jax.orders.variational.posterior import ScorerConfig, start_scores
+from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.policies.networks.policy_network import PolicyConfig, start_table
+from mdm_jax.runs.loading import (
+    CHECKPOINTS,
+    DENOISER,
+    exact_denoiser,
+    hidden_width,
+    load_run,
+    order_parts,
+)
+from mdm_jax.runs.log import RunLog, open_run
+from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.training import checkpoints
+from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.state import TrainState, fit, init_state, train_step
 
 AnyForm = MaxNormalised | SigmoidScores | PlackettLuce
@@ -109,10 +112,10 @@ class Config:
     budget: int = 4
     form: AnyForm = field(default_factory=MaxNormalised)
     scorer: ScorerConfig = field(
-        default_factory=lambda: ScorerConfig(width=32, heads=2, spread=0.1, sees="prompt")
+        default_factory=lambda: ScorerConfig(width=32, heads=2, spread=0.1, conditioning="prompt")
     )
     policy: PolicyConfig = field(default_factory=lambda: PolicyConfig(width=32, heads=2))
-    start: Start = field(default_factory=Start)
+    start: InitConfig = field(default_factory=InitConfig)
     objective: OrderObjective = field(
         default_factory=lambda: OrderObjective(samples=4, temperature=0.05, start_beta_kl=0.1)
     )
@@ -154,9 +157,9 @@ class Config:
 # the published recipe: no search, a posterior that sees the clean sequence, one temperature, eight paths
 PLAIN = replace(
     Config(),
-    start=Start(search=SearchConfig(proposals=0)),
+    start=InitConfig(search=SearchConfig(proposals=0)),
     scorer=ScorerConfig(width=32, heads=2, spread=0.1),
-    objective=OrderObjective(forecast=False),
+    objective=OrderObjective(predicted_nll=False),
     posterior_optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=0.0),
     batch_size=32,
 )
@@ -183,7 +186,7 @@ def resolve(config: Config) -> Config:
     return replace(config, task=task, run_dir=config.run_dir or name)
 
 
-def run(config: Config) -> list[Versus]:
+def run(config: Config) -> list[PairedRow]:
     """Learn, compare, draw."""
     config = resolve(config)
     directory = Path(config.run_dir)
@@ -200,7 +203,7 @@ def run(config: Config) -> list[Versus]:
     )
     print_versus(rows, f"{config.task.name}, budget {config.budget}: {config.examples} prompts")
     draw_figures(config.task, learned, rows, directory, config.objective.temperature)
-    say(f"figures and policy: {directory}")
+    print_once(f"figures and policy: {directory}")
     return rows
 
 
@@ -210,19 +213,19 @@ def learn(config: Config) -> Learned:
     log = open_run(directory, replace(config, run_dir=None), ignore=EVALUATION_ONLY)
     denoise = get_denoiser(config, directory)
     parts = order_parts(config.task, config.budget, config.form, config.scorer, config.policy)
-    mesh = parallel.make_mesh()
-    parallel.check_batch(config.batch_size, mesh.size)
+    mesh = sharding.make_mesh()
+    sharding.check_batch(config.batch_size, mesh.size)
     optimizer = order_optimizer(config)
     with checkpoints.open_manager(directory / CHECKPOINTS) as manager:
         fresh = manager.latest_step() is None
         state = init_state(start_params(config, parts, denoise, directory, fresh), optimizer)
-        state = parallel.place(jax.device_get(state), parallel.replicated(mesh))
+        state = sharding.shard(jax.device_get(state), sharding.replicated(mesh))
         state = checkpoints.restore(manager, state)
         log.truncate_after(int(state.step))
         if int(state.step):
-            say(f"going on from update {int(state.step)} of {directory}")
+            print_once(f"going on from update {int(state.step)} of {directory}")
         state = _loop(config, parts, optimizer, denoise, state, mesh, manager, log)
-    params = jax.tree.map(jnp.asarray, parallel.fetch(state.ema))
+    params = jax.tree.map(jnp.asarray, sharding.to_host(state.ema))
     learned = as_learned(config, parts, params, denoise)
     report(config, learned, log)
     return learned
@@ -247,15 +250,15 @@ def start_params(
     params = init_order(parts, k_init, task.length, task.vocabulary.size, hidden_width(denoise))
     if config.joint:
         params["denoiser"] = denoise.params
-    if not fresh or not config.start.search.proposals or not parts.model.form.ranked:
+    if not fresh or not config.start.search.proposals or not parts.model.form.induces_order:
         return params
     order = jnp.asarray(
         static_order(
             config.start.search, task, config.seed, denoise, parts.model, directory / "start.json"
         )
     )
-    heat = float(config.objective.temperature_at(jnp.zeros(())))
-    spacing = config.start.spacing * heat
+    temperature = float(config.objective.temperature_at(jnp.zeros(())))
+    spacing = config.start.spacing * temperature
     return params | {
         "posterior": start_scores(params["posterior"], order, spacing),
         "policy": start_table(params["policy"], order, config.start.certainty),
@@ -284,8 +287,8 @@ def _loop(
     log: RunLog,
 ) -> TrainState:
     """Updates with logging and checkpoints."""
-    k_train = parallel.place(
-        jax.random.fold_in(jax.random.key(config.seed), 6), parallel.replicated(mesh)
+    k_train = sharding.shard(
+        jax.random.fold_in(jax.random.key(config.seed), 6), sharding.replicated(mesh)
     )
 
     @partial(jax.jit, donate_argnums=0)
@@ -298,9 +301,9 @@ def _loop(
     def batch_at(index: int) -> OrderBatch:
         share = np.full(config.batch_size, index / config.steps, np.float32)
         batch = OrderBatch(*prompted(config.task, config.seed, index, config.batch_size), share)
-        return parallel.place(batch, parallel.by_row(mesh))
+        return sharding.shard(batch, sharding.by_row(mesh))
 
-    shared = parallel.place(denoise, parallel.replicated(mesh))
+    shared = sharding.shard(denoise, sharding.replicated(mesh))
     step = lambda state, key, batch: update(state, key, batch, shared)  # noqa: E731
     with progress("learning the order", config.steps, int(state.step)) as advance:
         for done, now, metrics in fit(state, step, batch_at, k_train, config.steps):
@@ -352,7 +355,7 @@ def report(config: Config, learned: Learned, log: RunLog) -> None:
         batch_size=min(16, config.batch_size),
     )
     any_order = vanilla.nelbo_per_token * vanilla.tokens_per_sequence
-    say(
+    print_once(
         f"held-out bound in at most {config.budget} steps: {bound.nelbo:.3f} +- "
         f"{1.96 * bound.error:.3f} nats per sequence\n"
         f"  = {bound.token_nll:.3f} tokens + {bound.kl:.3f} KL(posterior || policy); without padding "

@@ -17,35 +17,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import cli, train_denoiser
-from experiments.console import progress, say
+from experiments import train_denoiser
+from experiments._cli import parser as cli
+from experiments._cli.console import print_once, progress
 from experiments.learn_order import get_denoiser
-from experiments.order_figures import draw_rewarded
-from experiments.order_table import Versus, compare_orders, headline, print_versus
-from experiments.policy_runs import BEST, Design, build
-from experiments.runs import CHECKPOINTS
 from experiments.warm_start import WarmStart, imitated
+from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.evaluate import sampler_config, take, verify_all
-from mdm_jax.policies.confidence import ConfidenceConfig
+from mdm_jax.evals.matched import PairedRow, compare_orders, headline, print_versus
+from mdm_jax.evals.plots.learned import draw_rewarded
+from mdm_jax.policies.action_distributions import Independent
 from mdm_jax.policies.learned import LearnedPolicy
-from mdm_jax.policies.likelihood import Independent
-from mdm_jax.runlog import RunLog, open_run
+from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
+from mdm_jax.rl.grpo import GrpoObjective, Learner, iterate, reinforce
+from mdm_jax.rl.monitor import collapsed, is_best, window_means
+from mdm_jax.rl.rollouts import Prompts
+from mdm_jax.runs.loading import CHECKPOINTS
+from mdm_jax.runs.log import RunLog, open_run
+from mdm_jax.runs.policies import BEST, PolicySpec, build
 from mdm_jax.tasks.base import Examples, Task
-from mdm_jax.tasks.sudoku import Sudoku
-from mdm_jax.training import checkpoints, parallel
+from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.training import checkpoints
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
-from mdm_jax.training.reinforce import GrpoObjective, Learner, iterate, reinforce
-from mdm_jax.training.rollouts import Prompts
 from mdm_jax.training.state import TrainState, fit, init_state
-from mdm_jax.training.windows import collapsed, is_best, window_means
 
 IMITATED = 10**9  # prompts of the warm start are numbered from here: a stream of their own
 EVALUATION_ONLY = ("examples", "eval_batch_size", "policy_temperature", "tensorboard")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Steering:
+class ExpertConfig:
     """Rollouts of an expert that are added to every group.
 
     Attributes:
@@ -99,10 +101,10 @@ class Config:
         )
     )
     run_dir: str | None = None
-    design: Design = field(default_factory=Design)
+    design: PolicySpec = field(default_factory=PolicySpec)
     objective: GrpoObjective = field(default_factory=GrpoObjective)
     warm_start: WarmStart = field(default_factory=WarmStart)
-    steering: Steering = field(default_factory=Steering)
+    steering: ExpertConfig = field(default_factory=ExpertConfig)
     steps: int = 200
     prompts: int = 16
     pool: int = 4096
@@ -140,7 +142,7 @@ class Config:
 # the setting of arXiv:2512.09106 but for the denoiser and the task, which are named on the command line
 PUBLISHED = replace(
     Config(),
-    design=Design(network=ConfidenceConfig(), family=Independent()),
+    design=PolicySpec(network=ConfidenceConfig(), family=Independent()),
     optimizer=OptimizerConfig(
         learning_rate=3e-5, warmup=100, b1=0.9, b2=0.99, weight_decay=0.1, clip=0.2
     ),
@@ -172,7 +174,7 @@ def resolve(config: Config) -> Config:
     return replace(config, task=task, run_dir=config.run_dir or f"runs/learn_policy-{task.name}")
 
 
-def run(config: Config) -> list[Versus]:
+def run(config: Config) -> list[PairedRow]:
     """Learn, compare, draw."""
     config = resolve(config)
     directory = Path(config.run_dir)
@@ -189,9 +191,9 @@ def run(config: Config) -> list[Versus]:
         seed=config.seed,
     )
     print_versus(rows, f"{config.task.name}: {config.examples} prompts")
-    say(headline([versus.row for versus in rows]))
+    print_once(headline([paired_row.row for paired_row in rows]))
     draw_rewarded(config.task, rows, directory)
-    say(f"figures and policy: {directory}")
+    print_once(f"figures and policy: {directory}")
     return rows
 
 
@@ -204,8 +206,8 @@ def learn(config: Config) -> Learned:
     k_policy = jax.random.fold_in(jax.random.key(config.seed), 11)
     policy = build(config.design, config.task, denoise, k_policy)
     learner = make_learner(config, policy)
-    mesh = parallel.make_mesh()
-    parallel.check_batch(config.prompts, mesh.size)
+    mesh = sharding.make_mesh()
+    sharding.check_batch(config.prompts, mesh.size)
     examples = config.task.examples("train", config.pool)
     with (
         checkpoints.open_manager(directory / CHECKPOINTS) as manager,
@@ -221,16 +223,16 @@ def learn(config: Config) -> Learned:
                 lambda index: prompts_at(config, examples, IMITATED + index),
                 jax.random.fold_in(jax.random.key(config.seed), 12),
             )
-        state = parallel.place(jax.device_get(state), parallel.replicated(mesh))
+        state = sharding.shard(jax.device_get(state), sharding.replicated(mesh))
         state = checkpoints.restore(manager, state)
         log.truncate_after(int(state.step))
         if int(state.step):
-            say(f"going on from iteration {int(state.step)} of {directory}")
+            print_once(f"going on from iteration {int(state.step)} of {directory}")
         state = _loop(config, learner, denoise, examples, state, mesh, (manager, best), log)
-    params = jax.tree.map(jnp.asarray, parallel.fetch(state.params))
+    params = jax.tree.map(jnp.asarray, sharding.to_host(state.params))
     if any((directory / BEST).iterdir()):
         params, step = checkpoints.restore_ema(directory / BEST, policy.params)
-        say(f"the best window of rewards ended at iteration {step}: its policy is taken")
+        print_once(f"the best window of rewards ended at iteration {step}: its policy is taken")
     heat = config.policy_temperature
     return Learned(replace(policy, params=params, policy_temperature=heat), denoise)
 
@@ -265,25 +267,25 @@ def make_step(
     are compiled, and only what was generated leaves the device to be judged.
     """
     task: Task = config.task
-    rows = parallel.by_row(mesh)
+    rows = sharding.by_row(mesh)
     if task.pure_verifier:
         whole = jax.jit(partial(iterate, learner=learner, verify=task.verify), donate_argnums=0)
         return lambda state, key, batch: whole(
-            state, key, parallel.place(Prompts(*batch), rows), denoise
+            state, key, sharding.shard(Prompts(*batch), rows), denoise
         )
     roll, update = jax.jit(learner.play), jax.jit(partial(reinforce, learner=learner))
 
     def step(state: TrainState, key: Any, batch: Examples) -> tuple[TrainState, dict]:
         k_play, k_learn = jax.random.split(key)
         rollout = roll(
-            state.params, k_play, parallel.place(Prompts(batch.canvases, ()), rows), denoise
+            state.params, k_play, sharding.shard(Prompts(batch.canvases, ()), rows), denoise
         )
-        canvases = parallel.fetch(rollout.canvas)
+        canvases = sharding.to_host(rollout.canvas)
         correct = [
             verify_all(task, group, take(batch.references, np.full(len(group), prompt)))
             for prompt, group in enumerate(canvases)
         ]
-        return update(state, k_learn, rollout, parallel.place(np.stack(correct), rows))
+        return update(state, k_learn, rollout, sharding.shard(np.stack(correct), rows))
 
     return step
 
@@ -301,9 +303,9 @@ def _loop(
     """Iterations with logging, checkpoints, and an end where something goes wrong."""
     manager, best = managers
     record = recorder(config, log)
-    step = make_step(config, learner, parallel.place(denoise, parallel.replicated(mesh)), mesh)
-    k_train = parallel.place(
-        jax.random.fold_in(jax.random.key(config.seed), 13), parallel.replicated(mesh)
+    step = make_step(config, learner, sharding.shard(denoise, sharding.replicated(mesh)), mesh)
+    k_train = sharding.shard(
+        jax.random.fold_in(jax.random.key(config.seed), 13), sharding.replicated(mesh)
     )
     batch_at = partial(prompts_at, config, examples)
     with progress("learning from rewards", config.steps, int(state.step)) as advance:
@@ -313,8 +315,8 @@ def _loop(
             note = f"reward {row['reward']:.3f}, {100 * row['accuracy']:.0f} % in {row['nfe']:.1f}"
             advance(1, note)
             state = now
-            if wrong := gone_wrong(config, row, log, done):
-                say(f"stopped at iteration {done}: {wrong}; the last good policy is kept")
+            if wrong := divergence_reason(config, row, log, done):
+                print_once(f"stopped at iteration {done}: {wrong}; the last good policy is kept")
                 break
             if done % config.window == 0 and is_best(rewards_of(config, log)):
                 checkpoints.save(best, now)
@@ -328,7 +330,7 @@ def rewards_of(config: Config, log: RunLog) -> list[float]:
     return window_means([row["reward"] for row in log.metrics()], config.window)
 
 
-def gone_wrong(config: Config, row: dict[str, float], log: RunLog, done: int) -> str:
+def divergence_reason(config: Config, row: dict[str, float], log: RunLog, done: int) -> str:
     """What is wrong with the run, in words; nothing, if nothing is.
 
     Raises:

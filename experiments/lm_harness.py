@@ -14,17 +14,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import cli
-from experiments.console import console, progress
+from experiments._cli import parser as cli
+from experiments._cli.console import console, progress
+from experiments._cli.policies import resolve
 from experiments.evaluate import Sampling
-from experiments.policies import resolve
-from experiments.published import Loading, load_checkpoint
 from mdm_jax.evals.generate import check_request, generate
 from mdm_jax.evals.likelihood import row_bounds
-from mdm_jax.policies import heuristic
+from mdm_jax.policies import heuristics
+from mdm_jax.runs.published import Loading, load_checkpoint
 from mdm_jax.tasks.base import Batch
 from mdm_jax.tasks.canvases import prompt_canvases, response_ids
-from mdm_jax.tasks.free_prompt import FreePrompt
+from mdm_jax.tasks.prompted.free_prompt import FreePrompt
 
 try:
     import lm_eval
@@ -55,7 +55,7 @@ class Config:
     """
 
     denoiser: str = cli.REQUIRED
-    policy: cli.AnyPolicy = field(default_factory=lambda: heuristic.ConfidenceThreshold(0.9))
+    policy: cli.AnyPolicy = field(default_factory=lambda: heuristics.ConfidenceThreshold(0.9))
     sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
     loading: cli.Flat[Loading] = field(default_factory=Loading)
     chat: bool = False

@@ -9,23 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from experiments.console import progress, say
+from experiments._cli.console import print_once, progress
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.orders.search import (
     SearchConfig,
-    judge_of,
-    one_by_one_nll,
     order_nlls,
+    search_objective,
     search_orders,
+    sequential_nll,
 )
-from mdm_jax.orders.variational import OrderModel, Sequence
+from mdm_jax.orders.variational.elbo import OrderModel, Sequence
 from mdm_jax.tasks.base import Batch, Task
 
 HELDOUT = 10**12  # held-out batches are numbered from here: a stream apart from any update's
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class InitConfig:
     """Where learning starts from.
 
     Attributes:
@@ -50,7 +50,7 @@ def static_order(
         return json.loads(path.read_text())["order"]
     seen, unseen = (
         Sequence(*map(jnp.asarray, prompted(task, seed, HELDOUT + part, size)))
-        for part, size in enumerate((search.sequences, search.judges))
+        for part, size in enumerate((search.sequences, search.validation_sequences))
     )
     exact_seen, exact_unseen = (
         as_exact(search, seed, part, data, denoise, model)
@@ -68,7 +68,7 @@ def static_order(
             exact_seen,
         )
     nll = order_nlls(orders, unseen, denoise, model)
-    bounds, costs = (np.asarray(jax.vmap(judge_of(e))(nll)) for e in (None, exact_unseen))
+    bounds, costs = (np.asarray(jax.vmap(search_objective(e))(nll)) for e in (None, exact_unseen))
     best = int(costs.argmin())
     order = np.asarray(orders[best]).tolist()
     record = {
@@ -79,7 +79,7 @@ def static_order(
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(record, indent=2))
     unfinished.replace(path)
-    say(f"static order to start from: {bounds[best]:.3f} nats per sequence on unseen ones")
+    print_once(f"static order to start from: {bounds[best]:.3f} nats per sequence on unseen ones")
     return order
 
 
@@ -95,7 +95,7 @@ def as_exact(
     if search.by == "bound":
         return None
     k_slow = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 14), part)
-    return one_by_one_nll(k_slow, data, denoise, model)
+    return sequential_nll(k_slow, data, denoise, model)
 
 
 def prompted(task: Task, seed: int, index: int, size: int) -> Batch:

@@ -12,40 +12,41 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments import cli, learn_order, train_denoiser
-from experiments.animate import play
-from experiments.console import print_rows, progress, say
-from experiments.order_table import headline
-from experiments.runs import load_run
+from experiments import learn_order, train_denoiser
+from experiments._cli import parser as cli
+from experiments._cli.animation import play
+from experiments._cli.console import print_once, print_rows, progress
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.evals import plots
 from mdm_jax.evals.evaluate import Row, evaluate, label_of, sampler_config
 from mdm_jax.evals.generate import Parallel, check_request
+from mdm_jax.evals.matched import headline
+from mdm_jax.evals.plots import results as result_plots
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.orders.search import SearchConfig
-from mdm_jax.policies import heuristic
+from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
-from mdm_jax.policies.choice import unify
-from mdm_jax.policies.counts import Ratio
-from mdm_jax.sampling.loop import SamplerConfig
+from mdm_jax.policies.count_schedules import AlphaCounts
+from mdm_jax.policies.switch import as_switch
+from mdm_jax.runs.loading import load_run
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
-from mdm_jax.tasks.sudoku import Sudoku
+from mdm_jax.tasks.sudoku.task import Sudoku
 
 POLICIES: tuple[Policy, ...] = (
     *(
         kind(steps)
-        for kind in (heuristic.Random, heuristic.Iid, heuristic.LeftToRight)
+        for kind in (heuristics.Random, heuristics.Iid, heuristics.LeftToRight)
         for steps in (4, 8)
     ),
     *(
         kind(steps)
-        for kind in (heuristic.TopConfidence, heuristic.TopMargin, heuristic.LowEntropy)
+        for kind in (heuristics.TopConfidence, heuristics.TopMargin, heuristics.LowEntropy)
         for steps in (4, 6, 8)
     ),
-    heuristic.TopConfidence(8, Ratio()),
-    *(heuristic.ConfidenceThreshold(threshold) for threshold in (0.5, 0.7, 0.9)),
-    *(heuristic.Factor(factor) for factor in (0.5, 1.0)),
-    *(heuristic.EntropyBound(gamma) for gamma in (0.05, 0.5, 1.5)),
+    heuristics.TopConfidence(8, AlphaCounts()),
+    *(heuristics.ConfidenceThreshold(threshold) for threshold in (0.5, 0.7, 0.9)),
+    *(heuristics.Factor(factor) for factor in (0.5, 1.0)),
+    *(heuristics.EntropyBound(gamma) for gamma in (0.05, 0.5, 1.5)),
 )
 
 
@@ -75,7 +76,7 @@ class Config:
     learn: learn_order.Config = field(
         default_factory=lambda: replace(
             learn_order.Config(),
-            start=learn_order.Start(search=SearchConfig(proposals=1500, chains=2)),
+            start=learn_order.InitConfig(search=SearchConfig(proposals=1500, chains=2)),
             steps=300,
         )
     )
@@ -95,8 +96,8 @@ PRESETS = {
         train=replace(Config().train, steps=200),
         learn=replace(
             Config().learn,
-            start=learn_order.Start(
-                search=SearchConfig(proposals=200, chains=1, sequences=32, judges=32)
+            start=learn_order.InitConfig(
+                search=SearchConfig(proposals=200, chains=1, sequences=32, validation_sequences=32)
             ),
             steps=60,
             heldout_rows=64,
@@ -122,12 +123,14 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     rows = compare(config, task, examples, denoise, policies, directory)
     print_rows(rows, f"{task.name}: {len(examples.canvases)} prompts")
     (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
-    plots.save(plots.frontier_figure(rows, curve=_schedule), directory / "frontier.png")
+    result_plots.save(
+        result_plots.frontier_figure(rows, curve=_schedule), directory / "frontier.png"
+    )
     draw_orders(config, task, directory, policies)
     replay(config, task, examples, directory, policies[-1])
-    say(f"figures: {directory / 'frontier.png'}, {directory / 'order_map.png'}")
+    print_once(f"figures: {directory / 'frontier.png'}, {directory / 'order_map.png'}")
     if config.learned:
-        say(headline([rows[-1], *rows[:-1]]))
+        print_once(headline([rows[-1], *rows[:-1]]))
     return rows
 
 
@@ -161,7 +164,7 @@ def compare(
     key = jax.random.fold_in(jax.random.key(config.seed), 3)
     rows = []
     with progress("generating", len(policies) * len(examples.canvases)) as advance:
-        for policy in unify(tuple(policies)):
+        for policy in as_switch(tuple(policies)):
             outcome = evaluate(
                 key,
                 task,
@@ -192,7 +195,7 @@ def draw_orders(config: Config, task: Task, directory: Path, policies: Sequence[
     last = {type(policy).__name__: label_of(policy, settings) for policy in policies}
     maps = {name: stored[label].revealed_at for name, label in last.items()}
     grid = (task.side, task.side) if isinstance(task, Sudoku) else None
-    plots.save(plots.order_map_figure(maps, grid), directory / "order_map.png")
+    result_plots.save(result_plots.order_map_figure(maps, grid), directory / "order_map.png")
 
 
 def replay(config: Config, task: Task, examples: Examples, directory: Path, policy: Policy) -> None:

@@ -9,16 +9,16 @@ from typing import Any
 
 import jax
 
-from experiments import cli
-from experiments.animate import show_generation
-from experiments.console import say
+from experiments._cli import parser as cli
+from experiments._cli.animation import show_generation
+from experiments._cli.console import print_once
+from experiments._cli.policies import resolve
 from experiments.evaluate import Sampling
-from experiments.policies import resolve
-from experiments.published import Loading
-from experiments.runs import load_run, read_task
-from mdm_jax.policies import heuristic
+from mdm_jax.policies import heuristics
+from mdm_jax.runs.loading import load_run, read_task
+from mdm_jax.runs.published import Loading
 from mdm_jax.tasks.base import Task
-from mdm_jax.tasks.free_prompt import FreePrompt
+from mdm_jax.tasks.prompted.free_prompt import FreePrompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Config:
     prompt: str | None = None
     task: cli.OptionalTask = None
     data_dir: str | None = None
-    policy: cli.AnyPolicy = field(default_factory=lambda: heuristic.TopConfidence(8))
+    policy: cli.AnyPolicy = field(default_factory=lambda: heuristics.TopConfidence(8))
     sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
     loading: cli.Flat[Loading] = field(default_factory=Loading)
     split: str = "test"
@@ -70,7 +70,7 @@ def run(config: Config) -> list[str]:
         k_row, canvas = jax.random.fold_in(key, index), examples.canvases[index]
         generation = show_generation(k_row, task, canvas, denoise, policy, settings)
         told = f"prompt {index}: {verdict(task, generation.canvas, reference)}"
-        say(f"{told}{generation.nfe} denoiser calls\n")
+        print_once(f"{told}{generation.nfe} denoiser calls\n")
         texts.append(task.decode(generation.canvas))
     return texts
 

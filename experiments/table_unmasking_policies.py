@@ -11,15 +11,16 @@ from pathlib import Path
 
 from rich.table import Table
 
-from experiments import cli, learn_policy, train_denoiser
-from experiments.console import console, say
-from experiments.order_table import Versus, compare_orders, headline, print_seeds, print_versus
+from experiments import learn_policy, train_denoiser
+from experiments._cli import parser as cli
+from experiments._cli.console import console, print_once
 from experiments.small_tasks import CHAINS, CHAINS_TRAINING, SUDOKU, SUDOKU_TRAINING
-from mdm_jax.evals import plots
-from mdm_jax.orders.rewards import Multiplicative
+from mdm_jax.evals.matched import PairedRow, compare_orders, headline, print_seeds, print_versus
+from mdm_jax.evals.plots import results as result_plots
+from mdm_jax.rl.rewards import Multiplicative
 from mdm_jax.tasks.base import Task
-from mdm_jax.tasks.prompted_gsm8k import PromptedGsm8k
-from mdm_jax.tasks.prompted_math import PromptedMath
+from mdm_jax.tasks.prompted.gsm8k import PromptedGsm8k
+from mdm_jax.tasks.prompted.math import PromptedMath
 
 # setting, policy, mean calls, accuracy %; LLaDA-8B-Instruct, 256 positions (appendix J of the paper)
 PUBLISHED = (
@@ -84,7 +85,7 @@ class Config:
             raise ValueError("give at least one of --weights and one of --seeds")
 
 
-def run(config: Config) -> dict[str, list[Versus]]:
+def run(config: Config) -> dict[str, list[PairedRow]]:
     """Train what is missing, compare, print, draw; rows by task and weight."""
     tables = {}
     for case in config.cases:
@@ -101,7 +102,7 @@ def run(config: Config) -> dict[str, list[Versus]]:
             tables[name] = rows
             print_versus(rows, name)
             print_seeds(rows)
-            say(headline([versus.row for versus in rows]) + "\n")
+            print_once(headline([paired_row.row for paired_row in rows]) + "\n")
         draw(found, home / "frontier.png")
     if config.published:
         print_published()
@@ -131,7 +132,7 @@ def train(case: Case, directory: Path) -> str:
 
 def compare(
     config: Config, case: Case, denoiser: str, weight: float, directory: Path
-) -> list[Versus]:
+) -> list[PairedRow]:
     """Policies of all seeds at one weight, then everyone else, on the same prompts."""
     learn = replace(
         config.learn,
@@ -141,7 +142,7 @@ def compare(
     )
     learned = []
     for seed in config.seeds:
-        say(f"{case.task.name}, weight {weight:g}, seed {seed}")
+        print_once(f"{case.task.name}, weight {weight:g}, seed {seed}")
         learned.append(
             learn_policy.learn(replace(learn, seed=seed, run_dir=str(directory / f"seed-{seed}")))
         )
@@ -158,11 +159,13 @@ def compare(
     )
 
 
-def draw(found: dict[float, list[Versus]], path: Path) -> None:
+def draw(found: dict[float, list[PairedRow]], path: Path) -> None:
     """All rows of all weights: one line per basic policy, and the learned policies by weight."""
-    rows = {versus.row.label: versus.row for table in found.values() for versus in table}
-    plots.save(plots.frontier_figure(list(rows.values())), path)
-    say(f"figure: {path}")
+    rows = {
+        paired_row.row.label: paired_row.row for table in found.values() for paired_row in table
+    }
+    result_plots.save(result_plots.frontier_figure(list(rows.values())), path)
+    print_once(f"figure: {path}")
 
 
 def print_published() -> None:

@@ -14,21 +14,22 @@ from pathlib import Path
 
 from rich.table import Table
 
-from experiments import cli, learn_order, train_denoiser
-from experiments.console import console, say
-from experiments.order_table import Versus, compare_orders, print_seeds, print_versus
-from experiments.runs import exact_denoiser, load_run
+from experiments import learn_order, train_denoiser
+from experiments._cli import parser as cli
+from experiments._cli.console import console, print_once
 from experiments.small_tasks import CHAINS, CHAINS_TRAINING, SUDOKU, SUDOKU_TRAINING
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.transformer import TransformerConfig
-from mdm_jax.orders.posterior import ScorerConfig
+from mdm_jax.evals.matched import PairedRow, compare_orders, print_seeds, print_versus
 from mdm_jax.orders.search import SearchConfig
-from mdm_jax.policies.learned import PolicyConfig
+from mdm_jax.orders.variational.loss import OrderObjective
+from mdm_jax.orders.variational.posterior import ScorerConfig
+from mdm_jax.policies.networks.policy_network import PolicyConfig
+from mdm_jax.runs.loading import exact_denoiser, load_run
 from mdm_jax.tasks.base import Task
-from mdm_jax.tasks.gsm8k import Gsm8k
-from mdm_jax.tasks.sudoku import Sudoku
+from mdm_jax.tasks.gsm8k.task import Gsm8k
+from mdm_jax.tasks.sudoku.task import Sudoku
 from mdm_jax.training.optimizers import OptimizerConfig
-from mdm_jax.training.order_loss import OrderObjective
 
 # accuracy %, mean calls, [min, max]; GSM8K, 170M parameters (fragments of the paper's Table 1)
 PUBLISHED = (
@@ -56,7 +57,7 @@ EMBEDDED = (
     Case(
         task=SUDOKU,
         train=SUDOKU_TRAINING,
-        search=SearchConfig(proposals=1000, chains=16, judges=2048),
+        search=SearchConfig(proposals=1000, chains=16, validation_sequences=2048),
     ),
     Case(task=CHAINS, train=CHAINS_TRAINING, search=SearchConfig(proposals=1000, chains=2)),
 )
@@ -122,7 +123,7 @@ PAPER = Config(
     learn=learn_order.Config(
         scorer=ScorerConfig(width=256, depth=4),
         policy=PolicyConfig(width=256, hidden=True),
-        objective=OrderObjective(temperature=0.1, forecast=False),
+        objective=OrderObjective(temperature=0.1, predicted_nll=False),
         joint=True,
         steps=15_000,
         batch_size=32,
@@ -186,7 +187,7 @@ ORACLE = replace(
 PRESETS = {"default": Config(), "oracle": ORACLE, "paper": PAPER, "paper-smoke": SMOKE}
 
 
-def run(config: Config) -> dict[str, list[Versus]]:
+def run(config: Config) -> dict[str, list[PairedRow]]:
     """Train what is missing, compare, print; rows by task and budget."""
     tables = {}
     for case in config.cases:
@@ -235,7 +236,7 @@ def compare(
     control: Denoise,
     budget: int,
     directory: Path,
-) -> list[Versus]:
+) -> list[PairedRow]:
     """Learned orders of all seeds, then everyone else, on the same prompts."""
     learned = []
     for seed in config.seeds:
@@ -248,7 +249,7 @@ def compare(
             seed=seed,
             run_dir=str(directory / f"seed-{seed}"),
         )
-        say(f"{case.task.name}, budget {budget}, seed {seed}")
+        print_once(f"{case.task.name}, budget {budget}, seed {seed}")
         found = learn_order.learn(one)
         learned.append((found.policy, found.denoise))
     return compare_orders(

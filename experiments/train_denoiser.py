@@ -12,21 +12,22 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from experiments import cli
-from experiments.console import progress, say
-from experiments.runs import CHECKPOINTS, TOKENIZER, init_params
+from experiments._cli import parser as cli
+from experiments._cli.console import print_once, progress
+from mdm_jax import sharding
 from mdm_jax.denoisers.base import bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion import corruption
 from mdm_jax.diffusion.elbo import bits_per_token, perplexity
 from mdm_jax.diffusion.objectives import Antithetic, AnyOrder, Complement, Continuous, Discrete
-from mdm_jax.evals import plots
 from mdm_jax.evals.likelihood import Likelihood, heldout_likelihood
-from mdm_jax.runlog import RunLog, open_run
+from mdm_jax.evals.plots import results as result_plots
+from mdm_jax.runs.loading import CHECKPOINTS, TOKENIZER, init_params
+from mdm_jax.runs.log import RunLog, open_run
 from mdm_jax.tasks.base import Batch, Task
-from mdm_jax.tasks.sudoku import Sudoku
-from mdm_jax.training import checkpoints, parallel
-from mdm_jax.training.losses import Ids, TokenBatch, denoising_loss
+from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.training import checkpoints
+from mdm_jax.training.losses import CanvasIds, TokenBatch, denoising_loss
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.state import TrainState, fit, init_state, train_step
 
@@ -130,7 +131,7 @@ def run(config: Config) -> Likelihood:
             config.processes.coordinator, config.processes.count, config.processes.id
         )
     config = resolve(config)
-    mesh = parallel.make_mesh()
+    mesh = sharding.make_mesh()
     check_shares(config, mesh.size)
     module, state, step = build(config, mesh)
     directory = Path(config.run_dir)
@@ -140,11 +141,11 @@ def run(config: Config) -> Likelihood:
         if log:
             log.truncate_after(int(state.step))
         if int(state.step):
-            say(f"going on from update {int(state.step)} of {directory}")
+            print_once(f"going on from update {int(state.step)} of {directory}")
         heldout = trim(config.task.heldout(), config.heldout_rows)
         likelihood = _loop(config, module, state, step, mesh, manager, log, heldout)
     if log:
-        plots.save(plots.training_figure(log.metrics()), directory / "training.png")
+        result_plots.save(result_plots.training_figure(log.metrics()), directory / "training.png")
     report(likelihood, config.task, directory)
     return likelihood
 
@@ -168,15 +169,15 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> tuple[Transformer, TrainSt
     state = jax.jit(lambda key: init_state(init_params(module, config.task, key), optimizer))(
         k_init
     )
-    homes = jax.tree.map(lambda _: parallel.replicated(mesh), state)
+    homes = jax.tree.map(lambda _: sharding.replicated(mesh), state)
     if config.shard_params:
-        homes = parallel.shard_largest_axis(mesh, state)
+        homes = sharding.shard_largest_axis(mesh, state)
     loss = partial(
         denoising_loss,
         module=module,
         objective=config.objective,
         times=TIMES[config.times],
-        ids=Ids(ids.mask_id, ids.pad_id, config.task.gen_length),
+        ids=CanvasIds(ids.mask_id, ids.pad_id, config.task.gen_length),
     )
     step = partial(
         train_step,
@@ -185,8 +186,8 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> tuple[Transformer, TrainSt
         ema_decay=config.ema_decay,
         micro_batches=config.micro_batches,
     )
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=(homes, parallel.replicated(mesh)))
-    return module, parallel.place(jax.device_get(state), homes), compiled
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=(homes, sharding.replicated(mesh)))
+    return module, sharding.shard(jax.device_get(state), homes), compiled
 
 
 def open_log(config: Config, directory: Path) -> RunLog | None:
@@ -210,16 +211,16 @@ def _loop(
     heldout: Batch,
 ) -> Likelihood:
     """Updates with logging, held-out bound and checkpoints; the held-out bound at the end."""
-    k_train = parallel.place(
-        jax.random.fold_in(jax.random.key(config.seed), 1), parallel.replicated(mesh)
+    k_train = sharding.shard(
+        jax.random.fold_in(jax.random.key(config.seed), 1), sharding.replicated(mesh)
     )
 
     def batch_at(index: int) -> TokenBatch:
         batch = config.task.train_batch(config.seed, index, config.batch_size)
-        return parallel.place(TokenBatch(*batch), parallel.by_row(mesh))
+        return sharding.shard(TokenBatch(*batch), sharding.by_row(mesh))
 
     def measure(state: TrainState) -> Likelihood:
-        denoise = bind(module, parallel.fetch(state.ema))
+        denoise = bind(module, sharding.to_host(state.ema))
         k_eval = jax.random.fold_in(jax.random.key(config.seed), 2)
         return heldout_likelihood(
             k_eval, denoise, heldout, config.task.vocabulary, window=config.task.gen_length
@@ -259,7 +260,7 @@ def trim(data: Batch, rows: int) -> Batch:
 def report(likelihood: Likelihood, task: Task, directory: Path) -> None:
     """The held-out bound in the units people use."""
     nats = likelihood.nelbo_per_token
-    say(
+    print_once(
         f"held-out bound on {task.name}: {nats:.4f} +- {1.96 * likelihood.error:.4f} nats per token\n"
         f"  = {bits_per_token(nats, 1):.4f} bits per token, perplexity {perplexity(nats, 1):.3f}\n"
         f"  {likelihood.nelbo_per_content_token:.4f} nats per token up to the first EOS\n"
@@ -267,7 +268,7 @@ def report(likelihood: Likelihood, task: Task, directory: Path) -> None:
     )
     if not np.isfinite(nats):
         raise ValueError("the held-out bound is not finite: lower --optimizer.learning_rate")
-    say(f"run directory: {directory}")
+    print_once(f"run directory: {directory}")
 
 
 if __name__ == "__main__":

@@ -6,16 +6,16 @@ from functools import partial
 
 import jax
 
-from experiments import cli
-from experiments.console import progress
+from experiments._cli import parser as cli
+from experiments._cli.console import progress
+from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.policies import heuristic
+from mdm_jax.policies import heuristics
+from mdm_jax.rl.grpo import Learner
+from mdm_jax.rl.imitation import Imitation, imitate
+from mdm_jax.rl.rollouts import Prompts
 from mdm_jax.tasks.base import Examples
-from mdm_jax.training import parallel
-from mdm_jax.training.imitation import Imitation, imitate
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
-from mdm_jax.training.reinforce import Learner
-from mdm_jax.training.rollouts import Prompts
 from mdm_jax.training.state import TrainState, fit, init_state
 
 
@@ -32,7 +32,7 @@ class WarmStart:
     """
 
     steps: int = 0
-    teacher: cli.AnyHeuristic = field(default_factory=lambda: heuristic.ConfidenceThreshold(0.9))
+    teacher: cli.AnyHeuristic = field(default_factory=lambda: heuristics.ConfidenceThreshold(0.9))
     final: bool = False
     learning_rate: float = 1e-3
 
@@ -49,7 +49,7 @@ def imitated(
     optimizer = make_optimizer(
         replace(optimizer, learning_rate=settings.learning_rate), settings.steps
     )
-    mesh = parallel.make_mesh()
+    mesh = sharding.make_mesh()
     update = jax.jit(
         partial(
             imitate,
@@ -62,7 +62,7 @@ def imitated(
 
     def batch_at(index: int) -> Prompts:
         canvases = prompts_at(index).canvases
-        return parallel.place(Prompts(canvases, ()), parallel.by_row(mesh))
+        return sharding.shard(Prompts(canvases, ()), sharding.by_row(mesh))
 
     step = lambda state, key, batch: update(state, key, batch, denoise)  # noqa: E731
     imitating = init_state(learner.policy.params, optimizer)

@@ -32,7 +32,7 @@ class Observation(NamedTuple):
     hidden: Float[Array, "length features"] | None = None  # of the denoiser, for a policy that asks
     # for a policy that asks: probability of the token at each revealed position of the current block,
     # by a MASK beside the canvas that does not see that token; 1 elsewhere
-    second_look: Float[Array, " length"] | None = None
+    verifier_prob: Float[Array, " length"] | None = None
 
 
 class Decision(NamedTuple):

@@ -12,11 +12,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mdm_jax.orders.forms.max_normalised import MaxNormalised
-from mdm_jax.orders.forms.plackett_luce import PlackettLuce
-from mdm_jax.orders.forms.sigmoid import SigmoidScores
-from mdm_jax.orders.posterior import Scorer, ScorerConfig, Scores
-from mdm_jax.policies.learned import PolicyConfig, PolicyNetwork, Sight
+from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
+from mdm_jax.orders.variational.forms.plackett_luce import PlackettLuce
+from mdm_jax.orders.variational.forms.sigmoid import SigmoidScores
+from mdm_jax.orders.variational.posterior import PosteriorScores, Scorer, ScorerConfig
+from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork, StepFeatures
 from mdm_jax.pytrees import pytree_dataclass
 
 LENGTH, VOCAB, STEPS = 4, 3, 3
@@ -73,14 +73,14 @@ def utilities_of(table, directions=None, change=None):
 class PlainPolicy(PolicyNetwork):
     """A network without layers: a table of (steps left, position), and the logits of token 0."""
 
-    def see(self, logits, is_masked, left, hidden=None, time=0.0):
-        return Sight(logits[:, :1], left, None)
+    def featurize(self, logits, is_masked, left, hidden=None, time=0.0):
+        return StepFeatures(logits[:, :1], left, None)
 
     @nn.compact
-    def utilities(self, sight):
+    def utilities(self, features):
         shape = (self.max_steps + 1, self.max_length)
         table = self.param("table", nn.initializers.zeros, shape)
-        return table[sight.left] + sight.features[:, 0]
+        return table[features.left] + features.features[:, 0]
 
 
 class PlainScorer(Scorer):
@@ -88,8 +88,10 @@ class PlainScorer(Scorer):
 
     @nn.compact
     def __call__(self, tokens, valid, maskable, here):
-        names = ("priority", "forecast")
-        return Scores(*(self.param(n, nn.initializers.zeros, (self.max_length,)) for n in names))
+        names = ("priority", "predicted_nll")
+        return PosteriorScores(
+            *(self.param(n, nn.initializers.zeros, (self.max_length,)) for n in names)
+        )
 
 
 class PlainDenoiser(nn.Module):
@@ -146,13 +148,13 @@ def posterior_chances(kind, priorities, masked, left):
     return odds / odds.sum()
 
 
-def set_prob(kind, chances, masked, reveal):
+def set_prob(kind, bernoulli, masked, reveal):
     """Probability of revealing exactly `reveal` of what is masked."""
     if not masked.any():
         return 1.0
     if kind == "one":
-        return chances[reveal][0] if reveal.sum() == 1 else 0.0
-    return np.prod(np.where(reveal, chances, 1 - chances)[masked])
+        return bernoulli[reveal][0] if reveal.sum() == 1 else 0.0
+    return np.prod(np.where(reveal, bernoulli, 1 - bernoulli)[masked])
 
 
 def subsets(masked):
@@ -190,8 +192,8 @@ def paths(kind, chances_at, maskable=ALL, ends=NONE, budget=STEPS):
             if left == 1:
                 options = [(masked, 1.0)]
             else:
-                chances = chances_at(masked, left) if masked.any() else masked
-                options = [(r, set_prob(kind, chances, masked, r)) for r in subsets(masked)]
+                bernoulli = chances_at(masked, left) if masked.any() else masked
+                options = [(r, set_prob(kind, bernoulli, masked, r)) for r in subsets(masked)]
             for reveal, p in options:
                 if p > 0:
                     after = close(masked & ~reveal, maskable, ends)
@@ -210,15 +212,15 @@ def posterior_set_prob(kind, priorities, step):
     """Probability of what the posterior reveals at a step."""
     if step.left == 1 or not step.masked.any():
         return 1.0
-    chances = posterior_chances(kind, priorities, step.masked, step.left)
-    return set_prob(kind, chances, step.masked, step.reveal)
+    bernoulli = posterior_chances(kind, priorities, step.masked, step.left)
+    return set_prob(kind, bernoulli, step.masked, step.reveal)
 
 
 def log_lik(world, kind, tokens, **rules):
     """log p(tokens): every path of the policy, and what the denoiser says on it; EOS where closed."""
-    chances = lambda masked, left: policy_chances(world, kind, tokens, masked, left)  # noqa: E731
+    bernoulli = lambda masked, left: policy_chances(world, kind, tokens, masked, left)  # noqa: E731
     total = 0.0
-    for steps, prob in paths(kind, chances, **rules):
+    for steps, prob in paths(kind, bernoulli, **rules):
         logs = [token_logs(world, tokens, s.masked)[s.reveal].sum() for s in steps]
         closed = rules.get("maskable", ALL) & ~np.any([s.reveal for s in steps], axis=0)
         total += prob * np.exp(sum(logs)) * (tokens[closed] == EOS).all()

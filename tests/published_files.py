@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from mdm_jax.denoisers import convert
 from mdm_jax.denoisers.base import bind
-from mdm_jax.denoisers.llada import LLADA
-from mdm_jax.denoisers.published import PublishedTransformer
+from mdm_jax.denoisers.pretrained import checkpoints as pretrained
+from mdm_jax.denoisers.pretrained.llada import LLADA
+from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
 
 EOS, MASK, BOS, EOT, START, END = 300, 310, 301, 302, 303, 304
 VOCAB = 320  # rows of the head, some of them beyond the tokenizer
@@ -84,8 +84,8 @@ def write_files(directory, config=CONFIG, settings=SETTINGS, inner=None):
 def write_checkpoint(directory, seed=0):
     """The same with random weights, large enough for a say in what is generated."""
     write_files(directory)
-    module = PublishedTransformer(LLADA.config(CONFIG))
+    module = PretrainedTransformer(LLADA.config(CONFIG))
     params = module.init(jax.random.key(seed), jnp.zeros(2, int), jnp.ones(2, bool))["params"]
     params = jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, params)
-    convert.save(directory, bind(module, params), convert.read_info(directory))
+    pretrained.save(directory, bind(module, params), pretrained.read_info(directory))
     return directory

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdm_jax.denoisers.base import bind
-from mdm_jax.denoisers.convert import FAMILIES, PublishedInfo
-from mdm_jax.denoisers.published import PublishedTransformer
+from mdm_jax.denoisers.pretrained.checkpoints import FORMATS, PublishedInfo
+from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
 
 VOCAB, MASK, PAD = 24, 20, 24
 LLADA = {
@@ -58,7 +58,7 @@ PUBLISHED = dict(zip(("llada", "dream", "smdm"), (LLADA, DREAM, SMDM), strict=Tr
 
 
 def family_of(name):
-    return next(family for family in FAMILIES if family.name == name)
+    return next(family for family in FORMATS if family.name == name)
 
 
 def random_params(module, seed=0):
@@ -78,7 +78,7 @@ def small(name, seed=0):
     """A denoiser of the family with random weights, and its info."""
     family, published = family_of(name), PUBLISHED[name]
     config, ids = family.config(published), family.ids(published)
-    module = PublishedTransformer(config)
+    module = PretrainedTransformer(config)
     info = PublishedInfo(
         family=name,
         vocab=VOCAB,

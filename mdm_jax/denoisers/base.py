@@ -39,7 +39,7 @@ class DenoiseHidden(Denoise, Protocol):
         ...
 
 
-class Known(NamedTuple):
+class KVCache(NamedTuple):
     """What a denoiser has computed of every position of one canvas: its cache."""
 
     layers: tuple[Any, ...]  # keys and values of each layer, [length, heads, dim]
@@ -55,28 +55,28 @@ class DenoiseCached(DenoiseHidden, Protocol):
     with the whole canvas as slice is `prefill`.
     """
 
-    def prefill(self, canvas: Tokens, valid: Mask) -> Known:
+    def prefill(self, canvas: Tokens, valid: Mask) -> KVCache:
         """Everything computed for the whole canvas."""
         ...
 
     def extend(
-        self, tokens: Int[Array, " slice"], start: Count, valid: Mask, known: Known
-    ) -> Known:
+        self, tokens: Int[Array, " slice"], start: Count, valid: Mask, kv_cache: KVCache
+    ) -> KVCache:
         """`known` with the positions from `start` on computed anew, `tokens` being what is there."""
         ...
 
     def read(
-        self, known: Known, positions: Int[Array, " wanted"] | None = None
+        self, kv_cache: KVCache, positions: Int[Array, " wanted"] | None = None
     ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
         """Logits and float32 hidden states at `positions`; None: everywhere."""
         ...
 
 
 @runtime_checkable
-class DenoiseTwice(Denoise, Protocol):
+class DenoiseVerifier(Denoise, Protocol):
     """A `Denoise` that can judge tokens as if each were masked, for policies that verify them."""
 
-    def with_second_look(
+    def with_verifier_logits(
         self,
         canvas: Tokens,
         valid: Mask,
@@ -93,7 +93,7 @@ class Bound:
     """A Flax module with its parameters: meets `Denoise`. The parameters are leaves.
 
     Meets `DenoiseHidden` where the module has a method `with_hidden`, `DenoiseCached` where it has
-    `prefill`, `extend` and `read`, and `DenoiseTwice` where it has `with_second_look`.
+    `prefill`, `extend` and `read`, and `DenoiseVerifier` where it has `with_verifier_logits`.
     """
 
     module: Any = static()
@@ -112,24 +112,24 @@ class Bound:
         logits, hidden = self.module.apply(*arguments, method="with_hidden")
         return logits, hidden.astype(jnp.float32)
 
-    def prefill(self, canvas: Tokens, valid: Mask) -> Known:
+    def prefill(self, canvas: Tokens, valid: Mask) -> KVCache:
         _require(self.module, "prefill", "keeps no cache")
         return self.module.apply({"params": self.params}, canvas, valid, method="prefill")
 
     def extend(
-        self, tokens: Int[Array, " slice"], start: Count, valid: Mask, known: Known
-    ) -> Known:
-        arguments = {"params": self.params}, tokens, start, valid, known
+        self, tokens: Int[Array, " slice"], start: Count, valid: Mask, kv_cache: KVCache
+    ) -> KVCache:
+        arguments = {"params": self.params}, tokens, start, valid, kv_cache
         return self.module.apply(*arguments, method="extend")
 
     def read(
-        self, known: Known, positions: Int[Array, " wanted"] | None = None
+        self, kv_cache: KVCache, positions: Int[Array, " wanted"] | None = None
     ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
-        arguments = {"params": self.params}, known, positions
+        arguments = {"params": self.params}, kv_cache, positions
         logits, hidden = self.module.apply(*arguments, method="read")
         return logits, hidden.astype(jnp.float32)
 
-    def with_second_look(
+    def with_verifier_logits(
         self,
         canvas: Tokens,
         valid: Mask,
@@ -137,9 +137,9 @@ class Bound:
         again: Int[Array, " doubted"],
         mask_id: int,
     ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "doubted vocab"]]:
-        _require(self.module, "with_second_look", "looks at no token twice")
+        _require(self.module, "with_verifier_logits", "looks at no token twice")
         arguments = {"params": self.params}, canvas, valid, positions, again, mask_id
-        return self.module.apply(*arguments, method="with_second_look")
+        return self.module.apply(*arguments, method="with_verifier_logits")
 
 
 def _require(module: Any, method: str, lack: str) -> None:

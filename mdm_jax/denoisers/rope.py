@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-Angles = tuple[Float[Array, "places half"], Float[Array, "places half"]]
+RopeTable = tuple[Float[Array, "places half"], Float[Array, "places half"]]
 Heads = Float[Array, "places heads dim"]
 
 
-def angles(places: Int[Array, " places"], dim: int, base: float) -> Angles:
+def rope_table(places: Int[Array, " places"], dim: int, base: float) -> RopeTable:
     """cos and sin, float32, of place * base^(-i / half) for i in 0..half - 1; half = dim / 2."""
     half = dim // 2
     frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
@@ -15,7 +15,7 @@ def angles(places: Int[Array, " places"], dim: int, base: float) -> Angles:
     return jnp.cos(turned), jnp.sin(turned)
 
 
-def turn(x: Heads, by: Angles) -> Heads:
+def apply_rope(x: Heads, by: RopeTable) -> Heads:
     """Each pair (i, i + half) of every head turned by its angle, in the type of the table; the
     result has x's own type.
     """

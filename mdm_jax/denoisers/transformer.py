@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mdm_jax.denoisers.rope import angles, turn
+from mdm_jax.denoisers.rope import apply_rope, rope_table
 from mdm_jax.types import Mask, Tokens
 
 Hidden = Float[Array, "length width"]
@@ -70,8 +70,8 @@ class TransformerConfig:
 
 def rotate(x: Float[Array, "length heads dim"], base: float) -> Float[Array, "length heads dim"]:
     """Rotary position embedding, positions from 0."""
-    cos, sin = angles(jnp.arange(x.shape[0]), x.shape[-1], base)
-    return turn(x, (cos.astype(x.dtype), sin.astype(x.dtype)))
+    cos, sin = rope_table(jnp.arange(x.shape[0]), x.shape[-1], base)
+    return apply_rope(x, (cos.astype(x.dtype), sin.astype(x.dtype)))
 
 
 class Attention(nn.Module):

@@ -48,13 +48,13 @@ def canvas_nll(
         unembedded; None: anywhere.
     """
     canvas, valid = apply_mask(tokens, is_masked, mask_id), tokens != pad_id
-    here = jnp.arange(len(tokens))
+    positions = jnp.arange(len(tokens))
     if window is not None:
-        here = jnp.argmax(maskable) + jnp.arange(window)
-    logits = denoise(canvas, valid) if window is None else denoise(canvas, valid, here)
-    counts = is_masked[here]
-    nll = token_nll(logits, jnp.where(counts, tokens[here], 0))
-    return jnp.zeros(tokens.shape).at[here].set(jnp.where(counts, nll, 0.0))
+        positions = jnp.argmax(maskable) + jnp.arange(window)
+    logits = denoise(canvas, valid) if window is None else denoise(canvas, valid, positions)
+    counts = is_masked[positions]
+    nll = token_nll(logits, jnp.where(counts, tokens[positions], 0))
+    return jnp.zeros(tokens.shape).at[positions].set(jnp.where(counts, nll, 0.0))
 
 
 def continuous_nelbo(nll: Scalar, t: Scalar, schedule: Schedule) -> Scalar:

@@ -17,10 +17,10 @@ from mdm_jax.evals.generate import Generated, Parallel, generate
 from mdm_jax.evals.intervals import beta_interval
 from mdm_jax.evals.store import Generations, Sample, SampleStore
 from mdm_jax.policies.base import Policy
-from mdm_jax.policies.choice import Choice
-from mdm_jax.runlog import describe
-from mdm_jax.sampling.loop import SamplerConfig
-from mdm_jax.tasks.base import Examples, Task, Worded
+from mdm_jax.policies.switch import SwitchPolicy
+from mdm_jax.runs.log import describe
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.base import Examples, Task, TextTask
 from mdm_jax.types import RowKey
 
 # settings of the sampler that are named where they are not the default
@@ -169,18 +169,18 @@ def to_samples(
             passes=batch.passes,
             seconds=seconds,
             revealed_at=steps,
-            **in_words(task, tokens, jax.tree.map(lambda x, i=index: x[i], examples.references)),
+            **text_fields(task, tokens, jax.tree.map(lambda x, i=index: x[i], examples.references)),
         )
         for index, tokens, nfe, steps in columns
     ]
 
 
-def in_words(
+def text_fields(
     task: Task, canvas: Int[np.ndarray, " length"], reference: Any
 ) -> dict[str, str | None]:
     """What a record says in words: prompt, response, answer and reference where the task has them."""
-    if isinstance(task, Worded):
-        return task.words(canvas, reference)._asdict()
+    if isinstance(task, TextTask):
+        return task.text_record(canvas, reference)._asdict()
     return {"text": task.decode(canvas)}
 
 
@@ -213,7 +213,7 @@ def score(
 
 def plain(policy: Policy) -> Policy:
     """The policy that acts, where it is one of a `Choice`."""
-    return policy.chosen if isinstance(policy, Choice) else policy
+    return policy.chosen if isinstance(policy, SwitchPolicy) else policy
 
 
 def label_of(policy: Policy, config: SamplerConfig) -> str:

@@ -13,16 +13,17 @@ from jaxtyping import Int
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.policies.base import Policy, stack
-from mdm_jax.sampling.loop import SamplerConfig, check_window, sample, sweep
-from mdm_jax.training.parallel import (
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.loop import check_window, sample, sweep
+from mdm_jax.sharding import (
     by_row,
     check_batch,
     device_map,
-    fetch,
     make_mesh,
-    place,
     pmap_map,
     replicated,
+    shard,
+    to_host,
     vmap_map,
 )
 from mdm_jax.types import Rollout, RowKey
@@ -86,12 +87,12 @@ def generate(
     shared, spread = (denoise, policy), (lambda tree: tree)
     if parallel == "device_map":
         mesh = make_mesh()
-        shared = place(shared, replicated(mesh))
-        spread = lambda tree: place(tree, by_row(mesh))  # noqa: E731
+        shared = shard(shared, replicated(mesh))
+        spread = lambda tree: shard(tree, by_row(mesh))  # noqa: E731
     for chosen, filled in padded_batches(indices, batch_size):
         inputs = spread((row_keys(key, jnp.asarray(filled)), jnp.asarray(canvases[filled])))
         began = time.perf_counter()
-        rollout = fetch(run(shared, *inputs))
+        rollout = to_host(run(shared, *inputs))
         seconds = time.perf_counter() - began
         passes = int(rollout.nfe.max())
         yield Generated(chosen, _cut(rollout, slice(len(chosen))), passes, seconds)

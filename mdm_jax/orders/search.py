@@ -17,13 +17,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.oracle import Oracle
-from mdm_jax.orders.forms.base import close_after
-from mdm_jax.orders.variational import OrderModel, Sequence, clean_nll, eos_places, response
+from mdm_jax.orders.variational.elbo import OrderModel, Sequence, clean_nll, eos_places, response
+from mdm_jax.orders.variational.forms.base import close_after
 from mdm_jax.types import Count, Mask, RowKey, Scalar
 
 Steps = Int[Array, " window"]  # at which step each position is revealed
 Cost = Callable[[Steps, Count], Float[Array, "n window"]]
-Judge = Callable[[Float[Array, " n"]], Float[Array, ""]]
+SearchObjective = Callable[[Float[Array, " n"]], Float[Array, ""]]
 
 
 def masked_at(order: Steps, maskable: Mask, ends: Mask, step: Count) -> Mask:
@@ -37,10 +37,10 @@ def step_nll(
     """-log p(token | what the order has revealed before a step) of everything still masked then,
     0 elsewhere; nats, one denoiser call.
     """
-    here = response(sequence, model)
-    ends, maskable = eos_places(sequence, here, model), sequence.maskable[here]
+    positions = response(sequence, model)
+    ends, maskable = eos_places(sequence, positions, model), sequence.maskable[positions]
     is_masked = masked_at(order, maskable, ends, step)
-    return clean_nll(sequence, here, is_masked, denoise, model)[1]
+    return clean_nll(sequence, positions, is_masked, denoise, model)[1]
 
 
 def order_nll(order: Steps, sequence: Sequence, denoise: Denoise, model: OrderModel) -> Scalar:
@@ -90,36 +90,42 @@ class SearchConfig:
       proposals: moves tried by each chain; 0: no search.
       chains: independent searches, run together.
       sequences: clean ones that orders are compared on.
-      judges: other clean sequences, on which the best chain is chosen.
+      validation_sequences: other clean sequences, on which the best chain is chosen.
       by: what orders are judged by: the estimated share of an order's draws that generation one by one
         would draw as well (the mean bound hides it: a few sequences that an order all but excludes
         weigh as much there as a little too much probability everywhere), or the bound itself, for long
         responses of which no order of few steps draws any that fits.
-      hot: first temperature, nats.
-      cold: last temperature, nats; geometric in between.
+      start_temperature: first temperature, nats.
+      end_temperature: last temperature, nats; geometric in between.
     """
 
     proposals: int = 2000
     chains: int = 3
     sequences: int = 64
-    judges: int = 512
+    validation_sequences: int = 512
     by: Literal["success", "bound"] = "success"
-    hot: float = 0.3
-    cold: float = 0.003
+    start_temperature: float = 0.3
+    end_temperature: float = 0.003
 
     def __post_init__(self) -> None:
-        if self.proposals < 0 or min(self.chains, self.sequences, self.judges) < 1:
+        if self.proposals < 0 or min(self.chains, self.sequences, self.validation_sequences) < 1:
             raise ValueError(
                 f"proposals {self.proposals} must not be negative, chains {self.chains}, "
-                f"sequences {self.sequences} and judges {self.judges} at least 1"
+                f"sequences {self.sequences} and validation_sequences "
+                f"{self.validation_sequences} at least 1"
             )
-        if not self.hot >= self.cold > 0:
-            raise ValueError(f"need hot >= cold > 0, got {self.hot} and {self.cold}")
+        if not self.start_temperature >= self.end_temperature > 0:
+            raise ValueError(
+                f"need start_temperature >= end_temperature > 0, got {self.start_temperature} "
+                f"and {self.end_temperature}"
+            )
 
-    def heats(self, first: int, count: int) -> Float[np.ndarray, " count"]:
+    def temperatures(self, first: int, count: int) -> Float[np.ndarray, " count"]:
         """Temperatures of proposals first..first + count - 1."""
         share = (first + np.arange(count)) / self.proposals
-        return (self.hot * (self.cold / self.hot) ** share).astype(np.float32)
+        return (
+            self.start_temperature * (self.end_temperature / self.start_temperature) ** share
+        ).astype(np.float32)
 
 
 class Search(NamedTuple):
@@ -136,23 +142,25 @@ def failure(exact: Float[Array, " n"], nll: Float[Array, " n"]) -> Scalar:
     return -jnp.log(jnp.mean(jnp.exp(exact - nll)))
 
 
-def judge_of(exact: Float[Array, " n"] | None) -> Judge:
+def search_objective(exact: Float[Array, " n"] | None) -> SearchObjective:
     """By success beside what is exact, or, where that is not given, by the mean bound."""
     return jnp.mean if exact is None else partial(failure, exact)
 
 
 def start_search(
-    key: RowKey, length: int, budget: int, cost: Cost, judge: Judge = jnp.mean
+    key: RowKey, length: int, budget: int, cost: Cost, objective: SearchObjective = jnp.mean
 ) -> Search:
     """A random order."""
     order = jax.random.randint(key, (length,), 0, budget)
     costs = jax.vmap(lambda step: cost(order, step), out_axes=1)(jnp.arange(budget))
-    return Search(order, costs, order, judged(order, costs, judge))
+    return Search(order, costs, order, objective_of(order, costs, objective))
 
 
-def judged(order: Steps, costs: Float[Array, "n budget window"], judge: Judge) -> Scalar:
+def objective_of(
+    order: Steps, costs: Float[Array, "n budget window"], objective: SearchObjective
+) -> Scalar:
     """What an order is worth on all sequences; less is better."""
-    return judge(jax.vmap(partial(total, order))(costs))
+    return objective(jax.vmap(partial(total, order))(costs))
 
 
 def propose_move(key: RowKey, order: Steps, budget: int) -> tuple[Steps, Count]:
@@ -181,9 +189,9 @@ def anneal(
     key: RowKey,
     search: Search,
     cost: Cost,
-    heats: Float[Array, " proposals"],
+    temperatures: Float[Array, " proposals"],
     first: Count,
-    judge: Judge = jnp.mean,
+    objective: SearchObjective = jnp.mean,
 ) -> Search:
     """Metropolis proposals at the given temperatures (nats).
 
@@ -191,25 +199,25 @@ def anneal(
       cost: what each position of each sequence would cost at one step of an order, nats; called once
         per proposal.
       first: number of the first proposal; proposal i uses fold_in(key, i).
-      judge: what the sequences' bounds on -log p(tokens) come to.
+      objective: what the sequences' bounds on -log p(tokens) come to.
     """
     budget = search.costs.shape[1]
 
     def advance(now: Search, item: tuple) -> tuple[Search, None]:
-        index, heat = item
+        index, temperature = item
         k_move, k_accept = jax.random.split(jax.random.fold_in(key, index))
         order, step = propose_move(k_move, now.order, budget)
         costs = now.costs.at[:, step].set(cost(order, step))
-        loss = judged(order, costs, judge) - judged(now.order, now.costs, judge)
-        accept = jnp.log(jax.random.uniform(k_accept)) < -loss / heat
+        loss = objective_of(order, costs, objective) - objective_of(now.order, now.costs, objective)
+        accept = jnp.log(jax.random.uniform(k_accept)) < -loss / temperature
         order, costs = jax.tree.map(
             lambda new, old: jnp.where(accept, new, old), (order, costs), (now.order, now.costs)
         )
-        reached = judged(order, costs, judge)
+        reached = objective_of(order, costs, objective)
         best = jnp.where(reached < now.best_cost, order, now.best)
         return Search(order, costs, best, jnp.minimum(reached, now.best_cost)), None
 
-    return jax.lax.scan(advance, search, (first + jnp.arange(len(heats)), heats))[0]
+    return jax.lax.scan(advance, search, (first + jnp.arange(len(temperatures)), temperatures))[0]
 
 
 def search_orders(
@@ -234,12 +242,14 @@ def search_orders(
     """
     k_start, k_moves = (jax.random.split(k, config.chains) for k in jax.random.split(key))
     shared = sequences, denoise, exact
-    found = _begin(k_start, *shared, model)
+    found = _start_chains(k_start, *shared, model)
     chunk = max(config.proposals // 20, 1)
     for first in range(0, config.proposals, chunk):
-        heats = config.heats(first, min(chunk, config.proposals - first))
-        found = _go_on(k_moves, found, jnp.asarray(heats), jnp.asarray(first), *shared, model)
-        on_proposals(len(heats), float(jnp.min(found.best_cost)))
+        temperatures = config.temperatures(first, min(chunk, config.proposals - first))
+        found = _continue_chains(
+            k_moves, found, jnp.asarray(temperatures), jnp.asarray(first), *shared, model
+        )
+        on_proposals(len(temperatures), float(jnp.min(found.best_cost)))
     return found.best
 
 
@@ -256,7 +266,7 @@ def order_nlls(
 
 
 @partial(jax.jit, static_argnames=("model", "orders"))
-def one_by_one_nll(
+def sequential_nll(
     key: RowKey, sequences: Sequence, denoise: Denoise, model: OrderModel, orders: int = 8
 ) -> Float[Array, " n"]:
     """-log of the probability of each sequence, one position at a time, mean over random orders; nats.
@@ -284,7 +294,7 @@ def _cost(sequences: Sequence, denoise: Denoise, model: OrderModel) -> Cost:
 
 
 @partial(jax.jit, static_argnames="model")
-def _begin(
+def _start_chains(
     keys: Array,
     sequences: Sequence,
     denoise: Denoise,
@@ -292,20 +302,22 @@ def _begin(
     model: OrderModel,
 ) -> Search:
     length = model.window or sequences.tokens.shape[1]
-    cost, judge = _cost(sequences, denoise, model), judge_of(exact)
-    return jax.vmap(lambda key: start_search(key, length, model.budget, cost, judge))(keys)
+    cost, objective = _cost(sequences, denoise, model), search_objective(exact)
+    return jax.vmap(lambda key: start_search(key, length, model.budget, cost, objective))(keys)
 
 
 @partial(jax.jit, static_argnames="model")
-def _go_on(
+def _continue_chains(
     keys: Array,
     found: Search,
-    heats: Float[Array, " proposals"],
+    temperatures: Float[Array, " proposals"],
     first: Count,
     sequences: Sequence,
     denoise: Denoise,
     exact: Float[Array, " n"] | None,
     model: OrderModel,
 ) -> Search:
-    cost, judge = _cost(sequences, denoise, model), judge_of(exact)
-    return jax.vmap(lambda key, chain: anneal(key, chain, cost, heats, first, judge))(keys, found)
+    cost, objective = _cost(sequences, denoise, model), search_objective(exact)
+    return jax.vmap(lambda key, chain: anneal(key, chain, cost, temperatures, first, objective))(
+        keys, found
+    )

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from mdm_jax.policies.base import RevealOnly, Scores, check_knob, confidence, rank, top
-from mdm_jax.policies.counts import CountRule, Even
-from mdm_jax.policies.heuristic import Scheduled, scheduled_count
+from mdm_jax.policies.count_schedules import CountRule, LinearCounts
+from mdm_jax.policies.heuristics import Scheduled, scheduled_count
 from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Mask, Observation, RowKey
 
@@ -38,7 +38,7 @@ class TopKRandom(Scheduled):
     """At random among the `candidates` most confident positions. UPO's reference policy `bim`."""
 
     steps: int = 8  # denoiser calls in all
-    schedule: CountRule = static(Even())  # how they share the positions
+    schedule: CountRule = static(LinearCounts())  # how they share the positions
     candidates: int = 5  # most confident positions that are drawn from
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class SoftmaxConfidence(Scheduled):
     """
 
     steps: int = 8  # denoiser calls in all
-    schedule: CountRule = static(Even())  # how they share the positions
+    schedule: CountRule = static(LinearCounts())  # how they share the positions
     policy_temperature: float = 0.05
 
     def __post_init__(self) -> None:

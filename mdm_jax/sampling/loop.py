@@ -7,85 +7,87 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from mdm_jax.denoisers.base import Denoise, DenoiseCached, DenoiseHidden, DenoiseTwice
+from mdm_jax.denoisers.base import Denoise, DenoiseCached, DenoiseHidden, DenoiseVerifier
 from mdm_jax.denoisers.guidance import Guided
 from mdm_jax.policies.base import Policy, log_prob
-from mdm_jax.sampling.cache import sample_in_rounds
+from mdm_jax.sampling.cached_loop import sample_in_rounds
 from mdm_jax.sampling.canvas import block_ids
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.step import (
-    Fixed,
     Outputs,
-    Places,
-    Row,
-    SamplerConfig,
+    Positions,
+    RowContext,
+    RowState,
+    apply_logit_mask,
     enter_block,
     finish,
     places_shown,
     prepare,
     reveal_step,
-    ruled_out,
     shows_block_alone,
     wants_hidden,
-    wants_second_look,
+    wants_verifier,
 )
 from mdm_jax.types import Count, Rollout, RowKey, Tokens, Trace
 
-Step = Callable[..., tuple[Row, Trace | None]]
+Step = Callable[..., tuple[RowState, Trace | None]]
 
 
 def denoise_step(
     key: RowKey,
-    row: Row,
-    fixed: Fixed,
+    row: RowState,
+    context: RowContext,
     step: Count,
     *,
     denoise: Denoise,
     policy: Policy,
     config: SamplerConfig,
     last: bool = False,
-) -> tuple[Row, Trace | None]:
+) -> tuple[RowState, Trace | None]:
     """One denoiser call and one decision for one sequence; a finished one comes back unchanged.
 
     Args:
       last: whether all that is left is to be revealed now, so that all of it has to be looked at.
     """
     row = enter_block(row, config)
-    here = places_shown(row, policy, config, everything=last)
-    if wants_second_look(policy):
-        outputs = _call_twice(denoise, row, fixed, config)
+    shown = places_shown(row, policy, config, everything=last)
+    if wants_verifier(policy):
+        outputs = _call_with_verifier(denoise, row, context, config)
     else:
-        outputs = _call(denoise, wants_hidden(policy), row, fixed, here, config)
-    return reveal_step(key, row, fixed, step, outputs, here, policy=policy, config=config)
+        outputs = _call(denoise, wants_hidden(policy), row, context, shown, config)
+    return reveal_step(key, row, context, step, outputs, shown, policy=policy, config=config)
 
 
 def _call(
     denoise: Denoise,
     hidden_too: bool,
-    row: Row,
-    fixed: Fixed,
-    here: Places,
+    row: RowState,
+    context: RowContext,
+    shown: Positions,
     config: SamplerConfig,
 ) -> Outputs:
     """What the denoiser says of some positions of the window; no unembedding elsewhere."""
-    positions = None if len(here) == len(fixed.canvas) else fixed.start + here
-    asked = finish(row, fixed), fixed.canvas != config.pad_id, positions
+    positions = None if len(shown) == len(context.canvas) else context.start + shown
+    asked = finish(row, context), context.canvas != config.pad_id, positions
     logits, hidden = denoise.with_hidden(*asked) if hidden_too else (denoise(*asked), None)
-    return Outputs(ruled_out(logits, config), hidden)
+    return Outputs(apply_logit_mask(logits, config), hidden)
 
 
-def _call_twice(denoise: DenoiseTwice, row: Row, fixed: Fixed, config: SamplerConfig) -> Outputs:
+def _call_with_verifier(
+    denoise: DenoiseVerifier, row: RowState, context: RowContext, config: SamplerConfig
+) -> Outputs:
     """What the denoiser says of the window, and what it makes of the tokens in the current block."""
     window = jnp.arange(len(row.window))
     size = config.block_length or len(window)
     block = jnp.minimum(row.block * size, len(window) - size) + jnp.arange(size)
-    asked = finish(row, fixed), fixed.canvas != config.pad_id
-    wanted, again = fixed.start + window, fixed.start + block
-    logits, judged = denoise.with_second_look(*asked, wanted, again, config.mask_id)
+    asked = finish(row, context), context.canvas != config.pad_id
+    wanted, again = context.start + window, context.start + block
+    logits, judged = denoise.with_verifier_logits(*asked, wanted, again, config.mask_id)
     shown = row.window[block]
-    probs = jnp.exp(log_prob(ruled_out(judged, config), shown))
+    probs = jnp.exp(log_prob(apply_logit_mask(judged, config), shown))
     is_shown = shown != config.mask_id
-    second_look = jnp.ones(len(window)).at[block].set(jnp.where(is_shown, probs, 1.0))
-    return Outputs(ruled_out(logits, config), None, second_look)
+    verifier_prob = jnp.ones(len(window)).at[block].set(jnp.where(is_shown, probs, 1.0))
+    return Outputs(apply_logit_mask(logits, config), None, verifier_prob)
 
 
 def sample_one(
@@ -128,7 +130,7 @@ def sample(
       canvases: [batch, length].
       denoise, policy: callable pytrees (wrap a bare function in `jax.tree_util.Partial`). A policy
         whose `wants_hidden` is True finds the hidden states of a `DenoiseHidden` in what it observes,
-        one whose `wants_second_look` is True what a `DenoiseTwice` makes of the revealed tokens.
+        one whose `wants_verifier` is True what a `DenoiseVerifier` makes of the revealed tokens.
       config: the loop's settings.
 
     Returns:
@@ -148,18 +150,18 @@ def sample(
     if config.guidance:
         denoise = Guided(denoise, config.guidance, config.mask_id)
     _check_denoiser(denoise, policy, config)
-    rows, fixed = jax.vmap(lambda canvas: prepare(canvas, policy, config))(canvases)
+    rows, context = jax.vmap(lambda canvas: prepare(canvas, policy, config))(canvases)
     step_one = partial(denoise_step, denoise=denoise, policy=policy, config=config)
-    seen = jax.eval_shape(_all_rows(step_one), keys, rows, fixed, jnp.zeros((), jnp.int32))[1]
+    seen = jax.eval_shape(_all_rows(step_one), keys, rows, context, jnp.zeros((), jnp.int32))[1]
     trace = jax.tree.map(lambda leaf: jnp.zeros((config.budget, *leaf.shape), leaf.dtype), seen)
     if config.cache is None:
-        rows, trace = _sample_in_steps(step_one, keys, rows, fixed, trace, policy, config)
+        rows, trace = _sample_in_steps(step_one, keys, rows, context, trace, policy, config)
     else:
         rows, trace = sample_in_rounds(
-            keys, rows, fixed, trace, denoise=denoise, policy=policy, config=config
+            keys, rows, context, trace, denoise=denoise, policy=policy, config=config
         )
     trace = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), trace)
-    return Rollout(jax.vmap(finish)(rows, fixed), rows.nfe, trace, rows.revealed_at)
+    return Rollout(jax.vmap(finish)(rows, context), rows.nfe, trace, rows.revealed_at)
 
 
 def _all_rows(step_one: Step) -> Step:
@@ -170,12 +172,12 @@ def _all_rows(step_one: Step) -> Step:
 def _sample_in_steps(
     step_one: Step,
     keys: Key[Array, " batch"],
-    rows: Row,
-    fixed: Fixed,
+    rows: RowState,
+    context: RowContext,
     trace: Trace | None,
     policy: Policy,
     config: SamplerConfig,
-) -> tuple[Row, Trace | None]:
+) -> tuple[RowState, Trace | None]:
     """Step all rows while any has something masked and the budget lasts.
 
     The last permitted step reveals all that is left, so it looks at all of it; where the others look
@@ -189,7 +191,7 @@ def _sample_in_steps(
 
         def advance(carry: tuple) -> tuple:
             step, rows, trace = carry
-            rows, now = step_all(keys, rows, fixed, step)
+            rows, now = step_all(keys, rows, context, step)
             return step + 1, rows, jax.tree.map(lambda all_, x: all_.at[step].set(x), trace, now)
 
         return jax.lax.while_loop(running, advance, carry)
@@ -236,12 +238,12 @@ def _check_denoiser(denoise: Denoise, policy: Policy, config: SamplerConfig) -> 
             f"{type(policy).__name__} wants hidden states, but the denoiser "
             f"{type(denoise).__name__} gives none: it has no method with_hidden"
         )
-    if wants_second_look(policy) and not isinstance(denoise, DenoiseTwice):
+    if wants_verifier(policy) and not isinstance(denoise, DenoiseVerifier):
         raise ValueError(
             f"{type(policy).__name__} wants a second look at tokens, but the denoiser "
-            f"{type(denoise).__name__} takes none: it has no method with_second_look"
+            f"{type(denoise).__name__} takes none: it has no method with_verifier_logits"
         )
-    if wants_second_look(policy) and (wants_hidden(policy) or config.cache is not None):
+    if wants_verifier(policy) and (wants_hidden(policy) or config.cache is not None):
         raise ValueError(
             f"{type(policy).__name__} wants a second look at tokens, which goes with neither hidden "
             "states nor a cache"

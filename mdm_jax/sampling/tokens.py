@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 from mdm_jax.types import Logits, RowKey, Tokens
 
 
-def forbid(logits: Logits, ids: tuple[int, ...]) -> Logits:
+def mask_logits(logits: Logits, ids: tuple[int, ...]) -> Logits:
     """Logits with `ids` at -inf; ids outside the vocabulary are never produced anyway."""
     inside = [i for i in ids if 0 <= i < logits.shape[-1]]
     return logits.at[:, jnp.array(inside)].set(-jnp.inf) if inside else logits
@@ -49,7 +49,7 @@ def propose(
     temperature: float,
     top_p: float = 1.0,
     top_k: int | None = None,
-    among: tuple[Int[Array, " length"], int] | None = None,
+    subset: tuple[Int[Array, " length"], int] | None = None,
 ) -> Tokens:
     """One token for each position: argmax at temperature 0, else drawn from `draw_logits`.
 
@@ -62,11 +62,11 @@ def propose(
     if temperature == 0:
         return _argmax(logits)
     drawn_from = draw_logits(logits, temperature, top_p, top_k)
-    if among is None:
+    if subset is None:
         return jax.random.categorical(key, drawn_from, axis=-1, mode="high")
-    here, length = among
+    positions, length = subset
     noise = jax.random.gumbel(key, (length, logits.shape[-1]), logits.dtype, mode="high")
-    return jnp.argmax(drawn_from + noise[here], axis=-1)
+    return jnp.argmax(drawn_from + noise[positions], axis=-1)
 
 
 def _argmax(logits: Logits) -> Tokens:
@@ -79,7 +79,7 @@ def _argmax(logits: Logits) -> Tokens:
     return jnp.minimum(first, size - 1)  # not a number anywhere: still a token
 
 
-def silence(logits: Logits, proposal: Tokens, ids: tuple[int, ...]) -> Logits:
+def demote_tokens(logits: Logits, proposal: Tokens, ids: tuple[int, ...]) -> Logits:
     """What policies are shown so that `ids` come last: -inf for them, and positions that propose one
     look as if nothing were known there, so every other position has more confidence and margin and
     less entropy.
@@ -89,4 +89,4 @@ def silence(logits: Logits, proposal: Tokens, ids: tuple[int, ...]) -> Logits:
     if not ids:
         return logits
     late = jnp.any(proposal[:, None] == jnp.array(ids), axis=-1)
-    return jnp.where(late[:, None], 0.0, forbid(logits, ids))
+    return jnp.where(late[:, None], 0.0, mask_logits(logits, ids))

@@ -55,7 +55,7 @@ class Examples(NamedTuple):
     references: Any
 
 
-class Words(NamedTuple):
+class TextRecord(NamedTuple):
     """A finished canvas in words."""
 
     prompt: str
@@ -65,10 +65,10 @@ class Words(NamedTuple):
 
 
 @runtime_checkable
-class Worded(Protocol):
+class TextTask(Protocol):
     """A task whose prompts and answers are words."""
 
-    def words(self, canvas: Any, reference: Any) -> Words: ...
+    def text_record(self, canvas: Any, reference: Any) -> TextRecord: ...
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from mdm_jax.sampling.canvas import before_eos
 from mdm_jax.tasks.base import Batch, Vocabulary
 from mdm_jax.tasks.splits import batch_rng
 
-Ids = Sequence[int]
+TokenIds = Sequence[int]
 
 
 class Clean(NamedTuple):
@@ -23,7 +23,7 @@ class Clean(NamedTuple):
 
 
 def prompt_canvases(
-    prompts: Sequence[Ids], prompt_length: int, gen_length: int, vocabulary: Vocabulary
+    prompts: Sequence[TokenIds], prompt_length: int, gen_length: int, vocabulary: Vocabulary
 ) -> Int[np.ndarray, "n length"]:
     """Each prompt, `gen_length` masks, then PAD; of a prompt that is too long the end is kept."""
     shape = len(prompts), prompt_length + gen_length
@@ -36,7 +36,7 @@ def prompt_canvases(
 
 
 def clean_canvases(
-    pairs: Sequence[tuple[Ids, Ids]],
+    pairs: Sequence[tuple[TokenIds, TokenIds]],
     prompt_length: int,
     gen_length: int,
     vocabulary: Vocabulary,
@@ -77,7 +77,9 @@ def response_ids(
     return canvas[np.asarray(before_eos(canvas, is_response, eos_id))].tolist()
 
 
-def show(ids: Ids, mark: Callable[[int], str | None], decode: Callable[[list[int]], str]) -> str:
+def show(
+    ids: TokenIds, mark: Callable[[int], str | None], decode: Callable[[list[int]], str]
+) -> str:
     """Ids for people: `mark` has a sign for some (of a run of them one, but every `▁` is shown), and
     the others are decoded run by run.
     """

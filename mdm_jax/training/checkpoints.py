@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from mdm_jax.training.parallel import make_mesh, replicated
+from mdm_jax.sharding import make_mesh, replicated
 from mdm_jax.training.state import TrainState
 
 ITEMS = ("progress", "params", "ema", "opt_state")

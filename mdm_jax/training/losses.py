@@ -22,7 +22,7 @@ class TokenBatch(NamedTuple):
     maskable: Bool[Array, "batch length"]
 
 
-class Ids(NamedTuple):
+class CanvasIds(NamedTuple):
     """The two ids that are not tokens, and within how many positions the masks of a row lie."""
 
     mask: int
@@ -37,7 +37,7 @@ def row_nelbo(
     t: Scalar,
     denoise: Denoise,
     objective: Objective,
-    ids: Ids,
+    ids: CanvasIds,
 ) -> tuple[Scalar, Scalar, Count]:
     """One draw of the bound for one sequence.
 
@@ -59,7 +59,7 @@ def denoising_loss(
     module: nn.Module,
     objective: Objective,
     times: TimeSampler,
-    ids: Ids,
+    ids: CanvasIds,
 ) -> tuple[Scalar, dict[str, Float[Array, ""]]]:
     """Mean bound per maskable token of a batch, nats.
 

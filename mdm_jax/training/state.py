@@ -11,9 +11,9 @@ from jaxtyping import Array, Int, PyTree
 from mdm_jax.types import RowKey, Scalar
 
 Params = PyTree
-Batch = PyTree
+BatchTree = PyTree
 Metrics = dict[str, Any]
-Loss = Callable[[Params, RowKey, Batch], tuple[Scalar, Metrics]]
+Loss = Callable[[Params, RowKey, BatchTree], tuple[Scalar, Metrics]]
 
 
 class TrainState(NamedTuple):
@@ -32,7 +32,9 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> Train
     )
 
 
-def accumulate(loss: Loss, params: Params, key: RowKey, batch: Batch, micro_batches: int) -> tuple:
+def accumulate(
+    loss: Loss, params: Params, key: RowKey, batch: BatchTree, micro_batches: int
+) -> tuple:
     """Mean metrics and gradient over equal slices of the batch, one after another, each its own key.
 
     Raises:
@@ -64,7 +66,7 @@ def accumulate(loss: Loss, params: Params, key: RowKey, batch: Batch, micro_batc
 def train_step(
     state: TrainState,
     key: RowKey,
-    batch: Batch,
+    batch: BatchTree,
     *,
     loss: Loss,
     optimizer: optax.GradientTransformation,
@@ -89,8 +91,8 @@ def train_step(
 
 def fit(
     state: TrainState,
-    step: Callable[[TrainState, RowKey, Batch], tuple[TrainState, Metrics]],
-    batch_at: Callable[[int], Batch],
+    step: Callable[[TrainState, RowKey, BatchTree], tuple[TrainState, Metrics]],
+    batch_at: Callable[[int], BatchTree],
     key: RowKey,
     steps: int,
 ) -> Iterator[tuple[int, TrainState, Metrics]]:

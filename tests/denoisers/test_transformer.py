@@ -13,8 +13,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mdm_jax.denoisers.base import Denoise, DenoiseHidden, bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig, rotate
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.policies.heuristic import TopConfidence
-from mdm_jax.sampling.loop import SamplerConfig, sample
+from mdm_jax.policies.heuristics import TopConfidence
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.loop import sample
 
 VOCAB, LENGTH, MASK, PAD = 5, 8, 5, 6
 SMALL = TransformerConfig(width=16, depth=1, heads=2, max_length=16)

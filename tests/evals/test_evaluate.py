@@ -22,12 +22,17 @@ from mdm_jax.evals.evaluate import (
 )
 from mdm_jax.evals.generate import Generated, generate, generate_sweep, padded_batches
 from mdm_jax.evals.store import Sample, SampleStore
-from mdm_jax.policies.choice import unify
-from mdm_jax.policies.counts import Ratio
-from mdm_jax.policies.heuristic import ConfidenceThreshold, EntropyBound, LeftToRight, TopConfidence
+from mdm_jax.policies.count_schedules import AlphaCounts
+from mdm_jax.policies.heuristics import (
+    ConfidenceThreshold,
+    EntropyBound,
+    LeftToRight,
+    TopConfidence,
+)
+from mdm_jax.policies.switch import as_switch
 from mdm_jax.tasks.base import Examples
-from mdm_jax.tasks.chains import Chains
-from mdm_jax.tasks.sudoku import Sudoku, all_grids
+from mdm_jax.tasks.chains.task import Chains
+from mdm_jax.tasks.sudoku.task import Sudoku, all_grids
 from mdm_jax.types import Rollout
 
 TASK = Sudoku()
@@ -249,8 +254,8 @@ def test_labels_tell_all_that_changes_results():
     settings = [
         (TopConfidence(8), CONFIG),
         (TopConfidence(4), CONFIG),
-        (TopConfidence(8, Ratio()), CONFIG),
-        (TopConfidence(8, Ratio(Linear())), CONFIG),
+        (TopConfidence(8, AlphaCounts()), CONFIG),
+        (TopConfidence(8, AlphaCounts(Linear())), CONFIG),
         (LeftToRight(8), CONFIG),
         (ConfidenceThreshold(0.9), CONFIG),
         (ConfidenceThreshold(0.91), CONFIG),
@@ -276,7 +281,7 @@ def test_labels_tell_all_that_changes_results():
     labels = [label_of(*one) for one in settings]
     assert len(set(labels)) == len(labels), labels
     assert label_of(TopConfidence(8), replace(CONFIG, record=True)) == labels[0]
-    assert [label_of(one, CONFIG) for one in unify((TopConfidence(8), LeftToRight(8)))] == [
+    assert [label_of(one, CONFIG) for one in as_switch((TopConfidence(8), LeftToRight(8)))] == [
         labels[0],
         labels[4],
     ]

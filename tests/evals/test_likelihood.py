@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mdm_jax.denoisers.convert import load
 from mdm_jax.denoisers.oracle import oracle_of
+from mdm_jax.denoisers.pretrained.checkpoints import load
 from mdm_jax.diffusion.elbo import any_order_nelbo, canvas_nll
 from mdm_jax.evals.likelihood import heldout_likelihood, row_bounds
 from mdm_jax.tasks.base import Batch, Vocabulary
-from mdm_jax.tasks.sudoku import Sudoku, all_grids
+from mdm_jax.tasks.sudoku.task import Sudoku, all_grids
 
 EOS, MASK, PAD = 3, 4, 5
 WORDS = Vocabulary(size=4, eos_id=EOS)

@@ -9,8 +9,8 @@ import jax
 import pytest
 from tiny_run import LEARN, POLICIES, REWARDED, tiny
 
-from experiments import learn_order, learn_policy, order_table, quickstart
-from mdm_jax.tasks.chains import Chains
+from experiments import learn_order, learn_policy, quickstart
+from mdm_jax.tasks.chains.task import Chains
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.benchmark_generation import PRESETS, Config, random_params, run
-from experiments.denoiser_calls import call_bytes, call_flops
 from mdm_jax.denoisers.base import bind
-from mdm_jax.denoisers.published import PublishedTransformer
-from mdm_jax.evals.throughput import matmul_flops
+from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
+from mdm_jax.profiling.denoiser_cost import call_bytes, call_flops
+from mdm_jax.profiling.throughput import matmul_flops
 
 TINY = PRESETS["tiny"]
 VALID = jnp.ones(20, bool)
@@ -18,7 +18,7 @@ VALID = jnp.ones(20, bool)
 
 @pytest.fixture(scope="module")
 def denoise():
-    module = PublishedTransformer(replace(TINY.model, heads=4, kv_heads=2))
+    module = PretrainedTransformer(replace(TINY.model, heads=4, kv_heads=2))
     return bind(module, random_params(module, jax.random.key(0)))
 
 
@@ -26,11 +26,11 @@ def test_products_are_those_of_the_program(denoise):
     canvas, block = jnp.zeros(20, int), jnp.arange(12, 20)
     assert call_flops(denoise, 3, 20, 20, 8) == 3 * matmul_flops(denoise, canvas, VALID, block)
 
-    def cached(tokens, known):
-        return denoise.read(denoise.extend(tokens, jnp.int32(12), VALID, known), block)[0]
+    def cached(tokens, kv_cache):
+        return denoise.read(denoise.extend(tokens, jnp.int32(12), VALID, kv_cache), block)[0]
 
-    known = denoise.prefill(canvas, VALID)
-    assert call_flops(denoise, 1, 20, 8, 8) == matmul_flops(cached, canvas[12:], known)
+    kv_cache = denoise.prefill(canvas, VALID)
+    assert call_flops(denoise, 1, 20, 8, 8) == matmul_flops(cached, canvas[12:], kv_cache)
 
 
 def test_bytes_by_hand(denoise):
@@ -42,7 +42,7 @@ def test_bytes_by_hand(denoise):
 
 
 def test_random_weights_have_the_type_asked_for():
-    module = PublishedTransformer(replace(TINY.model, dtype="bfloat16"))
+    module = PretrainedTransformer(replace(TINY.model, dtype="bfloat16"))
     params = random_params(module, jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
     assert jnp.std(params["head"].astype(jnp.float32)) == pytest.approx(0.02, rel=0.1)

@@ -12,15 +12,15 @@ import pytest
 from tiny_run import POLICIES, TRAIN, contents, tiny
 
 from experiments import benchmark, evaluate, frontier, quickstart, sample, train_denoiser
-from experiments.runs import load_run, read_task
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.evals.store import SampleStore
-from mdm_jax.policies.heuristic import EntropyBound, LeftToRight, TopConfidence
-from mdm_jax.runlog import describe
-from mdm_jax.tasks.chains import Chains
-from mdm_jax.tasks.gsm8k import Gsm8k
-from mdm_jax.tasks.sudoku import Sudoku
-from mdm_jax.tasks.text import Text8
+from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
+from mdm_jax.runs.loading import load_run, read_task
+from mdm_jax.runs.log import describe
+from mdm_jax.tasks.chains.task import Chains
+from mdm_jax.tasks.gsm8k.task import Gsm8k
+from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.tasks.text.task import Text8
 
 
 def read_json(path):

@@ -8,18 +8,20 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from test_cli import one_line, refused
+from test_cli_parser import one_line, refused
 from tiny_run import LEARN, POLICIES, contents, tiny
 
-from experiments import evaluate, frontier, learn_order, policies, quickstart, sample
-from experiments.policies import Learned
-from experiments.runs import FORMS, load_order, load_run, revive
+from experiments import evaluate, frontier, learn_order, quickstart, sample
+from experiments._cli import policies
+from experiments._cli.policies import Learned
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.orders.search import SearchConfig
-from mdm_jax.policies.heuristic import EntropyBound
-from mdm_jax.policies.learned import LearnedPolicy, PolicyConfig, PolicyNetwork
-from mdm_jax.runlog import describe
-from mdm_jax.tasks.chains import Chains
+from mdm_jax.policies.heuristics import EntropyBound
+from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
+from mdm_jax.runs.loading import FORMS, from_json, load_order, load_run
+from mdm_jax.runs.log import describe
+from mdm_jax.tasks.chains.task import Chains
 
 FIGURES = {"learning.png", "order_map.png", "priorities.png", "steps.png"}
 FILES = FIGURES | {
@@ -70,12 +72,12 @@ def test_it_writes_what_it_says(ordered, order):
     assert np.isclose(bound["nelbo"], bound["token_nll"] + bound["kl"])
     found = read_json(order / "start.json")["order"]
     assert len(found) == 13 and set(found) <= {0, 1, 2}
-    table = [versus._asdict() | {"row": asdict(versus.row)} for versus in rows]
+    table = [paired_row._asdict() | {"row": asdict(paired_row.row)} for paired_row in rows]
     assert read_json(order / "table.json") == json.loads(json.dumps(table))
 
 
 def test_everyone_completes_the_same_prompts(ordered, order):
-    ours, *others = [versus.row for versus in ordered[1]]
+    ours, *others = [paired_row.row for paired_row in ordered[1]]
     assert ours.policy == "LearnedPolicy" and 1 <= ours.nfe_min <= ours.nfe_max <= 3
     stored = SampleStore(order / "samples.jsonl").read_all()
     assert set(stored) == {row.label for row in (ours, *others)}
@@ -155,15 +157,15 @@ def test_a_policy_for_something_else_is_refused(order, monkeypatch):
     with pytest.raises(ValueError, match=r"of chains \(13 of 18.*, not of chains \(22 of 30"):
         Learned().load(order, denoise, Chains(depth=2))
     network = PolicyNetwork(PolicyConfig(hidden=True), 13, 3)
-    sees = LearnedPolicy(network, {"hidden": {"kernel": np.zeros((32, 8))}}, 3)
-    monkeypatch.setattr(policies, "load_policy", lambda *_: sees)
+    conditioning = LearnedPolicy(network, {"hidden": {"kernel": np.zeros((32, 8))}}, 3)
+    monkeypatch.setattr(policies, "load_policy", lambda *_: conditioning)
     with pytest.raises(ValueError, match="from 32 hidden features, but the denoiser gives 16"):
         Learned().load(order, denoise, Chains(depth=1))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_read_back(form):
-    assert revive(describe(form()), *FORMS) == form()
+    assert from_json(describe(form()), *FORMS) == form()
 
 
 def test_evaluating_a_learned_policy(order, tmp_path, capsys):
@@ -266,7 +268,7 @@ def test_quickstart_learns_an_order_last(trained, tmp_path, capsys):
     """In a single step, where there is nothing to choose and no search to start from."""
     directory = tmp_path / "run"
     shutil.copytree(trained[0], directory, ignore=shutil.ignore_patterns("ev*", "fr*"))
-    start = learn_order.Start(search=SearchConfig(proposals=0))
+    start = learn_order.InitConfig(search=SearchConfig(proposals=0))
     learn = replace(LEARN, budget=1, steps=1, start=start)
     rows = quickstart.run(replace(tiny(directory), learned=True, learn=learn), POLICIES[:1])
     assert len(rows) == 2 and timeless(rows[0]) == timeless(trained[1][0])

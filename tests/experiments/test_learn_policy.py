@@ -7,20 +7,20 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from test_cli import one_line, parsed, refused
+from test_cli_parser import one_line, parsed, refused
 
 from experiments import evaluate, learn_policy, table_unmasking_policies
-from experiments.learn_policy import Steering
-from experiments.policies import Learned
-from experiments.policy_runs import Design, load_policy
-from experiments.runs import load_run
+from experiments._cli.policies import Learned
+from experiments.learn_policy import ExpertConfig
 from experiments.warm_start import WarmStart
-from mdm_jax.orders.references import MaxConfidence
-from mdm_jax.orders.rewards import Additive
-from mdm_jax.policies import heuristic
-from mdm_jax.policies.confidence import ConfidenceConfig
-from mdm_jax.policies.likelihood import Independent, OneAtATime
-from mdm_jax.tasks.chains import Chains
+from mdm_jax.policies import heuristics
+from mdm_jax.policies.action_distributions import Categorical, Independent
+from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
+from mdm_jax.rl.reference_kl import MaxConfidence
+from mdm_jax.rl.rewards import Additive
+from mdm_jax.runs.loading import load_run
+from mdm_jax.runs.policies import PolicySpec, load_policy
+from mdm_jax.tasks.chains.task import Chains
 from mdm_jax.training.checkpoints import restore_ema
 from mdm_jax.training.optimizers import OptimizerConfig
 
@@ -67,11 +67,11 @@ def test_it_writes_what_it_says(rewarded, home):
         assert 0 <= row["reward"] <= row["accuracy"] <= 1 <= row["nfe"] <= 13
         assert row["entropy"] > 0 and np.isfinite(row["loss"])
     assert sorted(path.name for path in (home / "checkpoints").iterdir()) == ["4", "6"]
-    ours, *others = [versus.row for versus in rows]
+    ours, *others = [paired_row.row for paired_row in rows]
     assert ours.policy == "LearnedPolicy" and ours.settings["steps"] == 13
     kinds = {row.policy for row in others}
     assert {"Iid", "TopConfidence", "Random", "EntropyBound", "ConfidenceThreshold"} <= kinds
-    table = [versus._asdict() | {"row": asdict(versus.row)} for versus in rows]
+    table = [paired_row._asdict() | {"row": asdict(paired_row.row)} for paired_row in rows]
     assert json.loads((home / "table.json").read_text()) == json.loads(json.dumps(table))
 
 
@@ -155,17 +155,17 @@ def test_not_a_number_stops_the_run(rewarded, tmp_path, monkeypatch, capsys):
 SMALL = ConfidenceConfig(width=8, mlp=16)
 CHANGES = {
     "one at a time, near a reference": {
-        "design": Design(network=SMALL, family=OneAtATime(), steps=4, among=2),
+        "design": PolicySpec(network=SMALL, family=Categorical(), steps=4, candidate_top_k=2),
         "objective": {"reference": MaxConfidence(), "beta": 0.1},
     },
     "additive, an expert in blocks": {
-        "design": Design(network=SMALL, family=Independent()),
+        "design": PolicySpec(network=SMALL, family=Independent()),
         "objective": {"reward": Additive(0.5), "by_deviation": True},
-        "steering": Steering(expert=heuristic.ConfidenceThreshold(0.3), block_length=1),
+        "steering": ExpertConfig(expert=heuristics.ConfidenceThreshold(0.3), block_length=1),
     },
     "hidden states, imitation": {
-        "design": Design(network=replace(SMALL, hidden=True)),
-        "warm_start": WarmStart(steps=2, teacher=heuristic.TopConfidence(13), final=True),
+        "design": PolicySpec(network=replace(SMALL, hidden=True)),
+        "warm_start": WarmStart(steps=2, teacher=heuristics.TopConfidence(13), final=True),
     },
 }
 
@@ -189,7 +189,9 @@ def test_every_way_of_learning_runs_and_is_read_back(rewarded, tmp_path, changes
 
 
 def test_an_order_that_was_learned_by_a_bound_learns_on(rewarded, ordered, tmp_path):
-    learned = learn(rewarded, tmp_path / "policy", steps=2, design=Design(start=ordered[0].run_dir))
+    learned = learn(
+        rewarded, tmp_path / "policy", steps=2, design=PolicySpec(start=ordered[0].run_dir)
+    )
     assert learned.policy.steps == 3
     assert learned.policy.network == load_policy(ordered[0].run_dir, ordered[0].task).network
     again = Learned().load(tmp_path / "policy", learned.denoise, rewarded[0].task)
@@ -247,7 +249,7 @@ def test_the_command_line_reaches_what_matters():
         "objective.reward:additive", "--objective.reward.compute_weight", "0.5",
         "design.family:one-at-a-time",
     )  # fmt: skip
-    assert config.objective.reward == Additive(0.5) and config.design.family == OneAtATime()
+    assert config.objective.reward == Additive(0.5) and config.design.family == Categorical()
     assert config.design.network.width == 16 and config.task == Chains()
 
 

@@ -10,7 +10,7 @@ import pytest
 from published_files import EOS, write_checkpoint
 
 from mdm_jax.diffusion.elbo import token_nll
-from mdm_jax.policies.heuristic import EntropyBound, TopConfidence
+from mdm_jax.policies.heuristics import EntropyBound, TopConfidence
 
 
 class Request:

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.order_figures import first, order_maps, posterior_steps, step_counts
-from experiments.runs import order_parts
 from mdm_jax.evals.evaluate import Row
+from mdm_jax.evals.plots.learned import first, order_maps, posterior_steps, step_counts
 from mdm_jax.evals.store import Generations
-from mdm_jax.orders.forms.max_normalised import MaxNormalised
-from mdm_jax.orders.posterior import ScorerConfig, start_scores
-from mdm_jax.policies.learned import PolicyConfig
+from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
+from mdm_jax.orders.variational.loss import init_order
+from mdm_jax.orders.variational.posterior import ScorerConfig, start_scores
+from mdm_jax.policies.networks.policy_network import PolicyConfig
+from mdm_jax.runs.loading import order_parts
 from mdm_jax.tasks.base import Batch, Vocabulary
-from mdm_jax.training.order_loss import init_order
 
 
 @dataclass(frozen=True)

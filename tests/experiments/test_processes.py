@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_run import WORDS, contents
 
-from experiments.runs import load_run
+from mdm_jax.runs.loading import load_run
 
 DRIVER = """
 import sys
@@ -20,10 +20,10 @@ import jax, numpy as np
 sys.path.insert(0, sys.argv[1])
 from tiny_run import TRAIN
 from experiments import train_denoiser
-from experiments.runs import load_run
+from mdm_jax.runs.loading import load_run
 from mdm_jax.evals.evaluate import sampler_config
 from mdm_jax.evals.generate import generate
-from mdm_jax.policies.heuristic import EntropyBound
+from mdm_jax.policies.heuristics import EntropyBound
 
 directory, count, index, port = sys.argv[2], *map(int, sys.argv[3:])
 train_denoiser.run(

@@ -10,18 +10,19 @@ import pytest
 from published_files import EOS, MASK, write_checkpoint
 from tiny_run import LEARN, contents
 
-from experiments import evaluate, export, frontier, learn_order, published, sample
-from experiments.cli import parse
-from experiments.policies import Learned
-from experiments.policy_runs import load_policy
-from experiments.runs import load_run
-from mdm_jax.denoisers import convert
+from experiments import evaluate, export, frontier, learn_order, sample
+from experiments._cli.parser import parse
+from experiments._cli.policies import Learned
+from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.evals.store import SampleStore
-from mdm_jax.policies.heuristic import ConfidenceThreshold, TopConfidence
-from mdm_jax.tasks.free_prompt import FreePrompt
-from mdm_jax.tasks.humaneval import HumanEval
-from mdm_jax.tasks.prompted_gsm8k import PromptedGsm8k
-from mdm_jax.tasks.prompted_math import PromptedMath
+from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence
+from mdm_jax.runs import published
+from mdm_jax.runs.loading import load_run
+from mdm_jax.runs.policies import load_policy
+from mdm_jax.tasks.prompted.free_prompt import FreePrompt
+from mdm_jax.tasks.prompted.gsm8k import PromptedGsm8k
+from mdm_jax.tasks.prompted.humaneval import HumanEval
+from mdm_jax.tasks.prompted.math import PromptedMath
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def learned(checkpoint, task, tmp_path_factory):
         joint=True,
         steps=2,
         run_dir=str(tmp_path_factory.mktemp("orders") / "order"),
-        start=learn_order.Start(search=replace(LEARN.start.search, proposals=0)),
+        start=learn_order.InitConfig(search=replace(LEARN.start.search, proposals=0)),
     )
     with jax.debug_key_reuse(True), pytest.MonkeyPatch.context() as patch:
         patch.setattr(learn_order, "report", lambda *_: None)  # a bound that takes long to compile
@@ -177,10 +178,10 @@ def test_what_learned_along_is_written_as_it_was_published(learned, checkpoint, 
     tuned = load_run(home).denoise
     export.run(export.Config(run=home, out=str(out)))
     assert {path.name for path in out.iterdir()} == {path.name for path in checkpoint.iterdir()}
-    again = convert.load(out).denoise.params
+    again = pretrained.load(out).denoise.params
     for one, other in zip(*map(jax.tree.leaves, (again, tuned.params)), strict=True):
         np.testing.assert_array_equal(one, other)
-    first = convert.load(checkpoint).denoise.params
+    first = pretrained.load(checkpoint).denoise.params
     assert not np.array_equal(again["head"], first["head"])
     with pytest.raises(ValueError, match="is not empty"):
         export.run(export.Config(run=home, out=str(out)))
@@ -190,8 +191,8 @@ def test_a_checkpoint_is_written_in_another_type(checkpoint, tmp_path):
     out = tmp_path / "half"
     loading = published.Loading(dtype="bfloat16")
     export.run(export.Config(run=str(checkpoint), out=str(out), loading=loading))
-    stored = convert.load(out).denoise.params["head"]
-    original = convert.load(checkpoint).denoise.params["head"]
+    stored = pretrained.load(out).denoise.params["head"]
+    original = pretrained.load(checkpoint).denoise.params["head"]
     np.testing.assert_array_equal(stored, original.astype("bfloat16"))
 
 

@@ -3,15 +3,15 @@
 from dataclasses import replace
 
 from experiments import learn_order, learn_policy, quickstart, train_denoiser
-from experiments.policy_runs import Design
 from mdm_jax.denoisers.transformer import TransformerConfig
-from mdm_jax.orders.posterior import ScorerConfig
 from mdm_jax.orders.search import SearchConfig
-from mdm_jax.policies.confidence import ConfidenceConfig
-from mdm_jax.policies.heuristic import EntropyBound, LeftToRight, TopConfidence
-from mdm_jax.policies.learned import PolicyConfig
-from mdm_jax.training.order_loss import OrderObjective
-from mdm_jax.training.reinforce import GrpoObjective
+from mdm_jax.orders.variational.loss import OrderObjective
+from mdm_jax.orders.variational.posterior import ScorerConfig
+from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
+from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
+from mdm_jax.policies.networks.policy_network import PolicyConfig
+from mdm_jax.rl.grpo import GrpoObjective
+from mdm_jax.runs.policies import PolicySpec
 
 MODEL = TransformerConfig(width=16, depth=1, heads=2)
 TRAIN = train_denoiser.Config(
@@ -22,7 +22,9 @@ LEARN = learn_order.Config(
     budget=3,
     scorer=ScorerConfig(width=8, depth=1, heads=2),
     policy=PolicyConfig(width=8, heads=2),
-    start=learn_order.Start(search=SearchConfig(proposals=4, chains=2, sequences=4, judges=4)),
+    start=learn_order.InitConfig(
+        search=SearchConfig(proposals=4, chains=2, sequences=4, validation_sequences=4)
+    ),
     objective=OrderObjective(samples=2),
     steps=4,
     batch_size=8,
@@ -34,7 +36,7 @@ LEARN = learn_order.Config(
 )
 REWARDED = learn_policy.Config(
     train=replace(TRAIN, steps=1),
-    design=Design(network=ConfidenceConfig(width=8, mlp=16)),
+    design=PolicySpec(network=ConfidenceConfig(width=8, mlp=16)),
     objective=GrpoObjective(group=4),
     steps=6,
     prompts=4,

@@ -11,24 +11,24 @@ import pytest
 from order_world import ALL, EOS, LENGTH, MASK, PAD, STEPS, Tabular, close, random_world, token_logs
 
 from mdm_jax.denoisers.oracle import oracle_of
-from mdm_jax.orders.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.search import (
     SearchConfig,
     anneal,
     exact_nll,
     failure,
-    judge_of,
-    judged,
-    one_by_one_nll,
+    objective_of,
     order_nlls,
     propose_move,
+    search_objective,
     search_orders,
+    sequential_nll,
     start_search,
     step_nll,
     success_rate,
 )
-from mdm_jax.orders.variational import OrderModel, Sequence
-from mdm_jax.tasks.sudoku import Sudoku, all_grids
+from mdm_jax.orders.variational.elbo import OrderModel, Sequence
+from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
+from mdm_jax.tasks.sudoku.task import Sudoku, all_grids
 
 WORLD = random_world(1)
 DENOISE = Tabular(jnp.float32(WORLD.logits))
@@ -84,10 +84,10 @@ def test_generation_one_by_one_stands_in_for_exact_conditionals():
     denoiser whose orders differ is as good as their mean probability.
     """
     oracle, sequences = oracle_of(TABLE, 2, MASK), batch("prompts")
-    slow = one_by_one_nll(jax.random.key(0), sequences, oracle, MODEL)
+    slow = sequential_nll(jax.random.key(0), sequences, oracle, MODEL)
     np.testing.assert_allclose(slow, exact_nll(sequences, oracle), atol=1e-5)
     sequences, model = batch("whole"), replace(MODEL, budget=LENGTH)
-    got = one_by_one_nll(jax.random.key(1), sequences, DENOISE, MODEL, orders=3)
+    got = sequential_nll(jax.random.key(1), sequences, DENOISE, MODEL, orders=3)
     for index, nll in enumerate(got):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(1), index), 3)
         one = jax.tree.map(lambda x: x[index : index + 1], sequences)  # noqa: B023
@@ -125,8 +125,8 @@ def test_exact_nll_and_failure_by_hand():
 def test_orders_are_judged_by_success_or_by_the_bound():
     """A sequence that an order all but excludes counts for much in the mean, once in the success."""
     nll = jnp.array([[3.0, 3.0], [1.0, 5.5]])
-    judges = judge_of(jnp.array([1.0, 1.0])), judge_of(None)
-    assert [int(jax.vmap(judge)(nll).argmin()) for judge in judges] == [1, 0]
+    validation_sequences = search_objective(jnp.array([1.0, 1.0])), search_objective(None)
+    assert [int(jax.vmap(objective)(nll).argmin()) for objective in validation_sequences] == [1, 0]
 
 
 def cost_of(order, step, budget):
@@ -134,34 +134,36 @@ def cost_of(order, step, budget):
     return jax.vmap(lambda s: step_nll(order, step, s, DENOISE, model))(batch("whole"))
 
 
-@partial(jax.jit, static_argnames=("budget", "judge"))
-def begin(key, budget, judge):
-    return start_search(key, LENGTH, budget, partial(cost_of, budget=budget), judge)
+@partial(jax.jit, static_argnames=("budget", "objective"))
+def begin(key, budget, objective):
+    return start_search(key, LENGTH, budget, partial(cost_of, budget=budget), objective)
 
 
-@partial(jax.jit, static_argnames="judge")
-def go_on(key, found, heats, first, judge):
+@partial(jax.jit, static_argnames="objective")
+def go_on(key, found, temperatures, first, objective):
     """Anneals, then computes the costs of the last and the best order afresh."""
     budget = found.costs.shape[1]
-    end = anneal(key, found, partial(cost_of, budget=budget), heats, first, judge)
+    end = anneal(key, found, partial(cost_of, budget=budget), temperatures, first, objective)
     each_step = jax.vmap(partial(cost_of, budget=budget), in_axes=(None, 0), out_axes=1)
     fresh, of_best = (each_step(x, jnp.arange(budget)) for x in (end.order, end.best))
-    return end, fresh, judged(end.best, of_best, judge)
+    return end, fresh, objective_of(end.best, of_best, objective)
 
 
 def largest(nll):
     return jnp.max(nll)
 
 
-@pytest.mark.parametrize("budget, judge", [(STEPS, jnp.mean), (7, largest)])
-def test_what_the_search_remembers_is_what_it_would_compute(budget, judge):
+@pytest.mark.parametrize("budget, objective", [(STEPS, jnp.mean), (7, largest)])
+def test_what_the_search_remembers_is_what_it_would_compute(budget, objective):
     """Also where orders leave steps empty, as they must with more steps than positions."""
-    heats = jnp.asarray(SearchConfig(proposals=60, hot=3.0, cold=1.0).heats(0, 60))
+    temperatures = jnp.asarray(
+        SearchConfig(proposals=60, start_temperature=3.0, end_temperature=1.0).temperatures(0, 60)
+    )
     moved = 0
     for seed in range(10):
         k_start, k_moves = jax.random.split(jax.random.key(seed))
-        start = begin(k_start, budget, judge)
-        end, fresh, best = go_on(k_moves, start, heats, jnp.asarray(0), judge)
+        start = begin(k_start, budget, objective)
+        end, fresh, best = go_on(k_moves, start, temperatures, jnp.asarray(0), objective)
         np.testing.assert_allclose(end.costs, fresh, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(end.best_cost, best, rtol=1e-5)
         assert end.best_cost <= start.best_cost
@@ -176,14 +178,14 @@ def test_the_search_finds_the_best_of_all_orders():
     costs = [mean_by_hand(order, "whole") for order in orders]
     ends, pieces = (
         [],
-        [(first, jnp.asarray(config.heats(first, 60))) for first in (0, 60, 120, 180)],
+        [(first, jnp.asarray(config.temperatures(first, 60))) for first in (0, 60, 120, 180)],
     )
     for seed in range(3):
         k_start, k_moves = jax.random.split(jax.random.key(seed))
         found = begin(k_start, STEPS, jnp.mean)
-        for first, heats in pieces:
+        for first, temperatures in pieces:
             key = jax.random.clone(k_moves)  # the proposals of each piece have their own numbers
-            found = go_on(key, found, heats, jnp.asarray(first), jnp.mean)[0]
+            found = go_on(key, found, temperatures, jnp.asarray(first), jnp.mean)[0]
         ends.append(found)
     best = min(ends, key=lambda search: search.best_cost)
     np.testing.assert_allclose(best.best_cost, min(costs), rtol=1e-5)
@@ -236,12 +238,12 @@ def test_an_empty_sudoku_can_be_filled_in_four_steps():
 
 
 def test_temperatures_fall_geometrically_whatever_the_pieces():
-    config = SearchConfig(proposals=10, hot=0.5, cold=0.05)
-    heats = config.heats(0, 10)
-    assert heats[0] == np.float32(0.5)
-    np.testing.assert_allclose(heats[1:] / heats[:-1], 0.1**0.1, rtol=1e-5)
-    pieces = np.concatenate([config.heats(0, 4), config.heats(4, 6)])
-    np.testing.assert_array_equal(pieces, heats)
+    config = SearchConfig(proposals=10, start_temperature=0.5, end_temperature=0.05)
+    temperatures = config.temperatures(0, 10)
+    assert temperatures[0] == np.float32(0.5)
+    np.testing.assert_allclose(temperatures[1:] / temperatures[:-1], 0.1**0.1, rtol=1e-5)
+    pieces = np.concatenate([config.temperatures(0, 4), config.temperatures(4, 6)])
+    np.testing.assert_array_equal(pieces, temperatures)
 
 
 @pytest.mark.parametrize(
@@ -250,9 +252,9 @@ def test_temperatures_fall_geometrically_whatever_the_pieces():
         ({"proposals": -1}, "proposals -1"),
         ({"chains": 0}, "chains 0"),
         ({"sequences": 0}, "sequences 0"),
-        ({"judges": 0}, "judges 0"),
-        ({"hot": 0.001}, "hot >= cold"),
-        ({"cold": 0.0}, "hot >= cold"),
+        ({"validation_sequences": 0}, "validation_sequences 0"),
+        ({"start_temperature": 0.001}, "start_temperature >= end_temperature"),
+        ({"end_temperature": 0.0}, "start_temperature >= end_temperature"),
     ],
 )
 def test_settings_that_make_no_sense(wrong, message):

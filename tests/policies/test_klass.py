@@ -7,7 +7,7 @@ import pytest
 from policy_world import LENGTH, ROWS, VOCAB, keys, observe
 
 from mdm_jax.policies.base import Policy
-from mdm_jax.policies.heuristic import ConfidenceThreshold
+from mdm_jax.policies.heuristics import ConfidenceThreshold
 from mdm_jax.policies.klass import Klass
 
 CALLS = 5

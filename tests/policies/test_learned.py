@@ -24,10 +24,12 @@ from scipy.optimize import brentq
 from scipy.special import entr
 
 from mdm_jax.evals.evaluate import describe_settings, label_of
+from mdm_jax.policies.action_distributions import Categorical
 from mdm_jax.policies.base import Policy, stack
-from mdm_jax.policies.learned import LearnedPolicy, PolicyConfig, PolicyNetwork, start_table
-from mdm_jax.policies.likelihood import OneAtATime
-from mdm_jax.sampling.loop import SamplerConfig, sample, sweep
+from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork, start_table
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.loop import sample, sweep
 from mdm_jax.types import Observation
 
 WORLD = random_world(2)
@@ -195,7 +197,7 @@ def test_steps_are_shared_out_over_blocks():
 
 
 def test_one_at_a_time_reveals_one_until_the_last_step():
-    policy = plain_policy(TABLE, policy_temperature=1.0, family=OneAtATime())
+    policy = plain_policy(TABLE, policy_temperature=1.0, family=Categorical())
     drawn = decisions(policy)
     odds = np.exp(TABLE[STEPS])
     assert (drawn.sum(axis=1) == 1).all() and frequencies_fit(drawn, odds / odds.sum())

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdm_jax.policies.likelihood import Independent, OneAtATime, PlackettLuceStop
+from mdm_jax.policies.action_distributions import Categorical, Independent, PlackettLuceStop
 
 UTILITIES = np.array([0.4, -1.0, 3.0, 1.5, -0.3])
 ELIGIBLE = np.array([True, True, False, True, False])
@@ -65,7 +65,7 @@ def test_draws_are_as_frequent_as_they_are_probable():
     assert not found  # nothing else was ever drawn
 
 
-@pytest.mark.parametrize("family", [Independent(), OneAtATime(), FAMILY])
+@pytest.mark.parametrize("family", [Independent(), Categorical(), FAMILY])
 def test_where_nothing_is_eligible_nothing_is_drawn_at_no_cost(family):
     nothing, utilities = jnp.zeros(5, bool), jnp.float32(UTILITIES)
     places = jnp.where(nothing, family.draw(jax.random.key(0), utilities, nothing), 0)
@@ -74,7 +74,7 @@ def test_where_nothing_is_eligible_nothing_is_drawn_at_no_cost(family):
     np.testing.assert_array_equal(slope, 0.0)
 
 
-@pytest.mark.parametrize("family", [Independent(), OneAtATime(), FAMILY])
+@pytest.mark.parametrize("family", [Independent(), Categorical(), FAMILY])
 def test_the_score_has_mean_zero(family):
     """E[d log p / d utilities] = 0, over 4000 draws."""
     utilities, eligible = jnp.float32(UTILITIES), jnp.asarray(ELIGIBLE)

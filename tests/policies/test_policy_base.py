@@ -21,16 +21,16 @@ from mdm_jax.policies.base import (
     stack,
     top,
 )
-from mdm_jax.policies.counts import Even, Ratio
-from mdm_jax.policies.heuristic import ConfidenceThreshold, Iid, Random, TopConfidence
+from mdm_jax.policies.count_schedules import AlphaCounts, LinearCounts
+from mdm_jax.policies.heuristics import ConfidenceThreshold, Iid, Random, TopConfidence
 
 ELIGIBLE = jnp.array([True, False, True, True, False, True])
 
 
-@pytest.mark.parametrize("ruled_out", [0, 3])
-def test_scores_of_logits(ruled_out):
-    logits = np.random.default_rng(ruled_out).normal(size=(9, 6)) * 3
-    logits[:, :ruled_out] = -np.inf
+@pytest.mark.parametrize("apply_logit_mask", [0, 3])
+def test_scores_of_logits(apply_logit_mask):
+    logits = np.random.default_rng(apply_logit_mask).normal(size=(9, 6)) * 3
+    logits[:, :apply_logit_mask] = -np.inf
     probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     ordered = np.sort(probs, axis=1)
     logs = np.log(np.where(probs > 0, probs, 1.0))
@@ -105,14 +105,14 @@ def test_check_knob_judges_numbers_and_lets_arrays_pass():
 
 def test_stack_puts_an_axis_on_every_leaf():
     stacked = stack([Random(2), Random(4), Random(8)])
-    assert stacked.steps.tolist() == [2, 4, 8] and stacked.schedule == Even()
+    assert stacked.steps.tolist() == [2, 4, 8] and stacked.schedule == LinearCounts()
     thresholds = stack([ConfidenceThreshold(0.5), ConfidenceThreshold(0.75)]).threshold
     assert thresholds.tolist() == [0.5, 0.75]
 
 
 @pytest.mark.parametrize(
     "policies",
-    [[], [Random(2), Iid(2)], [Random(2), Random(2, Ratio())]],
+    [[], [Random(2), Iid(2)], [Random(2), Random(2, AlphaCounts())]],
     ids=["none", "kinds", "schedules"],
 )
 def test_stack_refuses_what_does_not_fit_together(policies):
@@ -121,9 +121,9 @@ def test_stack_refuses_what_does_not_fit_together(policies):
 
 
 def test_knobs_are_leaves_and_schedules_are_structure():
-    assert jax.tree.leaves(TopConfidence(6, Ratio())) == [6]
+    assert jax.tree.leaves(TopConfidence(6, AlphaCounts())) == [6]
     assert jax.tree.structure(Random(3)) == jax.tree.structure(Random(5))
-    assert jax.tree.structure(Random(3)) != jax.tree.structure(Random(3, Ratio(Linear())))
+    assert jax.tree.structure(Random(3)) != jax.tree.structure(Random(3, AlphaCounts(Linear())))
     assert jax.tree.structure(Random(3)) != jax.tree.structure(TopConfidence(3))
     paths = jax.tree_util.tree_flatten_with_path(ConfidenceThreshold(0.7))[0]
     assert [jax.tree_util.keystr(path) for path, _ in paths] == [".threshold"]

@@ -14,8 +14,8 @@ from policy_world import (
 )
 from scipy import stats
 
-from mdm_jax.policies.counts import Ratio
-from mdm_jax.policies.heuristic import (
+from mdm_jax.policies.count_schedules import AlphaCounts
+from mdm_jax.policies.heuristics import (
     LeftToRight,
     LowEntropy,
     Random,
@@ -67,10 +67,10 @@ def test_reveals_what_is_eligible_and_at_least_one_per_unfinished_row(policy, bl
         (Perturbed(TopMargin(4)), Perturbed(TopMargin(8))),
         (TopKRandom(ONE), TopKRandom(ONE, candidates=2)),
         (TopKRandom(4), TopKRandom(8)),
-        (TopKRandom(), TopKRandom(schedule=Ratio())),
+        (TopKRandom(), TopKRandom(schedule=AlphaCounts())),
         (SoftmaxConfidence(ONE), SoftmaxConfidence(ONE, policy_temperature=1.0)),
         (SoftmaxConfidence(4), SoftmaxConfidence(8)),
-        (SoftmaxConfidence(), SoftmaxConfidence(schedule=Ratio())),
+        (SoftmaxConfidence(), SoftmaxConfidence(schedule=AlphaCounts())),
     ],
     ids=str,
 )

@@ -7,10 +7,11 @@ import pytest
 from policy_world import LENGTH, ROWS, keys, observe
 
 from mdm_jax.policies.base import Policy
-from mdm_jax.policies.choice import unify
-from mdm_jax.policies.heuristic import TopConfidence
+from mdm_jax.policies.heuristics import TopConfidence
 from mdm_jax.policies.remasking.wino import Wino
-from mdm_jax.sampling.loop import SamplerConfig, sample
+from mdm_jax.policies.switch import as_switch
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.loop import sample
 
 
 @jax.jit
@@ -25,7 +26,7 @@ def midway(seed, before):
     rng = np.random.default_rng(seed)
     look = np.where(eligible, 1.0, rng.random((ROWS, LENGTH)))
     observations = observations._replace(
-        is_masked=eligible, second_look=jnp.asarray(look, jnp.float32)
+        is_masked=eligible, verifier_prob=jnp.asarray(look, jnp.float32)
     )
     states = jnp.ones((ROWS, LENGTH), bool), jnp.full(ROWS, before)
     return observations, states
@@ -41,7 +42,7 @@ def confidences(observations):
 def test_equals_its_twin(before, threshold, back):
     observations, states = midway(1, before)
     decision, (_, accepted) = decide(Wino(threshold, back), keys(2), observations, states)
-    c, look = confidences(observations), np.asarray(observations.second_look)
+    c, look = confidences(observations), np.asarray(observations.verifier_prob)
     taken_back = 0
     for row in range(0, ROWS, 4):
         eligible = np.asarray(observations.eligible[row])
@@ -80,7 +81,7 @@ def test_needs_a_denoiser_that_looks_twice():
     denoise = jax.tree_util.Partial(
         lambda canvas, valid, positions=None: jnp.zeros((len(canvas), 7))
     )
-    assert isinstance(Wino(), Policy) and unify((Wino(), TopConfidence()))[1].wants_second_look
+    assert isinstance(Wino(), Policy) and as_switch((Wino(), TopConfidence()))[1].wants_verifier
     with pytest.raises(
         ValueError, match="Wino wants a second look at tokens, but the denoiser Part"
     ):

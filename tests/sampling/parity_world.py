@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdm_jax.denoisers.convert import load
+from mdm_jax.denoisers.pretrained.checkpoints import load
 from mdm_jax.policies.base import RevealOnly, confidence, rank, stack
-from mdm_jax.policies.choice import unify
-from mdm_jax.policies.heuristic import ConfidenceThreshold, Factor, TopConfidence
+from mdm_jax.policies.heuristics import ConfidenceThreshold, Factor, TopConfidence
+from mdm_jax.policies.switch import as_switch
 from mdm_jax.pytrees import pytree_dataclass
-from mdm_jax.sampling.loop import SamplerConfig, sample_one
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.loop import sample_one
 
 LENGTH, NEW, BUDGET = 53, 32, 64  # the longest prompt has 21 positions; shorter ones are padded
 
@@ -95,7 +96,7 @@ def complete(prompts, policies, denoise, config):
     for row, prompt in enumerate(prompts):
         canvases[row, : len(prompt)] = prompt
         canvases[row, len(prompt) : len(prompt) + NEW] = config.mask_id
-    choices = stack(unify(tuple(policies)))
+    choices = stack(as_switch(tuple(policies)))
     rollout = _run(jax.random.key(0), jnp.asarray(canvases), denoise, choices, config)
     return jax.tree.map(np.asarray, rollout)
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from mdm_jax.policies.base import confidence, top
 from mdm_jax.pytrees import pytree_dataclass
-from mdm_jax.sampling.loop import SamplerConfig, sample
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.loop import sample
 from mdm_jax.types import Decision, Observation
 
 EOS, MASK, PAD, VOCAB, LENGTH = 0, 5, 6, 7, 12

@@ -9,8 +9,7 @@ import pytest
 from scipy import stats
 
 from mdm_jax.denoisers.oracle import oracle_of
-from mdm_jax.policies.choice import unify
-from mdm_jax.policies.heuristic import (
+from mdm_jax.policies.heuristics import (
     ConfidenceThreshold,
     EntropyBound,
     Iid,
@@ -20,8 +19,10 @@ from mdm_jax.policies.heuristic import (
     TopConfidence,
     TopMargin,
 )
-from mdm_jax.sampling.loop import SamplerConfig, sample
-from mdm_jax.tasks.sudoku import all_grids
+from mdm_jax.policies.switch import as_switch
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.loop import sample
+from mdm_jax.tasks.sudoku.task import all_grids
 
 COUNT, MASK, PAD = 4096, 9, -1
 TABLE = np.array(list(itertools.product(range(3), repeat=3)))
@@ -57,7 +58,7 @@ def fit_to_the_joint(policy, seed, first=MASK):
 
 def any_order(steps):
     """Policies that reveal one token at a time, or more, as choices of one compiled program."""
-    return unify((Random(steps), LeftToRight(steps), TopConfidence(steps)))
+    return as_switch((Random(steps), LeftToRight(steps), TopConfidence(steps)))
 
 
 @pytest.mark.parametrize("kind", range(3))
@@ -81,7 +82,7 @@ ZOO = [
     (Random(16), 1.0),
 ]
 CHOICES = dict(
-    zip([policy for policy, _ in ZOO], unify(tuple(policy for policy, _ in ZOO)), strict=True)
+    zip([policy for policy, _ in ZOO], as_switch(tuple(policy for policy, _ in ZOO)), strict=True)
 )
 
 

@@ -9,8 +9,8 @@ from sampling_world import CANVASES, MASK, PAD, PROMPTED, Config, Hesitant, row_
 from mdm_jax.denoisers.base import bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.policies.base import RevealAll, RevealOnly
-from mdm_jax.policies.choice import unify
-from mdm_jax.policies.heuristic import TopConfidence
+from mdm_jax.policies.heuristics import TopConfidence
+from mdm_jax.policies.switch import as_switch
 from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.sampling.loop import denoise_step
 from mdm_jax.sampling.step import prepare
@@ -82,9 +82,9 @@ class Spy(RevealOnly):
 def seen_in_one_step(denoise, canvas, config, wants_hidden):
     """The hidden states of the first step, for a canvas."""
     spy = Spy(wants_hidden)
-    row, fixed = prepare(canvas, spy, config)
+    row, context = prepare(canvas, spy, config)
     step = jnp.zeros((), jnp.int32)
-    denoise_step(row_keys(0)[0], row, fixed, step, denoise=denoise, policy=spy, config=config)
+    denoise_step(row_keys(0)[0], row, context, step, denoise=denoise, policy=spy, config=config)
     return spy.seen
 
 
@@ -140,15 +140,15 @@ def test_asking_changes_nothing_else(denoise):
 
 
 def test_a_choice_is_shown_the_window_where_a_member_is():
-    assert unify((TopConfidence(4), RevealAll()))[0].wants_window is False
-    assert all(choice.wants_window is True for choice in unify((TopConfidence(4), Hesitant())))
+    assert as_switch((TopConfidence(4), RevealAll()))[0].wants_window is False
+    assert all(choice.wants_window is True for choice in as_switch((TopConfidence(4), Hesitant())))
 
 
 def test_a_choice_asks_where_a_member_does(denoise):
     members = (Brightest(7), TopConfidence(4))
-    choices = unify(members)
+    choices = as_switch(members)
     assert all(choice.wants_hidden is True for choice in choices)
-    assert unify((TopConfidence(4), RevealAll()))[0].wants_hidden is False
+    assert as_switch((TopConfidence(4), RevealAll()))[0].wants_hidden is False
     for choice, member in zip(choices, members, strict=True):
         got, alone = (run(p, WINDOW, PROMPTED, denoise=denoise) for p in (choice, member))
         np.testing.assert_array_equal(got.canvas, alone.canvas)
@@ -159,5 +159,5 @@ def test_a_denoiser_without_hidden_states_is_named():
     message = "Brightest wants hidden states, but the denoiser Partial gives none"
     with pytest.raises(ValueError, match=message):
         run(Brightest(), denoise=toy())
-    with pytest.raises(ValueError, match="Choice wants hidden states"):
-        run(unify((TopConfidence(4), Brightest()))[0], denoise=toy())
+    with pytest.raises(ValueError, match="SwitchPolicy wants hidden states"):
+        run(as_switch((TopConfidence(4), Brightest()))[0], denoise=toy())

@@ -22,8 +22,8 @@ from sampling_world import (
 )
 
 from mdm_jax.policies.base import RevealAll, RevealNone, stack
-from mdm_jax.policies.counts import Ratio
-from mdm_jax.policies.heuristic import (
+from mdm_jax.policies.count_schedules import AlphaCounts
+from mdm_jax.policies.heuristics import (
     ConfidenceThreshold,
     EntropyBound,
     Iid,
@@ -37,7 +37,7 @@ from mdm_jax.sampling.loop import sample, sample_one, sweep
 MASKS = (CANVASES == MASK).sum(axis=1)
 CASES = [
     (TopConfidence(4), PLAIN, CANVASES),
-    (Random(6, Ratio()), Config(block_length=4, budget=4, record=True), CANVASES),
+    (Random(6, AlphaCounts()), Config(block_length=4, budget=4, record=True), CANVASES),
     (ConfidenceThreshold(0.6), Config(block_length=6, temperature=0.7, record=True), CANVASES),
     (EntropyBound(0.5), Config(top_p=0.8, temperature=1.0, record=True), CANVASES),
     (TopMargin(5), Config(eos_id=EOS, block_length=3, temperature=1.0, record=True), CANVASES),

@@ -18,7 +18,7 @@ from sampling_world import (
 )
 
 from mdm_jax.policies.base import RevealAll
-from mdm_jax.policies.heuristic import Iid, LeftToRight, LowEntropy, TopConfidence, TopMargin
+from mdm_jax.policies.heuristics import Iid, LeftToRight, LowEntropy, TopConfidence, TopMargin
 from mdm_jax.sampling.loop import sample
 
 BLOCKS_OF_FOUR = Config(block_length=4, temperature=1.0, record=True)

@@ -17,10 +17,10 @@ import pytest
 from parity_world import assert_same, denoiser, fast_dllm
 
 from mdm_jax.policies.base import RevealOnly
-from mdm_jax.policies.counts import Expected
-from mdm_jax.policies.heuristic import ConfidenceThreshold, LowEntropy
+from mdm_jax.policies.count_schedules import AncestralCounts
+from mdm_jax.policies.heuristics import ConfidenceThreshold, LowEntropy
 from mdm_jax.pytrees import pytree_dataclass
-from mdm_jax.sampling.step import CacheConfig
+from mdm_jax.sampling.config import CacheConfig
 
 # a switch that is mapped over its index runs every branch, each with the same key
 pytestmark = pytest.mark.reuses_keys
@@ -41,7 +41,7 @@ class FirstAlone(RevealOnly):
 def dream_policy(args):
     if args["alg"] == "confidence_threshold":
         return FirstAlone(ConfidenceThreshold(args["threshold"]))
-    return FirstAlone(LowEntropy(args["steps"], Expected(1e-3)))
+    return FirstAlone(LowEntropy(args["steps"], AncestralCounts(1e-3)))
 
 
 def recorded(folder, kind, block):

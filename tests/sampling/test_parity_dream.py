@@ -3,10 +3,10 @@
 import pytest
 from parity_world import assert_same, cases, denoiser, rows
 
-from mdm_jax.policies.counts import Expected
-from mdm_jax.policies.heuristic import LowEntropy, TopConfidence, TopMargin
+from mdm_jax.policies.count_schedules import AncestralCounts
+from mdm_jax.policies.heuristics import LowEntropy, TopConfidence, TopMargin
 from mdm_jax.policies.klass import Klass
-from mdm_jax.policies.quota import ThresholdQuota
+from mdm_jax.policies.threshold_quota import ThresholdQuota
 
 # a switch that is mapped over its index runs every branch, each with the same key
 pytestmark = pytest.mark.reuses_keys
@@ -19,7 +19,7 @@ def policy_of(args):
         return ThresholdQuota(args["steps"], args["threshold"])
     if args["alg"] == "klass":
         return Klass(VOCAB, args["conf_threshold"], args["kl_threshold"], args["kl_history_length"])
-    return BY_ALG[args["alg"]](args["steps"], Expected(1e-3))
+    return BY_ALG[args["alg"]](args["steps"], AncestralCounts(1e-3))
 
 
 def filters(case):

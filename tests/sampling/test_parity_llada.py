@@ -15,8 +15,8 @@ import pytest
 from parity_world import WHOLE, assert_same, cases, denoiser, fast_dllm, rows
 
 from mdm_jax.diffusion.schedules import Cosine, Linear
-from mdm_jax.policies.counts import Ratio
-from mdm_jax.policies.heuristic import EntropyBound, TopConfidence
+from mdm_jax.policies.count_schedules import AlphaCounts
+from mdm_jax.policies.heuristics import EntropyBound, TopConfidence
 from mdm_jax.policies.klass import Klass
 from mdm_jax.policies.remasking.p2 import P2, P2Plus
 from mdm_jax.policies.remasking.rcr import Rcr
@@ -57,7 +57,7 @@ def rcr(args):
     schedule = SCHEDULES[args["mode"]]
     if args["overtime_conf"]:
         return Rcr(args["steps"], schedule)
-    return TopConfidence(args["steps"], Ratio(schedule, least=0))
+    return TopConfidence(args["steps"], AlphaCounts(schedule, least=0))
 
 
 POLICIES = {

@@ -7,10 +7,10 @@ import pytest
 from parity_world import NEW, assert_same, cases, denoiser
 
 from mdm_jax.denoisers.guidance import Guided
-from mdm_jax.policies.counts import Expected
-from mdm_jax.policies.heuristic import TopConfidence
+from mdm_jax.policies.count_schedules import AncestralCounts
+from mdm_jax.policies.heuristics import TopConfidence
 
-MASK, COUNTS = 448, Expected(1e-5)
+MASK, COUNTS = 448, AncestralCounts(1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import pytest
 from sampling_world import LENGTH, MASK, Config, row_keys, toy
 
 from mdm_jax.policies.base import Policy, stack
-from mdm_jax.policies.choice import unify
-from mdm_jax.policies.heuristic import TopConfidence
+from mdm_jax.policies.heuristics import TopConfidence
 from mdm_jax.policies.remasking.p2 import P2, P2Plus
 from mdm_jax.policies.remasking.rcr import Rcr
 from mdm_jax.policies.remasking.remdm import RemdmCap, RemdmConf, RemdmLoop, RemdmRescale
 from mdm_jax.policies.remasking.rounds import RemdmRounds
+from mdm_jax.policies.switch import as_switch
 from mdm_jax.sampling.loop import sweep
 
 # a switch that is mapped over its index runs every branch, each with the same key
@@ -65,7 +65,7 @@ def generate(block_length=None):
         row_keys(0, range(ROWS)),
         jnp.asarray(CANVASES),
         denoise=toy(),
-        policies=stack(unify(tuple(ZOO[name] for name in names))),
+        policies=stack(as_switch(tuple(ZOO[name] for name in names))),
         config=config,
     )
     swept = jax.tree.map(np.asarray, swept)

@@ -6,7 +6,7 @@ import pytest
 from sampling_world import CANVASES, MASK, PROMPTED, Config, run, toy
 
 from mdm_jax.denoisers.guidance import Guided
-from mdm_jax.policies.heuristic import ConfidenceThreshold, LowEntropy, TopConfidence
+from mdm_jax.policies.heuristics import ConfidenceThreshold, LowEntropy, TopConfidence
 from mdm_jax.sampling.tokens import draw_logits
 
 MASKED = CANVASES == MASK

@@ -9,7 +9,14 @@ import pytest
 from scipy import stats
 
 from mdm_jax.policies.base import confidence, entropy, margin
-from mdm_jax.sampling.tokens import draw_logits, forbid, keep_top_k, keep_top_p, propose, silence
+from mdm_jax.sampling.tokens import (
+    demote_tokens,
+    draw_logits,
+    keep_top_k,
+    keep_top_p,
+    mask_logits,
+    propose,
+)
 
 PROBS = np.array([0.15, 0.5, 0.05, 0.3])
 LOGITS = jnp.log(jnp.asarray(PROBS, jnp.float32))[None]
@@ -17,11 +24,11 @@ LOGITS = jnp.log(jnp.asarray(PROBS, jnp.float32))[None]
 
 def test_forbid_rules_out_ids_of_the_vocabulary():
     logits = jnp.arange(8.0).reshape(2, 4)
-    got = forbid(logits, (3, 1))
+    got = mask_logits(logits, (3, 1))
     assert np.isneginf(got[:, [1, 3]]).all()
     np.testing.assert_array_equal(got[:, [0, 2]], logits[:, [0, 2]])
-    np.testing.assert_array_equal(forbid(logits, (7, -1)), logits)  # -1 is no last token
-    assert np.isneginf(forbid(logits, (7, 2))).sum() == 2
+    np.testing.assert_array_equal(mask_logits(logits, (7, -1)), logits)  # -1 is no last token
+    assert np.isneginf(mask_logits(logits, (7, 2))).sum() == 2
 
 
 @pytest.mark.parametrize(
@@ -90,12 +97,12 @@ def test_silenced_positions_come_last_in_every_score():
     logits = jax.random.normal(jax.random.key(8), (60, 6)) * jnp.linspace(0.05, 9, 60)[:, None]
     proposal = jnp.argmax(logits, axis=-1)
     late = np.isin(proposal, [1, 4])
-    got = silence(logits, proposal, (1, 4))
+    got = demote_tokens(logits, proposal, (1, 4))
     assert 5 < late.sum() < 55
     for score in (confidence(got), margin(got), -entropy(got)):
         assert np.min(score[~late]) > np.max(score[late])
-    np.testing.assert_array_equal(got[~late], forbid(logits, (1, 4))[~late])
-    assert silence(logits, proposal, ()) is logits
+    np.testing.assert_array_equal(got[~late], mask_logits(logits, (1, 4))[~late])
+    assert demote_tokens(logits, proposal, ()) is logits
 
 
 def draws(temperature, top_p, seed, n=8000, top_k=None):

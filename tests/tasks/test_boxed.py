@@ -2,7 +2,7 @@ r"""Boxed answers: which one is read, and what counts as the same."""
 
 import pytest
 
-from mdm_jax.tasks.boxed import all_boxed, in_braces, is_same, normalised
+from mdm_jax.tasks.prompted.boxed import all_boxed, in_braces, is_same, normalised
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from mdm_jax.tasks.chains import _IDS, Chains, _encode
-from mdm_jax.tasks.chains_programs import draw_programs, outcomes
+from mdm_jax.tasks.chains.programs import draw_programs, outcomes
+from mdm_jax.tasks.chains.task import _IDS, Chains, _encode
 
 TASK = Chains()
 EOS = TASK.vocabulary.eos_id

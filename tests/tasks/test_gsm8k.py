@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdm_jax.tasks.gsm8k import Gsm8k
+from mdm_jax.tasks.gsm8k.task import Gsm8k
 
 OFFICIAL = Path(__file__).parents[3] / "shared/data/gsm8k"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mdm_jax.tasks.gsm8k_data import Item, load_items
+from mdm_jax.tasks.gsm8k.data import Item, load_items
 
 OFFICIAL = Path(__file__).parents[3] / "shared/data/gsm8k"
 LINE = {"question": "How many?", "answer": "It is <<1+1=2>>2.\n#### 2"}

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from mdm_jax.tasks.gsm8k_scorer import extract_answer, is_correct
+from mdm_jax.tasks.gsm8k.scorer import extract_answer, is_correct
 
 
 @pytest.mark.parametrize(

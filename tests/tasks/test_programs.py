@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mdm_jax.tasks.programs import Limits, passes
+from mdm_jax.tasks.prompted.programs import Limits, passes
 
 SMALL = Limits(seconds=2, megabytes=256)
 

@@ -9,11 +9,11 @@ import pytest
 from published_files import BOS, CONFIG, EOS, EOT, MASK, SETTINGS, VOCAB, write_files
 
 from mdm_jax.tasks import PROMPTED
-from mdm_jax.tasks.base import Task, Worded
-from mdm_jax.tasks.free_prompt import FreePrompt
-from mdm_jax.tasks.humaneval import HumanEval, program
-from mdm_jax.tasks.prompted_gsm8k import PromptedGsm8k
-from mdm_jax.tasks.prompted_math import PromptedMath
+from mdm_jax.tasks.base import Task, TextTask
+from mdm_jax.tasks.prompted.free_prompt import FreePrompt
+from mdm_jax.tasks.prompted.gsm8k import PromptedGsm8k
+from mdm_jax.tasks.prompted.humaneval import HumanEval, program
+from mdm_jax.tasks.prompted.math import PromptedMath
 
 ITEMS = [
     {"question": f"What is {i} + 1?", "answer": f"It is <<{i}+1={i + 1}>>{i + 1}.\n#### {i + 1:,}"}
@@ -71,7 +71,7 @@ def respond(task, index, text, after_eos=""):
 @pytest.mark.parametrize("name", sorted(PROMPTED))
 def test_every_task_keeps_the_contract(where, name):
     task = PROMPTED[name](**where[name])
-    assert task.name == name and isinstance(task, Worded)
+    assert task.name == name and isinstance(task, TextTask)
     for member in (m for m in vars(Task) if not m.startswith("_")):
         assert hasattr(type(task), member) or hasattr(task, member)
     canvases, references = task.examples("test", 2)

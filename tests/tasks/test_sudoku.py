@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from mdm_jax.tasks.base import Batch
-from mdm_jax.tasks.sudoku import Sudoku, all_grids
-from mdm_jax.tasks.sudoku_solver import (
+from mdm_jax.tasks.sudoku.solver import (
     EMPTY,
     completions,
     puzzle_from,
     random_grid,
     random_symmetries,
 )
+from mdm_jax.tasks.sudoku.task import Sudoku, all_grids
 
 SOLVED = np.array([0, 1, 2, 3, 2, 3, 0, 1, 1, 0, 3, 2, 3, 2, 1, 0])
 MASK = 4

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mdm_jax.tasks.text import Text8, read_text
+from mdm_jax.tasks.text.task import Text8, read_text
 
 SHAKESPEARE = Path(__file__).parents[3] / "shared/data/tiny_shakespeare/input.txt"
 TEXT = "".join(chr(97 + i % 7) for i in range(900)) + "A" * 50 + "abcdefg\n☃" * 6

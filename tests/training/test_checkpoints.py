@@ -9,7 +9,7 @@ import optax
 import pytest
 from numpy.testing import assert_array_equal
 
-from mdm_jax.training import parallel
+from mdm_jax import sharding
 from mdm_jax.training.checkpoints import open_manager, restore, restore_ema, save
 from mdm_jax.training.state import TrainState, init_state
 
@@ -131,8 +131,8 @@ def test_state_comes_back_where_the_new_one_lives(tmp_path):
     """Saved from one device, restored split over four, and the other way round."""
     saved = state_at(4, seed=4)
     write(tmp_path / "a", saved)
-    homes = parallel.shard_largest_axis(parallel.make_mesh(), saved)
-    split = parallel.place(state_at(0), homes)
+    homes = sharding.shard_largest_axis(sharding.make_mesh(), saved)
+    split = sharding.shard(state_at(0), homes)
     found = read(tmp_path / "a", split)
     equal(found, saved)
     assert jax.tree.map(lambda x: x.sharding, found) == homes
@@ -145,8 +145,8 @@ def test_state_comes_back_where_the_new_one_lives(tmp_path):
 def test_the_average_comes_back_on_one_device(tmp_path):
     """Whatever it was trained on, so that using it does not repeat the work on every device."""
     saved = state_at(4, seed=4)
-    homes = parallel.shard_largest_axis(parallel.make_mesh(), saved)
-    write(tmp_path, parallel.place(saved, homes))
+    homes = sharding.shard_largest_axis(sharding.make_mesh(), saved)
+    write(tmp_path, sharding.shard(saved, homes))
     ema, _ = restore_ema(tmp_path, jax.eval_shape(lambda: saved.ema))
     equal(ema, saved.ema)
     assert {len(leaf.devices()) for leaf in jax.tree.leaves(ema)} == {1}

@@ -21,11 +21,11 @@ from mdm_jax.diffusion.objectives import (
     Objective,
 )
 from mdm_jax.diffusion.schedules import Cosine
-from mdm_jax.training.losses import Ids, TokenBatch, denoising_loss
+from mdm_jax.training.losses import CanvasIds, TokenBatch, denoising_loss
 from mdm_jax.training.state import init_state, train_step
 
 VOCAB, LENGTH = 4, 6
-IDS = Ids(VOCAB, VOCAB + 1)
+IDS = CanvasIds(VOCAB, VOCAB + 1)
 OBJECTIVES = {
     "any_order": AnyOrder(),
     "continuous": Continuous(),

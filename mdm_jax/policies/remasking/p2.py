@@ -4,8 +4,8 @@ import jax.numpy as jnp
 
 from mdm_jax.diffusion.schedules import Linear, Schedule
 from mdm_jax.policies.base import PolicyState, check_knob, confidence, log_prob, top
-from mdm_jax.policies.counts import CountRule, Even, still_masked
-from mdm_jax.policies.heuristic import scheduled_count, steps_per_block
+from mdm_jax.policies.count_schedules import CountRule, LinearCounts, still_masked
+from mdm_jax.policies.heuristics import scheduled_count, steps_per_block
 from mdm_jax.policies.remasking.block import current_block, reveal_only
 from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Decision, Observation, RowKey
@@ -59,7 +59,7 @@ class P2Plus:
     """
 
     steps: int = 8  # denoiser calls in all
-    schedule: CountRule = static(Even())  # how they share the positions
+    schedule: CountRule = static(LinearCounts())  # how they share the positions
 
     def __post_init__(self) -> None:
         check_knob("steps", self.steps, 1)

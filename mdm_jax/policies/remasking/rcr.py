@@ -4,8 +4,8 @@ import jax.numpy as jnp
 
 from mdm_jax.diffusion.schedules import Linear, Schedule
 from mdm_jax.policies.base import PolicyState, check_knob, confidence, top
-from mdm_jax.policies.counts import still_masked
-from mdm_jax.policies.heuristic import steps_per_block
+from mdm_jax.policies.count_schedules import still_masked
+from mdm_jax.policies.heuristics import steps_per_block
 from mdm_jax.policies.remasking.block import current_block, reveal_only
 from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Decision, Observation, RowKey

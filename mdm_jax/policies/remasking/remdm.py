@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from mdm_jax.policies.base import PolicyState, Scores, check_knob, log_prob
-from mdm_jax.policies.heuristic import steps_per_block
+from mdm_jax.policies.heuristics import steps_per_block
 from mdm_jax.policies.remasking.block import current_block
 from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.types import Count, Decision, Mask, Observation, RowKey, Scalar

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from mdm_jax.policies.base import PolicyState, check_knob, confidence, top
-from mdm_jax.policies.counts import CountRule, Even
-from mdm_jax.policies.heuristic import steps_per_block
+from mdm_jax.policies.count_schedules import CountRule, LinearCounts
+from mdm_jax.policies.heuristics import steps_per_block
 from mdm_jax.policies.remasking.block import current_block
 from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Count, Decision, Observation, RowKey
@@ -25,7 +25,7 @@ class RemdmRounds:
     steps: int = 8  # denoiser calls in all, the extra ones apart
     rounds: int = 2  # extra calls for each block
     number: int = 1  # tokens that each of them replaces
-    schedule: CountRule = static(Even())  # how the other calls share the positions
+    schedule: CountRule = static(LinearCounts())  # how the other calls share the positions
 
     def __post_init__(self) -> None:
         check_knob("steps", self.steps, 1)

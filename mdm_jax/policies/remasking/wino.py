@@ -21,11 +21,11 @@ class Wino:
     re-masked whose probability, were they masked, is below `threshold_back`.
 
     No more are re-masked than would undo the call before: then only the least probable, one less than
-    it revealed. Needs a denoiser that is a `DenoiseTwice`.
+    it revealed. Needs a denoiser that is a `DenoiseVerifier`.
     Reference: WINO (Wide-In, Narrow-Out), ICLR 2026.
     """
 
-    wants_second_look: ClassVar[bool] = True
+    wants_verifier: ClassVar[bool] = True
 
     threshold: float = 0.6  # confidence above which a position is revealed
     threshold_back: float = 0.9  # probability below which a token is taken back
@@ -57,6 +57,6 @@ class Wino:
         return or_best(k_best, sure, scores, eligible)
 
     def _doubted(self, key: RowKey, there: Mask, before: Count, observation: Observation) -> Mask:
-        doubted = there & (observation.second_look < self.threshold_back)
-        fewer = top(key, -observation.second_look, there, before - 1)
+        doubted = there & (observation.verifier_prob < self.threshold_back)
+        fewer = top(key, -observation.verifier_prob, there, before - 1)
         return jnp.where(jnp.sum(doubted) >= before, fewer, doubted)

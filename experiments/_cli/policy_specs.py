@@ -1,0 +1,82 @@
+"""Policies whose knobs are not all: the denoiser or the task fills in the rest."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.policies import klass, pc_sampler, randomised
+from mdm_jax.policies.count_schedules import CountRule, LinearCounts
+from mdm_jax.policies.heuristics import LeftToRight, LowEntropy, TopConfidence, TopMargin
+from mdm_jax.tasks.base import Task
+
+BATCHES, BATCH_SIZE = 20, 64  # of clean sequences whose tokens are counted
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """The best of another policy's scores with Gumbel noise: Dream's `alg_temp`."""
+
+    base: TopConfidence | TopMargin | LowEntropy | LeftToRight = field(
+        default_factory=TopConfidence
+    )  # whose scores and counts
+    policy_temperature: float = 0.1  # 0: what the base reveals
+
+    def load(self, run: str | Path, denoise: Denoise, task: Task) -> randomised.Perturbed:
+        """The policy itself."""
+        return randomised.Perturbed(self.base, self.policy_temperature)
+
+
+@dataclass(frozen=True)
+class Klass:
+    """Sure positions whose distribution has been quiet. KLASS, arXiv:2511.05664."""
+
+    confidence_threshold: float = 0.6
+    kl_threshold: float = 0.015  # nats
+    history: int = 2  # calls that a distribution must have been quiet
+
+    def load(self, run: str | Path, denoise: Denoise, task: Task) -> klass.Klass:
+        """The policy for as many columns as the denoiser's logits have."""
+        canvas = jax.ShapeDtypeStruct((task.length,), jnp.int32)
+        valid = jax.ShapeDtypeStruct((task.length,), bool)
+        vocab = jax.eval_shape(denoise, canvas, valid).shape[-1]
+        return klass.Klass(vocab, self.confidence_threshold, self.kl_threshold, self.history)
+
+
+@dataclass(frozen=True)
+class PcSampler:
+    """Confidence corrected for common tokens and late positions. PC-Sampler, arXiv:2508.13021."""
+
+    frequencies: str | None = None  # .npy file of token counts; None: count the training sequences
+    steps: int = 8  # denoiser calls in all
+    schedule: CountRule = field(default_factory=LinearCounts)  # how they share the positions
+    decay: float = 0.25  # of the preference, from one position to the next
+    ceiling: float = 10.0  # largest corrected confidence, nats
+
+    def load(self, run: str | Path, denoise: Denoise, task: Task) -> pc_sampler.PcSampler:
+        """The policy with the token frequencies of a corpus.
+
+        Raises:
+          ValueError: the file does not hold one count for each id.
+        """
+        counts = _trained_on(task) if self.frequencies is None else np.load(self.frequencies)
+        size = task.vocabulary.size
+        if counts.shape != (size,) or counts.min() < 0 or not counts.sum() > 0:
+            raise ValueError(
+                f"{self.frequencies} must hold {size} token counts, got shape {counts.shape}"
+            )
+        shares = jnp.asarray(counts / counts.sum(), jnp.float32)
+        return pc_sampler.PcSampler(shares, self.steps, self.schedule, self.decay, self.ceiling)
+
+
+def _trained_on(task: Task) -> Float[np.ndarray, " vocab"]:
+    """How often each id is to be generated in clean sequences of the task."""
+    counts = np.zeros(task.vocabulary.size)
+    for step in range(BATCHES):
+        batch = task.train_batch(0, step, BATCH_SIZE)
+        counts += np.bincount(batch.tokens[batch.maskable], minlength=len(counts))[: len(counts)]
+    return counts

@@ -1,0 +1,211 @@
+"""The loss under which an order is learned: posterior, policy and, if wanted, the denoiser."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from mdm_jax.denoisers.base import Denoise, bind
+from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.orders.variational.elbo import (
+    Draws,
+    OrderModel,
+    Sequence,
+    Weights,
+    always_revealed,
+    draw_terms,
+    predicted_nll_loss,
+    response,
+    surrogate,
+)
+from mdm_jax.orders.variational.posterior import PosteriorScores, Scorer
+from mdm_jax.policies.networks.policy_network import PolicyNetwork
+from mdm_jax.types import RowKey, Scalar
+
+
+class OrderBatch(NamedTuple):
+    """Clean sequences with their prompts shown, and how far the run has come (0 to 1, per row)."""
+
+    tokens: Int[Array, "batch length"]
+    maskable: Bool[Array, "batch length"]
+    progress: Float[Array, " batch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderObjective:
+    """What is optimised, and how it is annealed. The bound itself: beta_kl 1, all else 0.
+
+    Attributes:
+      samples: paths of each sequence (K of the leave-one-out baseline).
+      temperature: of the posterior at the end of the annealing.
+      start_temperature: and at its start; None: the same throughout.
+      beta_kl: weight of KL(posterior || policy) at the end of the annealing.
+      start_beta_kl: and at its start; None: the same throughout. Small, it lets the posterior move
+        before the policy has followed.
+      entropy: weight of the posterior's entropy at the start, annealed to 0.
+      step_cost: nats charged for every step that is taken, so that finishing early pays.
+      anneal: share of the run over which temperature (geometrically), beta_kl and entropy
+        (linearly) move.
+      forecast: whether each position's expected cost is learned and taken out of the gradient.
+    """
+
+    samples: int = 8
+    temperature: float = 0.1
+    start_temperature: float | None = None
+    beta_kl: float = 1.0
+    start_beta_kl: float | None = None
+    entropy: float = 0.0
+    step_cost: float = 0.0
+    anneal: float = 0.7
+    predicted_nll: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "anneal"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.start_temperature is not None and not self.start_temperature > 0:
+            raise ValueError(f"start_temperature must be positive, got {self.start_temperature}")
+        if self.samples < 2:
+            raise ValueError(f"samples must be at least 2 to have a baseline, got {self.samples}")
+        if min(self.beta_kl, self.start_beta_kl or 0.0, self.entropy, self.step_cost) < 0:
+            raise ValueError("beta_kl, entropy and step_cost must not be negative")
+
+    def temperature_at(self, progress: Scalar) -> Scalar:
+        """Geometric from start to end."""
+        start = self.start_temperature or self.temperature
+        share = jnp.minimum(progress / self.anneal, 1.0)
+        return start * (self.temperature / start) ** share
+
+    def weights_at(self, progress: Scalar) -> Weights:
+        """The weights at some point of the run."""
+        left = jnp.maximum(1.0 - progress / self.anneal, 0.0)
+        start = self.beta_kl if self.start_beta_kl is None else self.start_beta_kl
+        beta_kl = self.beta_kl + (start - self.beta_kl) * left
+        return Weights(beta_kl, self.entropy * left, jnp.asarray(self.step_cost))
+
+
+@dataclass(frozen=True)
+class OrderParts:
+    """The networks of an order model, without their parameters."""
+
+    model: OrderModel
+    scorer: Scorer
+    network: PolicyNetwork
+
+
+@partial(jax.jit, static_argnames=("parts", "length", "vocab", "hidden"))
+def init_order(parts: OrderParts, key: RowKey, length: int, vocab: int, hidden: int = 1) -> dict:
+    """Fresh parameters of posterior and policy for canvases of `length`."""
+    k_posterior, k_policy = jax.random.split(key)
+    ones = jnp.ones((length,), bool)
+    positions = response(Sequence(jnp.zeros((length,), jnp.int32), ones), parts.model)
+    window = len(positions)
+    scorer = parts.scorer.init(k_posterior, jnp.zeros((length,), jnp.int32), ones, ones, positions)
+    seen = jnp.zeros((window, hidden)) if parts.model.hidden else None
+    policy = parts.network.init(
+        k_policy, jnp.zeros((window, vocab)), ones[:window], jnp.asarray(1), seen
+    )
+    return {"posterior": scorer["params"], "policy": policy["params"]}
+
+
+def scores_of(params: dict, sequence: Sequence, parts: OrderParts) -> PosteriorScores:
+    """The posterior's scores of one sequence: one call of the scorer."""
+    valid = sequence.tokens != parts.model.pad_id
+    positions = response(sequence, parts.model)
+    return parts.scorer.apply(
+        {"params": params["posterior"]}, sequence.tokens, valid, sequence.maskable, positions
+    )
+
+
+def sequence_draws(
+    params: dict,
+    key: RowKey,
+    sequence: Sequence,
+    priorities: Float[Array, " window"],
+    stops: Int[Array, " paths"],
+    *,
+    parts: OrderParts,
+    denoise: Denoise,
+) -> Draws:
+    """`draw_terms` with the networks at these parameters."""
+    apply = partial(parts.network.apply, {"params": params["policy"]})
+    return draw_terms(
+        key,
+        sequence,
+        priorities,
+        stops,
+        model=parts.model,
+        denoise=denoise,
+        utilities_of=apply,
+    )
+
+
+def order_loss(
+    params: dict,
+    key: RowKey,
+    batch: OrderBatch,
+    *,
+    parts: OrderParts,
+    objective: OrderObjective,
+    denoise: Denoise,
+) -> tuple[Scalar, dict[str, Any]]:
+    """The estimate of the bound's gradient, per maskable token, and what the bound is made of.
+
+    One random step per sequence, stratified over the batch, and `samples` paths to it. The denoiser
+    learns as well where `params` has a "denoiser".
+
+    Returns:
+      A loss that is only good for its gradient, and metrics in nats.
+    """
+    denoise = bound_denoiser(params, denoise)
+    budget, count = parts.model.budget, batch.tokens.shape[0]
+    k_shift, k_steps, k_rows = jax.random.split(key, 3)
+    shift = jax.random.randint(k_shift, (), 0, budget)  # so that a part of a round favours no step
+    steps = jax.random.permutation(k_steps, (shift + jnp.arange(count)) % budget)
+
+    def row(key: RowKey, tokens: Array, maskable: Array, progress: Scalar, step: Array) -> tuple:
+        sequence = Sequence(tokens, maskable)
+        scores = scores_of(params, sequence, parts)
+        draws = sequence_draws(
+            params,
+            key,
+            sequence,
+            scores.priority / objective.temperature_at(progress),
+            jnp.full((objective.samples,), step),
+            parts=parts,
+            denoise=denoise,
+        )
+        predicted_nll = jnp.where(always_revealed(sequence, parts.model), scores.predicted_nll, 0.0)
+        predicted_nll = predicted_nll * objective.predicted_nll
+        loss = surrogate(draws, objective.weights_at(progress), predicted_nll, budget)
+        return loss + objective.predicted_nll * predicted_nll_loss(
+            draws, predicted_nll, budget
+        ), draws
+
+    loss, draws = jax.vmap(row)(row_keys(k_rows, jnp.arange(count)), *batch, steps)
+    tokens = jnp.maximum(jnp.sum(batch.maskable), 1) / count
+    return jnp.mean(loss) / tokens, bound_metrics(draws, budget)
+
+
+def bound_denoiser(params: PyTree, denoise: Denoise) -> Denoise:
+    """The denoiser, with the parameters that are being learned if there are some."""
+    return bind(denoise.module, params["denoiser"]) if "denoiser" in params else denoise
+
+
+def bound_metrics(draws: Draws, budget: int) -> dict[str, Scalar]:
+    """The bound and its parts from draws [batch, paths], each at one random step; nats per sequence."""
+
+    def mean(x: Array) -> Scalar:
+        return budget * jnp.mean(jnp.sum(x, axis=-1))
+
+    nll, kl = mean(draws.terms.reveal * draws.nll), mean(draws.terms.kl)
+    return {
+        "nelbo": nll + kl,
+        "token_nll": nll,
+        "kl": kl,
+        "posterior_entropy": mean(draws.terms.entropy),
+        "steps_used": budget * jnp.mean(jnp.any(draws.is_masked, axis=-1)),
+    }

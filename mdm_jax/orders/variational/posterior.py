@@ -1,0 +1,89 @@
+"""The posterior's network: one score per position of a clean sequence, computed once."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mdm_jax.denoisers.transformer import Block, TransformerConfig
+from mdm_jax.types import Mask, Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerConfig:
+    """Shape of the scorer.
+
+    Attributes:
+      width: of the residual stream.
+      depth: transformer blocks.
+      heads: of the attention.
+      spread: standard deviation of the scores at the start, roughly.
+      limit: scores stay within +- this.
+      sees: the clean sequence, or of it only the prompt: an order that needs no posterior to be known.
+    """
+
+    width: int = 64
+    depth: int = 2
+    heads: int = 4
+    spread: float = 0.1
+    limit: float = 10.0
+    conditioning: Literal["clean", "prompt"] = "clean"
+
+
+class PosteriorScores(NamedTuple):
+    """What the posterior's network says of each response position."""
+
+    priority: Float[Array, " window"]  # higher is revealed earlier; mean 0 over what is maskable
+    predicted_nll: Float[
+        Array, " window"
+    ]  # -log p(token) it will cost, nats; only steadies gradients
+
+
+class Scorer(nn.Module):
+    """Scores of the response from the clean sequence.
+
+    Sees the clean tokens and which of them are the prompt. `vocab` counts the ids that may be
+    produced; canvas positions are told apart by learned embeddings. `base` is the part of the scores
+    that is the same for all sequences.
+    """
+
+    config: ScorerConfig
+    vocab: int
+    max_length: int
+
+    @nn.compact
+    def __call__(
+        self, tokens: Tokens, valid: Mask, maskable: Mask, positions: Int[Array, " window"]
+    ) -> PosteriorScores:
+        config = self.config
+        shape = TransformerConfig(width=config.width, depth=config.depth, heads=config.heads)
+        init = nn.initializers.normal(0.3)
+        if config.conditioning == "prompt":
+            tokens = jnp.where(maskable, self.vocab, tokens)
+        x = nn.Embed(self.vocab + 2, config.width, embedding_init=init, name="tokens")(tokens)
+        x += nn.Embed(2, config.width, embedding_init=init, name="prompt")(maskable.astype(int))
+        x += self.param("positions", init, (self.max_length, config.width))[: len(tokens)]
+        for layer in range(config.depth):
+            x, _ = Block(shape, name=f"block_{layer}")(x, valid)
+        x = nn.RMSNorm(name="final_norm")(x[positions])
+        last = nn.initializers.normal(config.spread / config.width**0.5)
+        scores = nn.Dense(1, use_bias=False, kernel_init=last, name="score")(x)[:, 0]
+        scores += self.param("base", nn.initializers.zeros, positions.shape)
+        counts = maskable[positions]
+        mean = jnp.sum(jnp.where(counts, scores, 0.0)) / jnp.maximum(jnp.sum(counts), 1)
+        scores = config.limit * jnp.tanh((scores - mean) / config.limit)
+        predicted_nll = nn.Dense(1, kernel_init=nn.initializers.zeros, name="predicted_nll")(x)[
+            :, 0
+        ]
+        return PosteriorScores(scores, predicted_nll)
+
+
+def start_scores(params: Any, order: Int[Array, " window"], spacing: float) -> Any:
+    """Scorer parameters whose scores begin at a static order, `spacing` between its steps, the same
+    for every sequence: the network's own part begins at 0.
+    """
+    silent = jax.tree.map(jnp.zeros_like, params["score"])
+    return params | {"base": -spacing * (order - jnp.mean(order)), "score": silent}

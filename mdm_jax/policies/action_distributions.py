@@ -1,0 +1,167 @@
+"""How utilities become a random set of positions: draw it, and say how probable it was."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mdm_jax.types import Mask, RowKey, Scalar
+
+Utilities = Float[Array, " length"]
+SelectionOrder = Int[Array, " length"]  # 1, 2, ... in the order drawn; 0 where not drawn
+
+
+class BernoulliLogProbs(NamedTuple):
+    """Independent Bernoullis in log space: log q and log(1 - q) of each position."""
+
+    log_reveal: Float[Array, " length"]
+    log_keep: Float[Array, " length"]
+
+
+def from_logits(logits: Utilities) -> BernoulliLogProbs:
+    """q = sigmoid(logit)."""
+    return BernoulliLogProbs(jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits))
+
+
+def from_log_probs(log_q: Utilities) -> BernoulliLogProbs:
+    """q = exp(log_q), log_q <= 0. Where q is 1, log(1 - q) reads 0: it is only ever multiplied by 0,
+    and neither it nor its gradient may be infinite then.
+    """
+    certain, near = log_q >= 0, log_q > -0.6931
+    # the branch that is not taken gets a harmless argument: its gradient is multiplied by 0
+    close = jnp.log(-jnp.expm1(jnp.where(near & ~certain, log_q, -0.5)))
+    far = jnp.log1p(-jnp.exp(jnp.where(near, -1.0, log_q)))
+    off = jnp.where(certain, 0.0, jnp.where(near, close, far))
+    return BernoulliLogProbs(jnp.where(certain, 0.0, log_q), off)
+
+
+def bernoulli_log_prob(bernoulli: BernoulliLogProbs, reveal: Mask, eligible: Mask) -> Scalar:
+    """Log-probability of a set of reveals, nats."""
+    return jnp.sum(
+        jnp.where(eligible, jnp.where(reveal, bernoulli.log_reveal, bernoulli.log_keep), 0.0)
+    )
+
+
+def bernoulli_kl(q: BernoulliLogProbs, p: BernoulliLogProbs) -> Float[Array, " length"]:
+    """KL(q || p) of each position, nats; finite where p is strictly inside (0, 1)."""
+    on = jnp.exp(q.log_reveal)
+    return on * (q.log_reveal - p.log_reveal) + (1 - on) * (q.log_keep - p.log_keep)
+
+
+def bernoulli_entropy(q: BernoulliLogProbs) -> Float[Array, " length"]:
+    """Entropy of each position, nats."""
+    on = jnp.exp(q.log_reveal)
+    return -on * q.log_reveal - (1 - on) * q.log_keep
+
+
+def masked_log_softmax(utilities: Utilities, eligible: Mask) -> Utilities:
+    """Log-probability of each eligible position, 0 elsewhere; all 0 where nothing is eligible."""
+    lowest = jnp.finfo(utilities.dtype).min
+    logs = jax.nn.log_softmax(jnp.where(eligible, utilities, lowest))
+    return jnp.where(eligible, logs, 0.0)
+
+
+@runtime_checkable
+class ActionDistribution(Protocol):
+    """A distribution over sets of eligible positions, given one utility for each."""
+
+    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> SelectionOrder:
+        """A random set, in the order in which it was drawn."""
+        ...
+
+    def log_prob(self, utilities: Utilities, places: SelectionOrder, eligible: Mask) -> Scalar:
+        """Log-probability of what `draw` gave, nats; 0 where nothing is eligible."""
+        ...
+
+    def mode(self, utilities: Utilities, eligible: Mask) -> Mask: ...
+
+    def scaled(self, utilities: Utilities, scale: Scalar) -> Utilities:
+        """Utilities that reveal `scale` times as much."""
+        ...
+
+
+@dataclass(frozen=True)
+class Independent:
+    """Each position on its own with probability sigmoid(utility): any set, the empty one included."""
+
+    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> SelectionOrder:
+        return (eligible & jax.random.bernoulli(key, jax.nn.sigmoid(utilities))).astype(jnp.int32)
+
+    def log_prob(self, utilities: Utilities, places: SelectionOrder, eligible: Mask) -> Scalar:
+        return bernoulli_log_prob(from_logits(utilities), places > 0, eligible)
+
+    def mode(self, utilities: Utilities, eligible: Mask) -> Mask:
+        return eligible & (utilities > 0)
+
+    def scaled(self, utilities: Utilities, scale: Scalar) -> Utilities:
+        """min(1, scale * probability). Jazbec et al., arXiv:2512.09106."""
+        log_q = jnp.minimum(jax.nn.log_sigmoid(utilities) + jnp.log(scale), -1e-6)
+        bernoulli = from_log_probs(log_q)
+        return bernoulli.log_reveal - bernoulli.log_keep
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One position, with probability softmax(utilities) over the eligible ones."""
+
+    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> SelectionOrder:
+        chosen = jax.random.categorical(key, jnp.where(eligible, utilities, -jnp.inf), mode="high")
+        return (eligible & (jnp.arange(len(eligible)) == chosen)).astype(jnp.int32)
+
+    def log_prob(self, utilities: Utilities, places: SelectionOrder, eligible: Mask) -> Scalar:
+        return jnp.sum(jnp.where(places > 0, masked_log_softmax(utilities, eligible), 0.0))
+
+    def mode(self, utilities: Utilities, eligible: Mask) -> Mask:
+        chosen = jnp.argmax(jnp.where(eligible, utilities, -jnp.inf))
+        return eligible & (jnp.arange(len(eligible)) == chosen)
+
+    def scaled(self, utilities: Utilities, scale: Scalar) -> Utilities:
+        return utilities  # always one
+
+
+@dataclass(frozen=True)
+class PlackettLuceStop:
+    """One position by softmax(utilities), then more without replacement until STOP is drawn.
+
+    STOP competes from the second draw on, so the set is never empty. Reference: dynamic
+    Plackett-Luce sampling, Jazbec et al., arXiv:2512.09106, appendix E.
+
+    Attributes:
+      stop: the utility of STOP.
+    """
+
+    stop: float = 0.0
+
+    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> SelectionOrder:
+        k_first, k_rest, k_stop = jax.random.split(key, 3)
+        first = Categorical().draw(k_first, utilities, eligible) > 0
+        noisy = utilities + jax.random.gumbel(k_rest, utilities.shape, mode="high")
+        stop = self.stop + jax.random.gumbel(k_stop, mode="high")
+        drawn = first | (eligible & (noisy > stop))
+        noisy = jnp.where(first, jnp.inf, jnp.where(drawn, noisy, -jnp.inf))
+        ahead = jnp.sum(noisy[None, :] > noisy[:, None], axis=1)
+        return jnp.where(drawn, ahead + 1, 0).astype(jnp.int32)
+
+    def log_prob(self, utilities: Utilities, places: SelectionOrder, eligible: Mask) -> Scalar:
+        """log softmax(first) + sum over the others of (utility - log-sum-exp of what was left, STOP
+        included) + the same for STOP.
+        """
+        lowest = jnp.finfo(utilities.dtype).min
+        never = jnp.where(eligible & (places == 0), utilities, lowest)
+        base = jax.nn.logsumexp(jnp.append(never, self.stop))
+        last_to_first = jnp.argsort(-places)  # undrawn ones at the end: they are in `base`
+        place = places[last_to_first]
+        ranked = jnp.where(place > 0, utilities[last_to_first], lowest)
+        left = jnp.logaddexp(jax.lax.cumlogsumexp(ranked), base)
+        others = jnp.sum(jnp.where(place > 1, ranked - left, 0.0))
+        first = Categorical().log_prob(utilities, (places == 1).astype(jnp.int32), eligible)
+        return jnp.where(jnp.any(eligible), first + others + self.stop - base, 0.0)
+
+    def mode(self, utilities: Utilities, eligible: Mask) -> Mask:
+        return Categorical().mode(utilities, eligible) | (eligible & (utilities > self.stop))
+
+    def scaled(self, utilities: Utilities, scale: Scalar) -> Utilities:
+        """Odds against STOP times `scale`."""
+        return utilities + jnp.log(jnp.maximum(scale, jnp.finfo(utilities.dtype).tiny))

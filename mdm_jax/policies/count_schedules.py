@@ -1,0 +1,108 @@
+"""How many positions a policy with a fixed number of steps reveals at each step."""
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mdm_jax.diffusion.schedules import Cosine, Schedule
+
+Count = Int[Array, ""]
+
+
+@runtime_checkable
+class CountRule(Protocol):
+    """Hashable, so that it may be static. `step` counts from 0; the last step reveals the rest."""
+
+    def count(self, remaining: Count, total: Count, step: Count, steps: Count) -> Count:
+        """Positions to reveal now, of `remaining` masked ones out of `total` at the start."""
+        ...
+
+    def share(self, step: Count, steps: Count) -> Float[Array, ""]:
+        """The same as a probability: what share of the masked positions to reveal now."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearCounts:
+    """ceil(remaining / steps left): equal shares, one more in the first total mod steps steps.
+
+    Reference: LLaDA, arXiv:2502.09992 (`n_i = N // S`, plus one for the first `N mod S` steps).
+    """
+
+    def count(self, remaining: Count, total: Count, step: Count, steps: Count) -> Count:
+        left = jnp.maximum(steps - step, 1)
+        return (remaining + left - 1) // left
+
+    def __str__(self) -> str:
+        return "linear"
+
+    def share(self, step: Count, steps: Count) -> Float[Array, ""]:
+        return 1.0 / jnp.maximum(steps - step, 1)
+
+
+@dataclass(frozen=True)
+class AlphaCounts:
+    """Keep floor(total * (1 - alpha(1 - progress))) masked, progress = (step + 1) / steps; at least
+    `least` positions are revealed.
+
+    With `least` 0 a step may reveal nothing, as in MaskGIT, arXiv:2202.04200, section 3.3.
+    """
+
+    schedule: Schedule = field(default_factory=Cosine)
+    least: int = 1
+
+    def __str__(self) -> str:
+        name = "cosine" if self.schedule == Cosine() else str(self.schedule)
+        return name if self.least == 1 else f"{name}, at least {self.least}"
+
+    def count(self, remaining: Count, total: Count, step: Count, steps: Count) -> Count:
+        kept = still_masked(self.schedule, total, step, steps)
+        return jnp.where(step + 1 >= steps, remaining, jnp.maximum(remaining - kept, self.least))
+
+    def share(self, step: Count, steps: Count) -> Float[Array, ""]:
+        kept = _masked(self.schedule, step + 1, steps) / _masked(self.schedule, step, steps)
+        return jnp.where(step + 1 >= steps, 1.0, 1.0 - kept)
+
+
+def _masked(schedule: Schedule, step: Count, steps: Count) -> Float[Array, ""]:
+    """Share that is masked after `step` of `steps` steps."""
+    return 1.0 - schedule.alpha(jnp.maximum(1.0 - step / steps, 0.0))
+
+
+def still_masked(schedule: Schedule, total: Count, step: Count, steps: Count) -> Count:
+    """How many of `total` positions a schedule leaves masked after step number `step`."""
+    # the hair keeps a product that is meant to be a whole number from being floored below it
+    kept = jnp.floor(total * _masked(schedule, step + 1, steps) + 1e-4).astype(jnp.int32)
+    return jnp.where(step + 1 >= steps, 0, kept)
+
+
+@dataclass(frozen=True)
+class AncestralCounts:
+    """floor(remaining * (1 - s/t)): what ancestral sampling reveals on average between the times t
+    and s of an even grid from 1 to `eps`, cut off to a whole number in float32.
+
+    A step whose mean is below one reveals nothing, so with `steps` = `total` the first call is spent
+    and the last one reveals two. Reference: Dream, arXiv:2508.15487 (`eps` 1e-3); SMDM,
+    arXiv:2410.18514 (`eps` 1e-5). Which means round up to one is decided by float32, so the grid is
+    computed as theirs, from both ends to the middle.
+    """
+
+    eps: float = 1e-3
+
+    def __str__(self) -> str:
+        return f"expected, eps {self.eps:g}"
+
+    def _time(self, step: Count, steps: Count) -> Float[Array, ""]:
+        width = jnp.float32(self.eps - 1.0) / steps
+        rising, falling = 1.0 + step * width, jnp.float32(self.eps) - (steps - step) * width
+        return jnp.where(step < (steps + 1) // 2, rising, falling)
+
+    def count(self, remaining: Count, total: Count, step: Count, steps: Count) -> Count:
+        mean = remaining * self.share(step, steps)
+        return jnp.where(step + 1 >= steps, remaining, jnp.floor(mean).astype(jnp.int32))
+
+    def share(self, step: Count, steps: Count) -> Float[Array, ""]:
+        kept = self._time(step + 1, steps) / self._time(step, steps)
+        return jnp.where(step + 1 >= steps, 1.0, 1.0 - kept)

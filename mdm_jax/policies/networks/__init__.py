@@ -1,0 +1,1 @@
+"""Flax modules that learned policies are made of."""

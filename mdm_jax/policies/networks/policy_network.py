@@ -1,0 +1,132 @@
+"""A policy network for one canvas: features of every position, its place, and the steps left."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mdm_jax.denoisers.transformer import Block, TransformerConfig
+from mdm_jax.policies.action_distributions import Utilities
+from mdm_jax.policies.base import confidence, entropy, margin
+from mdm_jax.types import Count, Logits, Mask, RowKey, Scalar
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """Shape of an unmasking policy, and what it sees of the denoiser.
+
+    Attributes:
+      width: of the residual stream.
+      depth: transformer blocks.
+      heads: of the attention.
+      confidence: see the top-1 probability.
+      margin: see the gap between the two most probable tokens.
+      entropy: see the entropy.
+      hidden: see the denoiser's last hidden states, where it gives them.
+    """
+
+    width: int = 64
+    depth: int = 1
+    heads: int = 4
+    confidence: bool = True
+    margin: bool = True
+    entropy: bool = True
+    hidden: bool = False
+
+
+class StepFeatures(NamedTuple):
+    """What a `PolicyNetwork` sees of one step: no logits, so it can be kept."""
+
+    features: Float[Array, "length features"]
+    left: Count
+    hidden: Float[Array, "length width"] | None
+
+
+class PolicyNetwork(nn.Module):
+    """Utilities of one step of one sequence.
+
+    `max_length` positions and up to `max_steps` steps left are told apart by learned embeddings;
+    more steps left look like `max_steps`. `table` is the part that knows nothing else: it starts as
+    the Iid sampler, which reveals each position with probability 1 / steps left.
+    """
+
+    any_length: ClassVar[bool] = False
+
+    config: PolicyConfig
+    max_length: int
+    max_steps: int
+
+    def __call__(
+        self,
+        logits: Logits,
+        is_masked: Mask,
+        left: Count,
+        hidden: Float[Array, "length width"] | None = None,
+    ) -> Utilities:
+        return self.utilities(self.featurize(logits, is_masked, left, hidden))
+
+    def featurize(
+        self,
+        logits: Logits,
+        is_masked: Mask,
+        left: Count,
+        hidden: Float[Array, "length width"] | None = None,
+        time: Scalar | float = 0.0,
+    ) -> StepFeatures:
+        """Its input, of which `utilities` is a function; `time` is not looked at."""
+        return StepFeatures(
+            self._features(logits, is_masked), left, hidden if self.config.hidden else None
+        )
+
+    @nn.compact
+    def utilities(self, features: StepFeatures) -> Utilities:
+        """Utilities from what is seen."""
+        config, left, length = self.config, features.left, len(features.features)
+        shape = TransformerConfig(width=config.width, depth=config.depth, heads=config.heads)
+        init = nn.initializers.normal(0.3)
+        x = nn.Dense(config.width, name="features")(features.features)
+        if config.hidden:
+            x += nn.Dense(config.width, name="hidden")(
+                nn.RMSNorm(name="hidden_norm")(features.hidden)
+            )
+        x += self.param("positions", init, (self.max_length, config.width))[:length]
+        steps = nn.Embed(self.max_steps + 1, config.width, embedding_init=init, name="steps")
+        x += steps(jnp.clip(left, 0, self.max_steps))
+        for layer in range(config.depth):
+            x, _ = Block(shape, name=f"block_{layer}")(x, jnp.ones((length,), bool))
+        x = nn.RMSNorm(name="final_norm")(x)
+        utilities = nn.Dense(1, kernel_init=nn.initializers.zeros, name="utility")(x)[:, 0]
+        table = self.param("table", _iid_table, (self.max_steps + 1, self.max_length))
+        return utilities + table[jnp.clip(left, 0, self.max_steps), :length]
+
+    def _features(self, logits: Logits, is_masked: Mask) -> Float[Array, "length features"]:
+        """What the denoiser says where something is masked, whether it is, and how much is."""
+        config = self.config
+        wanted = (
+            (config.confidence, confidence),
+            (config.margin, margin),
+            (config.entropy, entropy),
+        )
+        seen = [jnp.where(is_masked, read(logits), 0.0) for use, read in wanted if use]
+        share = jnp.mean(is_masked.astype(jnp.float32))
+        return jnp.stack([*seen, is_masked, jnp.full(is_masked.shape, share)], axis=-1)
+
+    @staticmethod
+    def hidden_features(params: Any) -> int | None:
+        """Of the denoiser's hidden states, how many these parameters look at; None: at none."""
+        return params["hidden"]["kernel"].shape[0] if "hidden" in params else None
+
+
+def _iid_table(key: RowKey, shape: tuple[int, int]) -> Float[Array, "steps length"]:
+    """logit(1 / left) at every position."""
+    left = jnp.arange(shape[0], dtype=jnp.float32)[:, None]
+    return jnp.broadcast_to(-jnp.log(jnp.maximum(left - 1.0, 0.5)), shape)
+
+
+def start_table(params: Any, order: Int[Array, " length"], certainty: float) -> Any:
+    """Network parameters that begin at a static order: +-certainty, in nats, for now or later."""
+    left = jnp.arange(params["table"].shape[0])[:, None]
+    now = order <= jnp.max(left) - left
+    return params | {"table": jnp.where(now, certainty, -certainty)}

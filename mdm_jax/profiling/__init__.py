@@ -1,0 +1,1 @@
+"""What things cost: timing, denoiser calls, throughput, shares of the machine's limits."""

@@ -1,0 +1,53 @@
+"""Orders that a one-position-per-step policy is kept close to (UPO, Hong et al., arXiv:2510.05725)."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mdm_jax.policies.action_distributions import Utilities, masked_log_softmax
+from mdm_jax.types import Mask, Scalar
+
+Confidence = Float[Array, " length"]
+
+
+@dataclass(frozen=True)
+class MaxConfidence:
+    """Cross-entropy to the most confident position; equally confident ones share."""
+
+    def __call__(self, utilities: Utilities, confidence: Confidence, eligible: Mask) -> Scalar:
+        best = jnp.max(jnp.where(eligible, confidence, -jnp.inf))
+        target = (eligible & (confidence >= best)).astype(jnp.float32)
+        target /= jnp.maximum(jnp.sum(target), 1.0)
+        return -jnp.sum(target * masked_log_softmax(utilities, eligible))
+
+
+@dataclass(frozen=True)
+class SoftmaxConfidence:
+    """KL(policy || softmax(confidence / temperature)), exactly."""
+
+    temperature: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
+
+    def __call__(self, utilities: Utilities, confidence: Confidence, eligible: Mask) -> Scalar:
+        return _kl(utilities, confidence / self.temperature, eligible)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """KL(policy || any eligible position); with `among` on the policy, the top-K reference."""
+
+    def __call__(self, utilities: Utilities, confidence: Confidence, eligible: Mask) -> Scalar:
+        return _kl(utilities, jnp.zeros_like(utilities), eligible)
+
+
+# how far softmax(utilities) is from a reference order at one step, nats
+ReferenceOrder = MaxConfidence | SoftmaxConfidence | Uniform
+
+
+def _kl(utilities: Utilities, others: Utilities, eligible: Mask) -> Scalar:
+    log_p, log_q = (masked_log_softmax(x, eligible) for x in (utilities, others))
+    return jnp.sum(jnp.where(eligible, jnp.exp(log_p) * (log_p - log_q), 0.0))

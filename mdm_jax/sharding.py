@@ -1,0 +1,115 @@
+"""Devices and processes: a mesh, where arrays live on it, and maps of a vmapped function over it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
+
+Mapped = Callable[..., Any]
+
+
+def make_mesh() -> Mesh:
+    """All devices of all processes along one axis, "data"."""
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def check_batch(batch: int, devices: int) -> None:
+    """Raise ValueError unless the batch can be shared out evenly."""
+    if batch < 1 or batch % devices:
+        raise ValueError(
+            f"a batch of {batch} cannot be shared by {devices} devices; "
+            f"use a positive multiple of {devices}"
+        )
+
+
+def device_map(fn: Mapped, mesh: Mesh) -> Mapped:
+    """`fn(shared, *batched)` with the batch split over devices, as one jitted SPMD program.
+
+    There is no collective inside, so each device runs its own loop and stops on its own. `shared`
+    (denoiser, policy) is replicated. The leading axis of the rest must divide by the device count.
+    """
+    run = jax.shard_map(
+        lambda shared, batched: fn(shared, *batched),
+        mesh=mesh,
+        in_specs=(P(), P("data")),
+        out_specs=P("data"),
+        check_vma=False,  # a loop's carry may start from a constant
+    )
+    jitted = jax.jit(run)
+
+    def mapped(shared: PyTree, *batched: PyTree) -> PyTree:
+        check_batch(jax.tree.leaves(batched)[0].shape[0], mesh.size)
+        return jitted(shared, batched)
+
+    return mapped
+
+
+def pmap_map(fn: Mapped) -> Mapped:
+    """The same program through `jax.pmap`, over the devices of this process."""
+    devices = jax.local_device_count()
+    mapped_fn = jax.pmap(lambda shared, batched: fn(shared, *batched), in_axes=(None, 0))
+
+    def mapped(shared: PyTree, *batched: PyTree) -> PyTree:
+        check_batch(jax.tree.leaves(batched)[0].shape[0], devices)
+        split = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batched)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), mapped_fn(shared, split))
+
+    return mapped
+
+
+def vmap_map(fn: Mapped) -> Mapped:
+    """The same program on one device."""
+    return jax.jit(fn)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, P())
+
+
+def by_row(mesh: Mesh) -> NamedSharding:
+    """The leading axis split over devices."""
+    return NamedSharding(mesh, P("data"))
+
+
+def shard_largest_axis(mesh: Mesh, tree: PyTree) -> PyTree:
+    """A sharding for each leaf: its largest axis that divides by the device count, else a whole copy.
+
+    Parameters, averages and optimiser moments sharded so take 1/devices of the memory; XLA gathers
+    what a layer needs (ZeRO-3, FSDP).
+    """
+
+    def spec(leaf: Any) -> NamedSharding:
+        axes = [axis for axis, size in enumerate(leaf.shape) if size % mesh.size == 0 and size > 0]
+        if not axes:
+            return replicated(mesh)
+        best = max(axes, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, P(*(None,) * best, "data"))
+
+    return jax.tree.map(spec, tree)
+
+
+def shard(tree: PyTree, shardings: PyTree) -> PyTree:
+    """Host arrays, equal on every process, as device arrays with the given shardings."""
+
+    def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf), sharding))
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(put, tree, jax.tree.broadcast(shardings, tree))
+
+
+def to_host(tree: PyTree) -> PyTree:
+    """Device arrays as host arrays, whole on every process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    from jax.experimental.multihost_utils import process_allgather
+
+    return jax.tree.map(partial(process_allgather, tiled=True), tree)

@@ -1,0 +1,1 @@
+"""GSM8K for denoisers trained from scratch, and its data and scorer."""

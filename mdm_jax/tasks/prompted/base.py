@@ -1,0 +1,219 @@
+"""Questions put to a published checkpoint in words, and its answers read back."""
+
+import abc
+import dataclasses
+import functools
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Int
+
+from mdm_jax.tasks.base import Batch, Examples, TextRecord, Vocabulary
+from mdm_jax.tasks.canvases import (
+    Clean,
+    clean_canvases,
+    epoch_batch,
+    prompt_canvases,
+    response_ids,
+    show,
+)
+from mdm_jax.tasks.prompted.tokenizer import TextTokenizer, load_text_tokenizer
+from mdm_jax.tasks.splits import checked_count, split_number
+
+
+class Problem(NamedTuple):
+    """What is asked, an answer to learn from, and what a given answer is compared with."""
+
+    question: str
+    solution: str
+    reference: str
+
+
+class PromptReference(NamedTuple):
+    """What the verifier needs of each prompt."""
+
+    answer: np.ndarray  # [n] str
+    start: Int[np.ndarray, " n"]  # where the response begins
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prompted(abc.ABC):
+    """Shape of a task that is put to a published checkpoint with its own tokenizer.
+
+    A canvas is the prompt, `gen_length` positions (the answer, then EOS), PAD. A response ends before
+    its first EOS; one that holds MASK or an id without a token is no answer.
+
+    Args:
+      checkpoint: directory with config.json and the tokenizer's files.
+      data_dir: where the questions are.
+      chat: whether the prompt is a user's turn in the checkpoint's chat template, or plain text.
+      opening: what the answer is made to begin with; it belongs to the prompt.
+      gen_length: positions for the answer.
+      prompt_length: positions for the prompt; None: the longest prompt of the test split.
+      truncate: keep the end of longer prompts, instead of refusing them. Training leaves them out.
+    """
+
+    name: ClassVar[str]
+    pure_verifier: ClassVar[bool] = False
+
+    checkpoint: str | None = None
+    data_dir: str | None = None
+    chat: bool = True
+    opening: str = ""
+    gen_length: int = 256
+    prompt_length: int | None = None
+    truncate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.gen_length < 2 or (self.prompt_length is not None and self.prompt_length < 1):
+            raise ValueError(
+                f"gen_length {self.gen_length} must be at least 2 and prompt_length "
+                f"{self.prompt_length} at least 1"
+            )
+
+    @abc.abstractmethod
+    def problems(self, split: str) -> list[Problem]:
+        """The problems of a split, in the order of their files."""
+
+    @abc.abstractmethod
+    def ask(self, problem: Problem) -> str:
+        """The user's turn, or the plain text that an answer continues."""
+
+    @abc.abstractmethod
+    def read(self, text: str) -> str | None:
+        """The answer that a response gives; None: it gives none."""
+
+    @abc.abstractmethod
+    def is_right(self, answer: str, reference: str) -> bool:
+        """Whether an answer is as good as the reference."""
+
+    @functools.cached_property
+    def tokenizer(self) -> TextTokenizer:
+        if self.checkpoint is None:
+            raise ValueError(
+                f"task {self.name} in words needs the tokenizer of a published checkpoint: pass "
+                "--denoiser DIR, or --task.checkpoint DIR"
+            )
+        return load_text_tokenizer(self.checkpoint)
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        return self.tokenizer.vocabulary
+
+    @functools.cached_property
+    def length(self) -> int:
+        longest = self.prompt_length or max(map(len, self.prompts("test")))
+        total, most = longest + self.gen_length, self.tokenizer.max_length
+        if total > most:
+            raise ValueError(
+                f"a canvas of {longest} positions for the prompt and {self.gen_length} for the answer "
+                f"exceeds the {most} of the checkpoint: lower --task.gen_length or --task.prompt_length"
+            )
+        return total
+
+    @functools.cached_property
+    def _encoded(self) -> dict[str, list[list[int]]]:
+        """Prompts of the splits that were asked for."""
+        return {}
+
+    def prompts(self, split: str) -> list[list[int]]:
+        """Ids of every prompt of a split."""
+        if split not in self._encoded:
+            asked = [self.ask(problem) for problem in self.problems(split)]
+            if self.chat:
+                asked = [self.tokenizer.chat([{"role": "user", "content": text}]) for text in asked]
+            texts = [text + self.opening for text in asked]
+            self._encoded[split] = self.tokenizer.encode(texts, bare=self.chat)
+        return self._encoded[split]
+
+    def examples(self, split: str = "test", count: int | None = None) -> Examples:
+        """Prompts in file order, none left out.
+
+        A `count` beyond the split gives all of it.
+
+        Raises:
+          ValueError: a prompt is longer than `prompt_length` and may not be truncated.
+        """
+        split_number(split)
+        problems, room = self.problems(split), self.length - self.gen_length
+        count = checked_count(count, len(problems))
+        prompts = self.prompts(split)[:count]
+        lengths = [len(prompt) for prompt in prompts]
+        if max(lengths) > room and not self.truncate:
+            raise ValueError(
+                f"{sum(n > room for n in lengths)} of {len(lengths)} {split} prompts are longer than "
+                f"prompt_length {room}, up to {max(lengths)} tokens: raise --task.prompt_length, or "
+                "keep only their ends with --task.truncate"
+            )
+        canvases = prompt_canvases(prompts, room, self.gen_length, self.vocabulary)
+        answers = np.array([problem.reference for problem in problems[:count]])
+        return Examples(canvases, PromptReference(answers, np.minimum(lengths, room)))
+
+    @functools.cached_property
+    def _train(self) -> Clean:
+        return self._clean("train")
+
+    @functools.cached_property
+    def _heldout(self) -> Clean:
+        return self._clean("heldout")
+
+    def train_batch(self, seed: int, step: int, size: int) -> Batch:
+        """Prompts with their solutions; each epoch sees all of them once."""
+        return epoch_batch(self._train, seed, step, size)
+
+    def heldout(self) -> Batch:
+        return Batch(tokens=self._heldout.tokens, maskable=self._heldout.maskable)
+
+    def with_prompts(self, batch: Batch, seed: int) -> Batch:
+        """The batch as it is: its prompts are never maskable."""
+        return batch
+
+    def _clean(self, split: str) -> Clean:
+        solutions = [problem.solution for problem in self.problems(split)]
+        answers = self.tokenizer.encode(solutions, bare=True)
+        pairs = list(zip(self.prompts(split), answers, strict=True))
+        room = self.length - self.gen_length
+        clean = clean_canvases(pairs, room, self.gen_length, self.vocabulary)
+        if not len(clean.tokens):
+            raise ValueError(
+                f"none of the {len(pairs)} {split} problems fits prompt_length {room} and gen_length "
+                f"{self.gen_length}: raise them"
+            )
+        return clean
+
+    def response_text(self, canvas: Int[Array | np.ndarray, " length"], start: int) -> str | None:
+        """The response before its first EOS; None where it holds what is no text."""
+        ids = response_ids(canvas, start, self.gen_length, self.vocabulary.eos_id)
+        return self.tokenizer.decode(ids) if self.tokenizer.is_text(ids) else None
+
+    def verify(
+        self, canvas: Int[Array | np.ndarray, " length"], reference: PromptReference
+    ) -> bool:
+        """Whether the response gives the right answer."""
+        text = self.response_text(canvas, int(reference.start))
+        answer = None if text is None else self.read(text)
+        return answer is not None and self.is_right(answer, str(reference.answer))
+
+    def text_record(
+        self, canvas: Int[Array | np.ndarray, " length"], reference: PromptReference
+    ) -> TextRecord:
+        """Prompt, response, the answer that is read in it, and the reference."""
+        start = int(reference.start)
+        text = self.response_text(canvas, start)
+        return TextRecord(
+            prompt=self.tokenizer.decode(np.asarray(canvas)[:start].tolist(), special=True),
+            text=self.decode(np.asarray(canvas)[start:]) if text is None else text,
+            answer=None if text is None else self.read(text),
+            reference=str(reference.answer),
+        )
+
+    def decode(self, tokens: Int[Array | np.ndarray, " length"]) -> str:
+        """Text without special tokens; MASK is `▁`, a run of EOS `∎`, an id without token `�`."""
+        return show(np.asarray(tokens).tolist(), self._sign, self.tokenizer.decode)
+
+    def _sign(self, token: int) -> str | None:
+        vocabulary = self.vocabulary
+        known = {vocabulary.eos_id: "∎", vocabulary.mask_id: "▁", vocabulary.pad_id: ""}
+        if token in known:
+            return known[token]
+        return None if self.tokenizer.is_text([token]) else "\N{REPLACEMENT CHARACTER}"

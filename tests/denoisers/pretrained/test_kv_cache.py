@@ -1,0 +1,114 @@
+"""A call split into prefill, extend and read, against itself and against Fast-dLLM's own caches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from published_world import PUBLISHED, small
+
+from mdm_jax.denoisers.pretrained.checkpoints import load
+from mdm_jax.denoisers.rope import apply_rope, rope_table
+
+
+@jax.jit
+def prefill(denoise, canvas, valid):
+    return denoise.prefill(canvas, valid)
+
+
+@jax.jit
+def extend(denoise, tokens, start, valid, kv_cache):
+    return denoise.extend(tokens, start, valid, kv_cache)
+
+
+@jax.jit
+def read(denoise, kv_cache, positions=None):
+    return denoise.read(kv_cache, positions)
+
+
+@pytest.fixture(scope="module")
+def recorded(shared_dir):
+    directory = shared_dir / "parity" / "llada_tiny"
+    with np.load(directory / "cache_logits.npz") as arrays:
+        return load(directory).denoise, {name: jnp.asarray(arrays[name]) for name in arrays}
+
+
+def test_caches_are_fast_dllms(recorded):
+    """Prefix: everything from the block on. Dual: the block alone, twice, the second call on the cache
+    that the first one overwrote.
+    """
+    denoise, arrays = recorded
+    a, c, d = (arrays[f"canvas_{name}"][0] for name in "acd")
+    start, stop = arrays["block"].tolist()
+    valid, block = jnp.ones(a.shape, bool), jnp.arange(start, stop)
+    kv_cache = prefill(denoise, a, valid)
+    assert_allclose(read(denoise, kv_cache)[0], arrays["full_logits_a"][0], atol=5e-4)
+    suffix = extend(denoise, c[start:], jnp.int32(start), valid, kv_cache)
+    prefix_logits = read(denoise, suffix, block)[0]
+    assert_allclose(prefix_logits, arrays["prefix_logits"][0], atol=5e-4)
+    once = extend(denoise, c[start:stop], jnp.int32(start), valid, kv_cache)
+    assert_allclose(read(denoise, once, block)[0], arrays["dual_logits_1"][0], atol=5e-4)
+    twice = extend(denoise, d[start:stop], jnp.int32(start), valid, once)
+    assert_allclose(read(denoise, twice, block)[0], arrays["dual_logits_2"][0], atol=5e-4)
+    full = read(denoise, prefill(denoise, c, valid), block)[0]
+    assert np.abs(full - prefix_logits).max() > 1  # so the caches are really used
+
+
+def test_keys_are_kept_after_rotation(recorded):
+    """Fast-dLLM keeps them before it; positions never change, so this is the same."""
+    denoise, arrays = recorded
+    key, value = prefill(denoise, arrays["canvas_a"][0], jnp.ones(44, bool)).layers[0]
+    theirs = jnp.moveaxis(arrays["kv_layer0_key"][0], 0, 1)
+    assert_allclose(key, apply_rope(theirs, rope_table(jnp.arange(44), 16, 500000.0)), atol=1e-5)
+    assert_allclose(value, jnp.moveaxis(arrays["kv_layer0_value"][0], 0, 1), atol=1e-5)
+
+
+def canvases_of(info):
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 20, (2, 12))
+    canvases = np.where(rng.random((2, 12)) < 0.5, info.mask_id, tokens)
+    canvases[:, 10:] = info.pad_id
+    return jnp.asarray(canvases)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_extending_by_everything_is_a_full_call(name):
+    denoise, info = small(name)
+    old, new = canvases_of(info)
+    valid = old != info.pad_id
+    fresh, stale = prefill(denoise, new, valid), prefill(denoise, old, valid)
+    again = extend(denoise, new, jnp.int32(0), valid, stale)
+    for (key, value), (key_again, value_again) in zip(fresh.layers, again.layers, strict=True):
+        assert_allclose(key_again[valid], key[valid], atol=1e-5)
+        assert_allclose(value_again[valid], value[valid], atol=1e-5)
+    expected = jax.jit(lambda f: f.with_hidden(new, valid))(denoise)
+    for got, want in zip(read(denoise, again), expected, strict=True):
+        assert_allclose(got[valid], want[valid], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_slice_is_written_and_nothing_else(name):
+    """Unchanged tokens change nothing; changed ones move their slice, and the rest stays as it was."""
+    denoise, info = small(name)
+    old, new = canvases_of(info)
+    valid, start, inside = old != info.pad_id, jnp.int32(4), np.arange(12) // 4 == 1
+    kv_cache = prefill(denoise, old, valid)
+    same = extend(denoise, old[4:8], start, valid, kv_cache)
+    jax.tree.map(lambda a, b: assert_allclose(a[:10], b[:10], atol=1e-5), same, kv_cache)
+    moved = extend(denoise, new[4:8], start, valid, kv_cache)
+    for before, after in zip(jax.tree.leaves(kv_cache), jax.tree.leaves(moved), strict=True):
+        assert_array_equal(after[~inside], before[~inside])
+        assert np.abs(after[inside] - before[inside]).max() > 1e-2
+
+
+def test_dreams_first_logits_of_a_slice_come_from_the_position_before():
+    """As that was when last computed; a slice alone would have to take the wrong row."""
+    denoise, info = small("dream")
+    old, new = canvases_of(info)
+    valid = old != info.pad_id
+    kv_cache = prefill(denoise, old, valid)
+    moved = extend(denoise, new[4:8], jnp.int32(4), valid, kv_cache)
+    first, second = jnp.array([4]), jnp.array([5])
+    assert_array_equal(read(denoise, moved, first)[0], read(denoise, kv_cache, first)[0])
+    changed = read(denoise, moved, second)[0] - read(denoise, kv_cache, second)[0]
+    assert np.abs(changed).max() > 1e-2

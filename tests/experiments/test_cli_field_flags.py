@@ -1,0 +1,154 @@
+"""The field's own flags on the command line, as policies and settings of ours."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from experiments import train_denoiser
+from experiments._cli import parser as cli
+from experiments._cli.field_flags import translate
+from experiments._cli.policy_specs import Klass, PcSampler, Perturbed
+from experiments.evaluate import Sampling
+from mdm_jax.diffusion.schedules import Cosine, Linear
+from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts
+from mdm_jax.policies.heuristics import (
+    ConfidenceThreshold,
+    Factor,
+    Iid,
+    LowEntropy,
+    Random,
+    TopConfidence,
+    TopMargin,
+)
+from mdm_jax.policies.randomised import SoftmaxConfidence, TopKRandom
+from mdm_jax.policies.remasking.p2 import P2, P2Plus
+from mdm_jax.policies.remasking.rcr import Rcr
+from mdm_jax.policies.remasking.remdm import RemdmCap, RemdmConf, RemdmLoop, RemdmRescale
+from mdm_jax.policies.remasking.rounds import RemdmRounds
+from mdm_jax.policies.remasking.wino import Wino
+from mdm_jax.policies.threshold_quota import ThresholdQuota
+
+DREAM = AncestralCounts(1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What evaluate and sample have in common."""
+
+    task: cli.OptionalTask = None
+    policy: cli.AnyPolicy = field(default_factory=TopConfidence)
+    sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
+
+
+def asked(words, config=Asked):
+    found = []
+    cli.main(config, found.append, "doc", words=words.split())
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    "words, policy",
+    [
+        ("--steps 4 --remasking low_confidence", TopConfidence(4)),
+        ("--steps=4", TopConfidence(4)),
+        ("--remasking random --steps 6", Random(6)),
+        ("--threshold 0.8", ConfidenceThreshold(0.8)),
+        ("--steps 16 --threshold 0.8 --remasking low_confidence", ConfidenceThreshold(0.8)),
+        ("--factor 2", Factor(2.0)),
+        ("--alg maskgit_plus --steps 4", TopConfidence(4, DREAM)),
+        ("--alg topk_margin --steps 4", TopMargin(4, DREAM)),
+        ("--alg entropy --steps 4 --alg_temp 0", Perturbed(LowEntropy(4, DREAM), 0.0)),
+        ("--alg entropy --steps 4", LowEntropy(4, DREAM)),
+        ("--alg origin --steps 4", Iid(4, DREAM)),
+        ("--alg entropy --alg_temp 0.2 --steps 4", Perturbed(LowEntropy(4, DREAM), 0.2)),
+        ("--alg confidence_threshold --threshold 0.7 --steps 4", ThresholdQuota(4, 0.7)),
+        ("--alg confidence_threshold --steps 4", ThresholdQuota(4, 0.9)),
+    ],
+)
+def test_the_fields_flags_name_our_policies(words, policy):
+    assert asked(words).policy == policy
+
+
+def test_dreams_flags_come_with_its_settings():
+    got = asked("--alg entropy --steps 24 --temperature 0.1 --top_p 0.9 --top_k 5").sampling
+    assert (got.policy_sees_draw, got.budget, got.top_p, got.top_k) == (True, 24, 0.9, 5)
+    assert got.temperature == 0.1
+    plain = asked("--steps 24 --block_length 4").sampling
+    assert (plain.policy_sees_draw, plain.budget, plain.block_length) == (False, None, 4)
+    assert asked("--alg entropy --steps 24 --budget 9").sampling.budget == 9
+    assert asked("--alg confidence_threshold --steps 5").sampling.budget == 10
+    words = translate(["--alg", "confidence_threshold", "--steps", "5", "--gen_length", "16"])
+    assert words[words.index("--budget") + 1] == "21"
+    assert words[words.index("--task.gen_length") + 1] == "16"
+    assert asked("--cfg_scale 1.5").sampling.guidance == 1.5
+    assert asked("--cfg_scale 1.5 policy:rcr").policy == Rcr()
+
+
+def test_other_words_stay_as_they_are():
+    words = ["--run", "R", "policy:factor", "--policy.factor", "2", "--block_length", "4"]
+    assert translate(words) == words
+    assert asked("--task chains --steps 6", train_denoiser.Config).steps == 6  # its own flag
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("--alg fastest --steps 4", "--alg 'fastest' is none of maskgit_plus, topk_margin"),
+        ("--steps 4 --remasking high", "--remasking 'high' is none of low_confidence, random"),
+        ("--alg entropy", "--alg entropy needs --steps"),
+        ("--remasking random", "give --steps, --threshold or --factor too"),
+        ("--threshold 0.9 --factor 1", "--factor 1 means nothing beside the other flags"),
+        ("--alg origin --steps 4 --threshold 1", "--threshold 1 means nothing beside"),
+        ("--alg origin --steps 4 --alg_temp 1", "--alg_temp 1 means nothing beside"),
+        ("--steps 4 policy:random", "give --steps 4 or a policy:NAME with its knobs, not both"),
+        ("--steps", "--steps needs a value"),
+        ("--steps 0", "steps must be between 1"),
+    ],
+)
+def test_flags_that_make_no_sense(capsys, words, expected):
+    with pytest.raises(SystemExit) as caught:
+        asked(words)
+    assert caught.value.code == 2 and expected in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "words, policy",
+    [
+        (
+            "policy:threshold-quota --policy.schedule cosine",
+            ThresholdQuota(8, 0.9, AlphaCounts(Cosine())),
+        ),
+        ("policy:top-k-random --policy.candidates 3", TopKRandom(candidates=3)),
+        (
+            "policy:softmax-confidence --policy.policy_temperature 0.5",
+            SoftmaxConfidence(policy_temperature=0.5),
+        ),
+        (
+            "policy:perturbed policy.base:top-margin --policy.base.steps 3",
+            Perturbed(TopMargin(3), 0.1),
+        ),
+        ("policy:pc-sampler --policy.decay 0.5 --policy.steps 3", PcSampler(steps=3, decay=0.5)),
+        ("policy:klass --policy.history 3", Klass(history=3)),
+        ("policy:remdm-cap --policy.eta 0.5", RemdmCap(eta=0.5)),
+        ("policy:remdm-rescale --policy.eta 0.5", RemdmRescale(eta=0.5)),
+        ("policy:remdm-conf --policy.steps 5", RemdmConf(5)),
+        ("policy:remdm-loop --policy.alpha_on 0.8", RemdmLoop(alpha_on=0.8)),
+        ("policy:remdm-rounds --policy.number 3", RemdmRounds(number=3)),
+        ("policy:p2 --policy.schedule cosine --policy.eta 2", P2(8, 2.0, Cosine())),
+        ("policy:p2-plus --policy.steps 3", P2Plus(3)),
+        ("policy:rcr --policy.schedule linear", Rcr(8, Linear())),
+        ("policy:wino --policy.threshold_back 0.8", Wino(0.6, 0.8)),
+    ],
+)
+def test_our_names_of_the_wider_zoo(words, policy):
+    assert asked(words).policy == policy
+
+
+def test_settings_of_tokens():
+    got = asked("--forbid_ids 3 --late_ids 4 5 --top_k 2 --policy_sees_draw").sampling
+    assert (got.forbid_ids, got.late_ids, got.top_k, got.policy_sees_draw) == (
+        (3,),
+        (4, 5),
+        2,
+        True,
+    )

@@ -1,0 +1,301 @@
+"""The command line: what a person gets wrong is one clear line, and nothing on disk changes."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+from tiny_run import WORDS, contents
+
+from experiments import (
+    benchmark,
+    evaluate,
+    frontier,
+    learn_order,
+    learn_policy,
+    quickstart,
+    sample,
+    train_denoiser,
+)
+from experiments._cli import parser as cli
+from experiments._cli.policies import Learned
+from mdm_jax.orders.variational.forms.plackett_luce import PlackettLuce
+from mdm_jax.policies.count_schedules import AlphaCounts
+from mdm_jax.policies.heuristics import EntropyBound, TopConfidence
+from mdm_jax.tasks.chains.task import Chains
+from mdm_jax.tasks.sudoku.task import Sudoku
+
+MODULES = {
+    "train": train_denoiser,
+    "quickstart": quickstart,
+    "learn_order": learn_order,
+    "learn_policy": learn_policy,
+    "evaluate": evaluate,
+    "frontier": frontier,
+    "sample": sample,
+    "benchmark": benchmark,
+}
+
+
+def call(name, *words, run=None):
+    module = MODULES[name]
+    presets = getattr(module, "PRESETS", None)
+    cli.main(module.Config, run or module.run, module.__doc__, presets, [str(w) for w in words])
+
+
+def refused(capsys, name, *words):
+    """The line that the call ends with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        call(name, *words)
+    assert caught.value.code == 2
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err + shown.out
+    return shown.err
+
+
+def one_line(text):
+    assert text.startswith("error: ") and text.count("\n") == 1 and text.endswith("\n"), text
+    return text
+
+
+def parsed(name, *words):
+    found = []
+    call(name, *words, run=found.append)
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def run(trained, tmp_path_factory):
+    """A copy of the tiny run that nobody else writes to."""
+    directory = tmp_path_factory.mktemp("cli") / "run"
+    shutil.copytree(
+        trained[0], directory, ignore=shutil.ignore_patterns("evaluate-*", "frontier-*")
+    )
+    return directory
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_help(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        call(name, "--help")
+    shown = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert MODULES[name].__doc__.split()[0] in shown
+    assert ("--task NAME, one of sudoku, chains, gsm8k, text8" in shown) == (name != "benchmark")
+
+
+def test_words_become_settings(run):
+    config = parsed("train", "--task", "chains", "--task.depth", "2", *WORDS)
+    assert config.task == Chains(depth=2) and config.steps == 6 and config.model.width == 16
+    config = parsed("evaluate", "policy:entropy-bound", "--policy.gamma", "0.5", "--run", run)
+    assert config.policy == EntropyBound(0.5) and config.task == Sudoku()
+    config = parsed("evaluate", f"--run={run}", "--temperature", "0.5", "--block_length", "4")
+    assert config.sampling == evaluate.Sampling(temperature=0.5, block_length=4)
+    config = parsed("sample", "--run", run, "policy:top-confidence", "--policy.schedule", "cosine")
+    assert config.policy == TopConfidence(8, AlphaCounts())
+    config = parsed("quickstart", "--preset", "minute", "--examples", "5")
+    assert config == replace(quickstart.PRESETS["minute"], examples=5)
+
+
+def test_words_become_a_learned_policy(run):
+    config = parsed("evaluate", "--run", run, "policy:learned")
+    assert config.policy == Learned() and config.run == str(run)
+    words = "policy:learned --policy.run /order --policy.steps 3 --policy.policy_temperature 1"
+    words += " --policy.scale 1.5 --policy.fallback spend"
+    for name in ("evaluate", "sample"):
+        config = parsed(name, "--run", run, *words.split())
+        assert config.policy == Learned("/order", 3, 1.0, 1.5, "spend") and config.run == str(run)
+    config = parsed("frontier", "--run", run, "--learned", "a", "b", "--scales", "1", "2")
+    assert config.learned == ("a", "b") and config.scales == (1.0, 2.0)
+    words = "--task chains --denoiser /run --budget 8 form:plackett-luce --objective.samples 6"
+    config = parsed("learn_order", *words.split())
+    assert config.task == Chains() and config.form == PlackettLuce()
+    assert (config.denoiser, config.budget, config.objective.samples) == ("/run", 8, 6)
+    config = parsed("learn_order", "--preset", "plain", "--joint")
+    assert config == replace(learn_order.PRESETS["plain"], joint=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "expected"),
+    [
+        ("train", "--task soduku", "unknown task 'soduku'; choose from sudoku, chains"),
+        ("train", "--task", "--task needs a value"),
+        ("quickstart", "--preset big", "unknown preset 'big'; choose from default, minute"),
+        ("benchmark", "--preset big", "choose from default, tiny"),
+        (
+            "train",
+            "--task sudoku --data_dir /somewhere",
+            "makes its own data; leave out --data_dir",
+        ),
+        ("train", "--task text8", "pass a .txt file or a directory of them as --data_dir"),
+        ("train", "--task text8 --data_dir /nowhere", "/nowhere does not exist"),
+        ("train", "--task gsm8k --data_dir /nowhere", "/nowhere"),
+        (
+            "train",
+            "--batch_size 6",
+            "batch_size 6 does not divide into 1 micro-batches on each of 4",
+        ),
+        ("train", "--batch_size 8 --micro_batches 3", "use a positive multiple of 12"),
+        ("train", "--steps 0", "steps must be at least 1, got 0"),
+        ("train", "--ema_decay 1.0", "ema_decay must be in [0, 1), got 1.0"),
+        ("train", "--model.heads 3", "heads 3 must divide width 64"),
+        ("train", "--model.max_length 8", "a canvas of 16 is longer than max_length 8"),
+        ("train", "--optimizer.learning_rate 0", "learning_rate must be positive"),
+        ("train", "--task sudoku --task.side 5", "side 5 is not available: choose 4 or 9"),
+        (
+            "quickstart",
+            "--parallel device_map --batch_size 6",
+            "a batch of 6 cannot be shared by 4",
+        ),
+        ("quickstart", "--parallel pmap --batch_size 2", "use a positive multiple of 4"),
+        ("quickstart", "--temperature -1", "temperature must be >= 0, got -1.0"),
+        ("quickstart", "--examples 0", "count 0 must be at least 1"),
+        ("benchmark", "--steps 0", "steps must be between 1 and length 128, got 0"),
+        ("learn_order", "--preset big", "unknown preset 'big'; choose from default, plain"),
+        ("learn_order", "--budget 0", "budget must be at least 1, got 0"),
+        ("learn_order", "--budget 17", "budget 17 exceeds the 16 positions of sudoku"),
+        ("learn_order", "--objective.samples 1", "samples must be at least 2"),
+        ("learn_order", "--start.search.chains 0", "chains 0"),
+        ("evaluate", "--run /nowhere", "/nowhere is no run directory (it has no config.json)"),
+        ("frontier", "--run /nowhere", "train first"),
+        ("sample", "--run /nowhere", "/nowhere is no run directory"),
+    ],
+)
+def test_refused_before_anything_is_written(capsys, tmp_path, monkeypatch, name, words, expected):
+    monkeypatch.chdir(tmp_path)
+    assert expected in " ".join(refused(capsys, name, *words.split()).replace("│", " ").split())
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "expected"),
+    [
+        ("evaluate", "--parallel device_map --batch_size 6", "a batch of 6 cannot be shared by 4"),
+        ("evaluate", "--batch_size 0", "a batch of 0 cannot"),
+        (
+            "evaluate",
+            "--block_length 5",
+            "block_length 5 does not divide the 16 generated positions",
+        ),
+        ("evaluate", "--budget 0", "budget must be at least one denoiser call, got 0"),
+        ("evaluate", "--top_p 1.5", "top_p must be in (0, 1], got 1.5"),
+        ("evaluate", "--split dev", "split 'dev' is not one of train, heldout, test"),
+        ("evaluate", "--examples 0", "count 0 must be at least 1"),
+        ("evaluate", "--task chains", "but task chains has"),
+        ("evaluate", "--data_dir /nowhere", "leave out --data_dir /nowhere"),
+        ("frontier", "--block_length 3", "choose one of [1, 2, 4, 8, 16]"),
+        ("frontier", "--batch_size 0", "a batch of 0 cannot"),
+        ("frontier", "--steps --thresholds --factors --gammas", "nothing to sweep: give --steps"),
+        ("frontier", "--steps 0", "steps must be between 1 and inf, got 0"),
+        ("frontier", "--learned /nowhere", "/nowhere is no run directory"),
+        ("evaluate", "policy:learned --policy.run /nowhere", "/nowhere is no run directory"),
+        (
+            "evaluate",
+            "policy:learned",
+            "run holds no policy: give a directory of learn_order or learn_policy",
+        ),
+        ("sample", "policy:learned --policy.fallback worst", "invalid choice"),
+        ("sample", "--block_length 3", "block_length 3 does not divide"),
+        ("sample", "--count 0", "count >= 1, got 0 and 0"),
+    ],
+)
+def test_refused_with_a_run(capsys, run, name, words, expected):
+    before = contents(run)
+    line = refused(capsys, name, "--run", run, *words.split())
+    assert expected in " ".join(line.replace("│", " ").split())
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("policy:top-confidense", "top-confiden"),
+        ("policy:top-confidence --policy.steps 0", "steps must be between 1 and inf, got 0"),
+        ("policy:factor --policy.factor -1", "factor must be between 0 and inf, got -1"),
+        ("--policy.nonsense 3", "nonsense"),
+    ],
+)
+def test_policies_that_are_not_there(capsys, run, words, expected):
+    before = contents(run)
+    assert expected in refused(capsys, "evaluate", "--run", run, *words.split())
+    assert contents(run) == before
+
+
+def test_a_run_with_another_configuration(capsys, run):
+    before = contents(run)
+    words = ["--run_dir", run, *WORDS, "--optimizer.learning_rate", "0.5"]
+    line = one_line(refused(capsys, "train", *words))
+    assert (
+        "holds a run with another configuration (optimizer.learning_rate: 0.003, now 0.5)" in line
+    )
+    assert "choose another directory or delete it" in line
+    assert contents(run) == before
+
+
+def test_a_directory_of_something_else(capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    line = one_line(refused(capsys, "train", "--run_dir", tmp_path, *WORDS))
+    assert "is not a run directory but holds thesis.tex" in line
+    assert contents(tmp_path) == {"thesis.tex": b"years of work"}
+
+
+def test_a_run_that_is_no_training_run(capsys, run, tmp_path):
+    (tmp_path / "config.json").write_text('{"task": {"kind": "Sudoku"}}')
+    line = one_line(refused(capsys, "sample", "--run", tmp_path))
+    assert "is no training run: give a directory of train_denoiser, quickstart, learn_order" in line
+    (tmp_path / "config.json").write_text('{"task": {"ki')
+    assert "config.json is damaged" in one_line(refused(capsys, "sample", "--run", tmp_path))
+    assert "is no run directory" in one_line(refused(capsys, "sample", "--run", tmp_path / "x"))
+
+
+@pytest.mark.parametrize("name", ["evaluate", "frontier", "sample"])
+def test_a_damaged_checkpoint(capsys, run, tmp_path, name):
+    damaged = tmp_path / "run"
+    shutil.copytree(run, damaged)
+    for path in (damaged / "checkpoints" / "6" / "ema").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:10])
+    before = contents(damaged)
+    line = one_line(refused(capsys, name, "--run", damaged))
+    assert "checkpoint 6 in" in line and "cannot be read" in line
+    assert f"delete {damaged}/checkpoints/6 to go back" in line
+    assert contents(damaged) == before
+
+
+def test_training_on_a_damaged_checkpoint(capsys, run, tmp_path):
+    damaged = tmp_path / "run"
+    shutil.copytree(run, damaged)
+    shutil.rmtree(damaged / "checkpoints" / "6" / "opt_state")
+    before = contents(damaged)
+    line = one_line(refused(capsys, "train", "--run_dir", damaged, *WORDS))
+    assert "checkpoint 6 in" in line and "cannot be read" in line
+    changed = {name for name, text in contents(damaged).items() if before.get(name) != text}
+    assert changed == {"env.json"}  # that it was started
+
+
+def test_no_checkpoint_yet(capsys, run, tmp_path):
+    shutil.copy(run / "config.json", tmp_path)
+    assert "no checkpoints at" in one_line(refused(capsys, "sample", "--run", tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    line = one_line(refused(capsys, "sample", "--run", tmp_path))
+    assert "no finished checkpoint in" in line and "train first" in line
+
+
+def test_an_interruption_is_no_traceback(capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        call("train", run=interrupted)
+    assert caught.value.code == 130
+    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+
+
+def test_a_real_process(start, tmp_path):
+    process = start("-m", "experiments.sample", "--run", tmp_path / "nothing")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 2 and out == ""
+    lines = [line for line in err.splitlines() if line]
+    assert lines == [
+        f"error: {tmp_path}/nothing is no run directory (it has no config.json): train first"
+    ]

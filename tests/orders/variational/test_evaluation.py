@@ -1,0 +1,103 @@
+"""The held-out order bound against the sum over all paths."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from order_world import (
+    EOS,
+    FORMS,
+    MASK,
+    PAD,
+    POLICY,
+    SCORER,
+    STEPS,
+    PlainDenoiser,
+    path_bound,
+    posterior_paths,
+    random_world,
+    token_logs,
+    with_plain_policy,
+)
+
+from mdm_jax.denoisers.base import bind
+from mdm_jax.orders.variational.elbo import OrderModel
+from mdm_jax.orders.variational.evaluation import order_bound
+from mdm_jax.orders.variational.loss import OrderParts
+from mdm_jax.tasks.base import Batch
+
+RNG = np.random.default_rng(0)
+TABLE, SCORES = RNG.normal(size=(STEPS + 1, 4)), np.array([0.1, -0.2, 0.4, 0.0])
+WORLD, HEAT = with_plain_policy(random_world(4), TABLE), 0.5
+PARTS = OrderParts(OrderModel(FORMS["max"], STEPS, MASK, PAD, eos_id=EOS), SCORER, POLICY)
+DATA = Batch(
+    np.array([[0, 1, 1, 0], [1, 0, EOS, EOS], [1, EOS, EOS, EOS], [0, 0, 1, EOS], [EOS, 1, 0, 1]]),
+    np.array([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 0, 1], [0, 1, 1, 1]], bool),
+)
+PARAMS = {
+    "posterior": {"priority": jnp.float32(SCORES), "predicted_nll": jnp.zeros(4)},
+    "policy": {"table": jnp.float32(TABLE)},
+}
+
+
+def measure(data=DATA, denoiser=WORLD.logits, params=PARAMS, **settings):
+    denoise = bind(PlainDenoiser(), {"table": jnp.float32(denoiser)})
+    return order_bound(
+        jax.random.key(0), params, data, PARTS, denoise, temperature=HEAT, **settings
+    )
+
+
+def exact():
+    """Of each sequence: bound, -log p of the tokens revealed, of those up to the first EOS, steps."""
+    rows = []
+    for tokens, maskable in zip(*DATA, strict=True):
+        rules = {"maskable": maskable, "ends": tokens == EOS}
+        ended = np.cumsum(maskable & (tokens == EOS)) - (maskable & (tokens == EOS)) > 0
+        nll, content, taken = 0.0, 0.0, 0.0
+        for steps, prob in posterior_paths("max", SCORES / HEAT, **rules):
+            for step in steps:
+                logs = token_logs(WORLD, tokens, step.masked)
+                nll -= prob * logs[step.reveal].sum()
+                content -= prob * logs[step.reveal & ~ended].sum()
+                taken += prob * step.masked.any()
+        bound = -path_bound(WORLD, "max", tokens, SCORES / HEAT, **rules)
+        without = -path_bound(WORLD, "max", tokens, SCORES / HEAT, entropy=1.0, **rules)
+        rows.append((bound, nll, content, taken, bound - without))
+    return np.array(rows).T
+
+
+@pytest.fixture(scope="module")
+def whole():
+    with jax.debug_key_reuse(True):
+        return measure(paths=3000, eos_id=EOS)
+
+
+def test_every_number_is_that_of_all_paths(whole):
+    bound, nll, content, taken, entropy = exact()
+    for got, expected in (
+        (whole.nelbo, bound),
+        (whole.token_nll, nll),
+        (whole.kl, bound - nll),
+        (whole.content_token_nll, content),
+        (whole.steps_used, taken),
+        (whole.posterior_entropy, entropy),
+    ):
+        np.testing.assert_allclose(got, expected.mean(), rtol=0.015)
+    np.testing.assert_allclose(whole.nelbo, whole.token_nll + whole.kl, rtol=1e-5)
+    np.testing.assert_allclose(whole.error, bound.std(ddof=1) / 5**0.5, rtol=0.03)
+    assert whole.content_token_nll < whole.token_nll - 0.05 and whole.content_kl < whole.kl
+
+
+def test_the_batch_size_changes_nothing_and_a_learned_denoiser_is_used(whole):
+    """Without an EOS to look for, all is content."""
+    learned = PARAMS | {"denoiser": {"table": jnp.float32(WORLD.logits)}}
+    in_parts = measure(denoiser=0 * WORLD.logits, params=learned, batch_size=2, paths=3000)
+    np.testing.assert_allclose(in_parts[:6], whole[:6], rtol=1e-5)
+    np.testing.assert_allclose(in_parts[6:], (in_parts.token_nll, in_parts.kl), rtol=1e-6)
+
+
+def test_one_sequence_has_no_error_and_none_no_bound():
+    found = measure(Batch(DATA.tokens[:1], DATA.maskable[:1]), paths=1, batch_size=1)
+    assert np.isnan(found.error) and np.isfinite(found.nelbo)
+    with pytest.raises(ValueError, match="no held-out sequences"):
+        measure(Batch(DATA.tokens[:0], DATA.maskable[:0]))
