@@ -12,6 +12,7 @@ FILES = sorted(p.relative_to(ROOT) for p in ROOT.glob("mdm_jax/**/*.py"))
 LAYERS = {
     "mdm_jax": 3,
     "mdm_jax.types": 0,
+    "mdm_jax.errors": 0,
     "mdm_jax.pytrees": 0,
     "mdm_jax.diffusion": 1,
     "mdm_jax.denoisers": 1.5,
