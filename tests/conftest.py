@@ -29,10 +29,9 @@ def room_for_programs():
         jax.clear_caches()
 
 
-@pytest.fixture(scope="session")
-def shared_dir():
-    """Recorded results of other people's code, which lie beside a checkout on some machines."""
-    path = Path(__file__).resolve().parents[2] / "shared"
-    if not path.is_dir():
-        pytest.skip("no shared/ folder of recorded results beside this checkout")
-    return path
+@pytest.fixture
+def official_data():
+    """The directory with gsm8k/, humaneval/ and tiny_shakespeare/ as their authors publish them."""
+    if "MDM_JAX_TEST_DATA" not in os.environ:
+        pytest.fail("set MDM_JAX_TEST_DATA to the directory that holds gsm8k/, humaneval/, ...")
+    return Path(os.environ["MDM_JAX_TEST_DATA"])

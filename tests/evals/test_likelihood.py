@@ -1,6 +1,5 @@
 """The held-out bound against what is known exactly."""
 
-import json
 from functools import partial
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from recorded import RECORDINGS, records
 
 from mdm_jax.denoisers.oracle import oracle_of
 from mdm_jax.denoisers.pretrained.checkpoints import load
@@ -136,11 +136,10 @@ def test_bounds_of_rows_are_what_the_mean_is_made_of():
 
 
 @pytest.mark.parametrize("case", [0, 1])
-def test_llada_log_likelihood_on_the_masks_it_drew(shared_dir, case):
+def test_llada_log_likelihood_on_the_masks_it_drew(case):
     """Recorded: minus the mean, over masks, of answer length / masked * their cross-entropy."""
-    where = shared_dir / "parity/llada_tiny"
-    recorded = json.loads((where / "likelihood.json").read_text())["cases"][case]
-    denoise, info = load(where)
+    recorded = records("llada_tiny/likelihood")[case]
+    denoise, info = load(RECORDINGS / "llada_tiny")
     tokens = jnp.array(recorded["prompt_ids"] + recorded["answer_ids"])
     maskable = jnp.arange(len(tokens)) >= len(recorded["prompt_ids"])
     masks = jnp.array(recorded["noisy_batches"]).reshape(-1, len(tokens)) == info.mask_id

@@ -1,13 +1,13 @@
 """Count rules against what the code of LLaDA, Dream, SMDM and MaskGIT reveals at each step."""
 
 import functools
-import json
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from recorded import records
 
 from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial
 from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts, CountRule, LinearCounts
@@ -54,8 +54,8 @@ def assert_reveals(rule, recorded):
 
 
 @pytest.fixture
-def recorded(shared_dir):
-    return json.loads((shared_dir / "parity/samplers/schedules.json").read_text())
+def recorded():
+    return records("samplers/counts")
 
 
 def test_even_is_lladas(recorded):

@@ -1,6 +1,5 @@
 """Each policy against a plain NumPy twin, its limits, and what other people's code selects."""
 
-import functools
 import inspect
 import math
 import operator
@@ -20,6 +19,7 @@ from policy_world import (
     reveal,
     share_decided_otherwise,
 )
+from recorded import arrays
 from scipy import stats
 
 from mdm_jax.diffusion.schedules import Linear
@@ -329,16 +329,12 @@ def test_iid_shares_follow_its_schedule(schedule):
 # ---- what other people's code selects ----------------------------------------------------------
 
 
-@functools.cache
-def load(path):
-    recorded = np.load(path)
-    tile = ROWS // len(recorded["logits"])
-    return {name: np.repeat(recorded[name], tile, axis=0) for name in recorded}
-
-
-@pytest.fixture
-def recorded(shared_dir):
-    return load(shared_dir / "parity/samplers/select.npz")
+@pytest.fixture(scope="module")
+def recorded():
+    """Every recorded row several times, to fill a batch of `ROWS`."""
+    single = arrays("samplers/select")
+    tile = ROWS // len(single["logits"])
+    return {name: np.repeat(array, tile, axis=0) for name, array in single.items()}
 
 
 @pytest.mark.parametrize("threshold", ["0.0", "0.3", "0.5", "0.7", "0.9", "1.0"])

@@ -5,11 +5,11 @@ before the softmax. No recorded case hangs on that.
 """
 
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from recorded import RECORDINGS
 
 from mdm_jax.denoisers.pretrained.checkpoints import load
 from mdm_jax.policies.base import RevealOnly, confidence, rank, stack
@@ -47,20 +47,13 @@ def fast_dllm(args):
 
 
 @functools.cache
-def denoiser(directory):
-    """The denoiser of a recorded model, and a sampler's settings that want only the rest."""
-    denoise, info = load(directory)
+def denoiser(model):
+    """The denoiser of a recorded model, and `SamplerConfig` with its ids and lengths filled in."""
+    denoise, info = load(RECORDINGS / model)
     ids = {"mask_id": info.mask_id, "pad_id": info.pad_id}
     return denoise, functools.partial(
         SamplerConfig, **ids, gen_length=NEW, budget=BUDGET, record=True
     )
-
-
-@functools.cache
-def cases(path):
-    """The cases of a trajectory file that use no cache; those are tested with it."""
-    read = json.loads(path.read_text())["cases"]
-    return [case for case in read if case["args"].get("cache", "none") == "none"]
 
 
 def rows(case):

@@ -10,11 +10,11 @@ Where we follow another rule than the code that was recorded:
 """
 
 import itertools
-import json
 
 import jax.numpy as jnp
 import pytest
 from parity_world import assert_same, denoiser, fast_dllm
+from recorded import trajectories
 
 from mdm_jax.policies.base import RevealOnly
 from mdm_jax.policies.count_schedules import AncestralCounts
@@ -44,49 +44,47 @@ def dream_policy(args):
     return FirstAlone(LowEntropy(args["steps"], AncestralCounts(1e-3)))
 
 
-def recorded(folder, kind, block):
+def recorded(model, kind, block):
     """Cases of a cache and a block length; of LLaDA's without the calls that we do not make."""
-    files = sorted(folder.glob("traj_fastdllm*.json"))
-    for case in [case for file in files for case in json.loads(file.read_text())["cases"]]:
+    for case in trajectories(model, *FILES[model]):
         if case["args"]["cache"] == kind and case["args"]["block_length"] == block:
             dream = "alg" in case["args"]  # whose counts may be 0
             yield case | {"steps": [s for s in case["steps"] if dream or s["revealed"]]}
 
 
 MODELS = {"llada_tiny": fast_dllm, "dream_tiny": dream_policy}
+FILES = {"llada_tiny": ("fastdllm", "fastdllm_factor"), "dream_tiny": ("fastdllm",)}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(
     ("kind", "block"), [("prefix", 8), ("prefix", 16), ("dual", 8), ("dual", 16)]
 )
-def test_blocks(name, kind, block, shared_dir):
-    folder = shared_dir / "parity" / name
-    cases = list(recorded(folder, kind, block))
-    assert len(cases) == (24 if name == "llada_tiny" else 6)
-    check(cases, folder, kind, block)
+def test_blocks(model, kind, block):
+    cases = list(recorded(model, kind, block))
+    assert len(cases) == (24 if model == "llada_tiny" else 6)
+    check(cases, model, kind, block)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_one_block(name, shared_dir):
+@pytest.mark.parametrize("model", MODELS)
+def test_one_block(model):
     """Both caches compute the same anew: what was recorded with one is also true of the other."""
-    folder = shared_dir / "parity" / name
-    cases = [case for kind in ("prefix", "dual") for case in recorded(folder, kind, 32)]
-    assert len(cases) == (48 if name == "llada_tiny" else 12)
-    check(cases, folder, "dual", 32)
+    cases = [case for kind in ("prefix", "dual") for case in recorded(model, kind, 32)]
+    assert len(cases) == (48 if model == "llada_tiny" else 12)
+    check(cases, model, "dual", 32)
 
 
-def check(cases, folder, kind, block):
-    denoise, config = denoiser(folder)
-    policies = [MODELS[folder.name](case["args"]) for case in cases]
+def check(cases, model, kind, block):
+    denoise, config = denoiser(model)
+    policies = [MODELS[model](case["args"]) for case in cases]
     settings = config(block_length=block, cache=CacheConfig(kind))
     assert_same(cases, policies, denoise, settings)
 
 
-def test_the_calls_that_we_do_not_make(shared_dir):
+def test_the_calls_that_we_do_not_make():
     """They are the second ones of blocks that the first call completed."""
-    path = shared_dir / "parity/llada_tiny/traj_fastdllm.json"
-    cases = [c for c in json.loads(path.read_text())["cases"] if c["args"]["cache"] != "none"]
+    cases = trajectories("llada_tiny", "fastdllm")
+    cases = [case for case in cases if case["args"]["cache"] != "none"]
     pairs = [pair for case in cases for pair in itertools.pairwise(case["steps"])]
     empty = [(before, now) for before, now in pairs if not now["revealed"]]
     assert len(empty) == 22

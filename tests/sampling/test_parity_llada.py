@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import pytest
-from parity_world import WHOLE, assert_same, cases, denoiser, fast_dllm, rows
+from parity_world import WHOLE, assert_same, denoiser, fast_dllm, rows
+from recorded import trajectories, uncached
 
 from mdm_jax.diffusion.schedules import Cosine, Linear
 from mdm_jax.policies.count_schedules import AlphaCounts
@@ -25,7 +26,7 @@ from mdm_jax.policies.remasking.wino import Wino
 
 # a switch that is mapped over its index runs every branch, each with the same key
 pytestmark = pytest.mark.reuses_keys
-VOCAB, MASK, EOS, EOT = 512, 507, 500, 505
+MODEL, VOCAB, EOS, EOT = "llada_tiny", 512, 500, 505
 
 
 @dataclass(frozen=True)
@@ -98,61 +99,54 @@ def group_of(case):
     return "guided" if args.get("cfg_scale") else "plain"
 
 
-@pytest.fixture(scope="module")
-def folder(shared_dir):
-    return shared_dir / "parity/llada_tiny"
+def group(name, block):
+    cases = uncached(trajectories(MODEL, *NAMES))
+    return [case for case in cases if group_of(case) == name and block_of(case) == block]
 
 
-def group(folder, name, block=None):
-    found = [
-        c for part in NAMES for c in cases(folder / f"traj_{part}.json") if group_of(c) == name
-    ]
-    return [case for case in found if block in (None, block_of(case))]
-
-
-def check(recorded, folder, **settings):
-    denoise, config = denoiser(folder)
+def check(recorded, **settings):
+    denoise, config = denoiser(MODEL)
     policies = [POLICIES[case.get("sampler")](case["args"]) for case in recorded]
     assert_same(recorded, policies, denoise, config(**settings), [calls_of(c) for c in recorded])
 
 
 @pytest.mark.parametrize("block, count", [(8, 39), (16, 59 + 3), (32, 100 + 3)])
-def test_plain(folder, block, count):
+def test_plain(block, count):
     """Fixed counts, thresholds, factors, KLASS, entropy bounds, P2, P2+, RCR, ReMDM's rounds; and the
     rows of batches, which are padded on the left there and on their own here.
     """
-    batches = [row for case in cases(folder / "traj_llada_batch.json") for row in rows(case)]
-    recorded = group(folder, "plain", block) + [row for row in batches if block_of(row) == block]
+    batches = [row for case in trajectories(MODEL, "llada_batch") for row in rows(case)]
+    recorded = group("plain", block) + [row for row in batches if block_of(row) == block]
     assert len(recorded) == count
-    check(recorded, folder, block_length=block)
+    check(recorded, block_length=block)
 
 
 @pytest.mark.parametrize("block", [8, 16, 32])
-def test_guided(folder, block):
-    recorded = group(folder, "guided", block)
+def test_guided(block):
+    recorded = group("guided", block)
     assert len(recorded) == 9
-    check(recorded, folder, guidance=1.5, block_length=block)
+    check(recorded, guidance=1.5, block_length=block)
 
 
 @pytest.mark.parametrize("block", [16, 32])
 @pytest.mark.parametrize(
     "name, settings", [("no EOS", {"forbid_ids": (EOS,)}), ("EOS last", {"late_ids": (EOS, EOT)})]
 )
-def test_eos_options(folder, block, name, settings):
-    recorded = group(folder, name, block)
+def test_eos_options(block, name, settings):
+    recorded = group(name, block)
     assert len(recorded) == 2
-    check(recorded, folder, block_length=block, **settings)
+    check(recorded, block_length=block, **settings)
 
 
 @pytest.mark.parametrize("block", [8, 16, 32])
-def test_wino(folder, block):
-    recorded = group(folder, "wino", block)
+def test_wino(block):
+    recorded = group("wino", block)
     assert len(recorded) == 6
-    check(recorded, folder, block_length=block)
+    check(recorded, block_length=block)
 
 
-def test_every_trajectory_has_its_test(folder):
-    found = [case for part in NAMES for case in cases(folder / f"traj_{part}.json")]
+def test_every_trajectory_has_its_test():
+    found = uncached(trajectories(MODEL, *NAMES))
     assert len(found) == 39 + 59 + 100 + 3 * 9 + 2 * 2 * 2 + 3 * 6
     assert {group_of(case) for case in found} == {"plain", "guided", "no EOS", "EOS last", "wino"}
     assert sum(calls_of(case) != WHOLE for case in found) == 8 + 6  # RCR in blocks, P2+

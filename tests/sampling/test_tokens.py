@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from recorded import arrays
 from scipy import stats
 
 from mdm_jax.policies.base import confidence, entropy, margin
@@ -54,8 +55,8 @@ def test_top_p_leaves_ruled_out_tokens_out():
 
 
 @pytest.mark.parametrize("top_p", [0.9, 0.5])
-def test_top_p_is_dreams(shared_dir, top_p):
-    recorded = np.load(shared_dir / "parity/samplers/select.npz")
+def test_top_p_is_dreams(top_p):
+    recorded = arrays("samplers/select")
     logits = jnp.asarray(recorded["logits"]).reshape(-1, 12)
     kept = np.isfinite(keep_top_p(logits, top_p)).reshape(64, 16, 12)
     np.testing.assert_array_equal(kept, recorded[f"dream_topp_kept_{top_p}"])
@@ -66,9 +67,9 @@ FILTERS |= {"_topk3": {"top_k": 3}, "_topp0.9_topk3": {"top_p": 0.9, "top_k": 3}
 
 
 @pytest.mark.parametrize("name", FILTERS)
-def test_scores_of_what_is_drawn_from_are_dreams(shared_dir, name):
+def test_scores_of_what_is_drawn_from_are_dreams(name):
     """Top probability, margin and negative entropy after its filters, at temperature 0."""
-    recorded = np.load(shared_dir / "parity/samplers/select.npz")
+    recorded = arrays("samplers/select")
     settings = {"temperature": 0.0, "top_p": 1.0, "top_k": None} | FILTERS[name]
     logits = draw_logits(jnp.asarray(recorded["logits"]).reshape(-1, 12), **settings)
     scores = {"maskgit_plus": confidence(logits), "topk_margin": margin(logits)}

@@ -1,14 +1,11 @@
 """Gsm8k: canvases, epochs, prompts that are all counted, a verifier on text."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mdm_jax.tasks.gsm8k.task import Gsm8k
-
-OFFICIAL = Path(__file__).parents[3] / "shared/data/gsm8k"
 
 
 def item(index):
@@ -194,10 +191,13 @@ def test_impossible_settings_are_named():
         Gsm8k(answer_length=1)
 
 
-@pytest.mark.skipif(not OFFICIAL.exists(), reason="no ../shared/data/gsm8k")
+@pytest.mark.official_data
 @pytest.mark.parametrize(("answers", "coverage"), [("solution", 0.97), ("equations", 0.985)])
-def test_defaults_cover_the_official_data_and_gold_answers_verify(tmp_path, answers, coverage):
-    task = Gsm8k(data_dir=str(OFFICIAL), answers=answers, cache_dir=str(tmp_path))
+def test_defaults_cover_the_official_data_and_gold_answers_verify(
+    official_data, tmp_path, answers, coverage
+):
+    data_dir = str(official_data / "gsm8k")
+    task = Gsm8k(data_dir=data_dir, answers=answers, cache_dir=str(tmp_path))
     assert task.dropped["train"] < (1 - coverage) * len(task.items["train"])
     canvases, references = task.examples("test")
     assert len(canvases) == 1319

@@ -11,7 +11,6 @@ import pytest
 
 from mdm_jax.tasks.gsm8k.data import Item, load_items
 
-OFFICIAL = Path(__file__).parents[3] / "shared/data/gsm8k"
 LINE = {"question": "How many?", "answer": "It is <<1+1=2>>2.\n#### 2"}
 
 
@@ -154,9 +153,9 @@ def test_the_builder_of_tfds_gives_the_same_items(data, cache, monkeypatch):
     assert official == load_items(None, cache) and official["test"] != ours["test"]
 
 
-@pytest.mark.skipif(not OFFICIAL.exists(), reason="no ../shared/data/gsm8k")
-def test_official_files_are_read_completely(cache):
-    items = load_items(str(OFFICIAL), cache)
+@pytest.mark.official_data
+def test_official_files_are_read_completely(official_data, cache):
+    items = load_items(str(official_data / "gsm8k"), cache)
     assert len(items["test"]) == 1319 and len(items["train"]) + len(items["heldout"]) == 7473
     assert 0.045 < len(items["heldout"]) / 7473 < 0.055
     assert items["test"][0].question.startswith("Janet") and items["test"][0].gold == "18"

@@ -204,10 +204,11 @@ def test_humaneval_runs_programs_only_when_asked(where):
         task.train_batch(0, 0, 1)
 
 
-def test_recorded_exercises_pass_with_their_own_solutions(shared_dir, where):
+@pytest.mark.official_data
+def test_recorded_exercises_pass_with_their_own_solutions(official_data, where):
     task = HumanEval(
         checkpoint=where["humaneval"]["checkpoint"],
-        data_dir=str(shared_dir / "data/humaneval"),
+        data_dir=str(official_data / "humaneval"),
         execute=True,
         chat=False,
     )
@@ -219,10 +220,11 @@ def test_recorded_exercises_pass_with_their_own_solutions(shared_dir, where):
         assert program("pass", exercise).startswith(exercise.prompt)
 
 
-def test_real_questions_fit_and_gold_answers_verify(shared_dir, where, tmp_path):
+@pytest.mark.official_data
+def test_real_questions_fit_and_gold_answers_verify(official_data, where, tmp_path):
     task = PromptedGsm8k(
         checkpoint=where["gsm8k"]["checkpoint"],
-        data_dir=str(shared_dir / "data/gsm8k"),
+        data_dir=str(official_data / "gsm8k"),
         cache_dir=str(tmp_path),
         gen_length=1200,
     )

@@ -1,14 +1,11 @@
 """Text8: three parts of a file, windows, gaps."""
 
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
 
 from mdm_jax.tasks.text.task import Text8, read_text
 
-SHAKESPEARE = Path(__file__).parents[3] / "shared/data/tiny_shakespeare/input.txt"
 TEXT = "".join(chr(97 + i % 7) for i in range(900)) + "A" * 50 + "abcdefg\n☃" * 6
 
 
@@ -140,10 +137,11 @@ def test_unusable_texts_are_named(tmp_path):
         _ = Text8(data_dir=str(tmp_path)).vocabulary
 
 
-@pytest.mark.skipif(not SHAKESPEARE.exists(), reason="no ../shared/data/tiny_shakespeare")
-def test_shakespeare_is_read():
-    text8 = Text8(data_dir=str(SHAKESPEARE.parent))
-    text = SHAKESPEARE.read_text()
+@pytest.mark.official_data
+def test_shakespeare_is_read(official_data):
+    directory = official_data / "tiny_shakespeare"
+    text8 = Text8(data_dir=str(directory))
+    text = (directory / "input.txt").read_text()
     assert text8.vocabulary.size == len(set(text[: round(0.9 * len(text))])) + 1
     windows = [text8.decode(row) for row in text8.train_batch(0, 0, 20).tokens]
     assert all(window in text[: round(0.9 * len(text))] for window in windows)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from published_world import PUBLISHED, small
+from recorded import EVERY, RECORDINGS, arrays
 
 from mdm_jax.denoisers.pretrained.checkpoints import load
 from mdm_jax.denoisers.rope import apply_rope, rope_table
@@ -27,40 +28,42 @@ def read(denoise, kv_cache, positions=None):
 
 
 @pytest.fixture(scope="module")
-def recorded(shared_dir):
-    directory = shared_dir / "parity" / "llada_tiny"
-    with np.load(directory / "cache_logits.npz") as arrays:
-        return load(directory).denoise, {name: jnp.asarray(arrays[name]) for name in arrays}
+def recorded():
+    found = jax.tree.map(jnp.asarray, arrays("llada_tiny/cache_logits"))
+    return load(RECORDINGS / "llada_tiny").denoise, found
 
 
 def test_caches_are_fast_dllms(recorded):
     """Prefix: everything from the block on. Dual: the block alone, twice, the second call on the cache
     that the first one overwrote.
     """
-    denoise, arrays = recorded
-    a, c, d = (arrays[f"canvas_{name}"][0] for name in "acd")
-    start, stop = arrays["block"].tolist()
+    denoise, theirs = recorded
+    a, c, d = (theirs[f"canvas_{name}"] for name in "acd")
+    start, stop = theirs["block"].tolist()
     valid, block = jnp.ones(a.shape, bool), jnp.arange(start, stop)
     kv_cache = prefill(denoise, a, valid)
-    assert_allclose(read(denoise, kv_cache)[0], arrays["full_logits_a"][0], atol=5e-4)
+
+    def logits(cache, positions=block):
+        return read(denoise, cache, positions)[0][:, ::EVERY]
+
+    assert_allclose(logits(kv_cache, None), theirs["full_logits_a"], atol=5e-4)
     suffix = extend(denoise, c[start:], jnp.int32(start), valid, kv_cache)
-    prefix_logits = read(denoise, suffix, block)[0]
-    assert_allclose(prefix_logits, arrays["prefix_logits"][0], atol=5e-4)
+    assert_allclose(logits(suffix), theirs["prefix_logits"], atol=5e-4)
     once = extend(denoise, c[start:stop], jnp.int32(start), valid, kv_cache)
-    assert_allclose(read(denoise, once, block)[0], arrays["dual_logits_1"][0], atol=5e-4)
+    assert_allclose(logits(once), theirs["dual_logits_1"], atol=5e-4)
     twice = extend(denoise, d[start:stop], jnp.int32(start), valid, once)
-    assert_allclose(read(denoise, twice, block)[0], arrays["dual_logits_2"][0], atol=5e-4)
-    full = read(denoise, prefill(denoise, c, valid), block)[0]
-    assert np.abs(full - prefix_logits).max() > 1  # so the caches are really used
+    assert_allclose(logits(twice), theirs["dual_logits_2"], atol=5e-4)
+    full = logits(prefill(denoise, c, valid))
+    assert np.abs(full - theirs["prefix_logits"]).max() > 1  # so the caches are really used
 
 
 def test_keys_are_kept_after_rotation(recorded):
     """Fast-dLLM keeps them before it; positions never change, so this is the same."""
-    denoise, arrays = recorded
-    key, value = prefill(denoise, arrays["canvas_a"][0], jnp.ones(44, bool)).layers[0]
-    theirs = jnp.moveaxis(arrays["kv_layer0_key"][0], 0, 1)
-    assert_allclose(key, apply_rope(theirs, rope_table(jnp.arange(44), 16, 500000.0)), atol=1e-5)
-    assert_allclose(value, jnp.moveaxis(arrays["kv_layer0_value"][0], 0, 1), atol=1e-5)
+    denoise, theirs = recorded
+    key, value = prefill(denoise, theirs["canvas_a"], jnp.ones(44, bool)).layers[0]
+    table = rope_table(jnp.arange(44), 16, 500000.0)
+    assert_allclose(key, apply_rope(theirs["kv_layer0_key"], table), atol=1e-5)
+    assert_allclose(value, theirs["kv_layer0_value"], atol=1e-5)
 
 
 def canvases_of(info):

@@ -1,4 +1,4 @@
-"""LLaDA, Dream and SMDM against what the field's own code computed (../shared/parity)."""
+"""LLaDA, Dream and SMDM against what the field's own code computed."""
 
 from dataclasses import replace
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from published_world import PUBLISHED, family_of, small
+from recorded import EVERY, RECORDINGS, arrays
 
 from mdm_jax.denoisers.base import Denoise, DenoiseCached, bind
 from mdm_jax.denoisers.pretrained.checkpoints import load
@@ -24,13 +25,11 @@ CLOSE = {"rtol": 0, "atol": 5e-4}
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def recorded(request, shared_dir):
+def recorded(request):
     """The denoiser with its logits unshifted, its info, and the recorded arrays."""
-    directory = shared_dir / "parity" / request.param
-    denoise, info = load(directory)
-    raw = replace(denoise.module.config, shifted=False)
-    with np.load(directory / "logits.npz") as arrays:
-        return bind(PretrainedTransformer(raw), denoise.params), info, dict(arrays)
+    denoise, info = load(RECORDINGS / request.param)
+    raw = bind(PretrainedTransformer(replace(denoise.module.config, shifted=False)), denoise.params)
+    return raw, info, arrays(f"{request.param}/logits")
 
 
 def padded(rows, pad_id):
@@ -52,32 +51,33 @@ def whole(denoise, canvas):
 
 def test_logits_of_every_input_alone_or_padded(recorded):
     """One batch, each row right padded to 128 positions; padding moves no logit of a valid position."""
-    denoise, info, arrays = recorded
-    inputs = [arrays[f"input_ids_{k}"][0] for k in range(5) if f"input_ids_{k}" in arrays]
+    denoise, info, theirs = recorded
+    inputs = [theirs[f"input_ids_{k}"] for k in range(5) if f"input_ids_{k}" in theirs]
     canvases = padded(inputs, info.pad_id)
     logits = batch_of(denoise, canvases, canvases != info.pad_id)
     for k, tokens in enumerate(inputs):
-        assert_allclose(logits[k, : len(tokens)], arrays[f"logits_{k}"][0], **CLOSE)
+        assert_allclose(logits[k, : len(tokens), ::EVERY], theirs[f"logits_{k}"], **CLOSE)
 
 
 def test_left_padded_batches_are_our_right_padded_ones(recorded):
     """Rotary positions only tell distances, so where the padding stands does not matter."""
-    denoise, info, arrays = recorded
+    denoise, info, theirs = recorded
     if info.family == "smdm":
-        assert "padded_logits" not in arrays  # SMDM knows no padding
+        assert "padded_logits" not in theirs  # SMDM knows no padding
         return
-    shown = arrays["padded_attention_mask"].astype(bool)
-    rows = [tokens[seen] for tokens, seen in zip(arrays["padded_input_ids"], shown, strict=True)]
+    shown = theirs["padded_attention_mask"]
+    rows = [tokens[seen] for tokens, seen in zip(theirs["padded_input_ids"], shown, strict=True)]
     canvases = padded(rows, info.pad_id)
     logits = batch_of(denoise, canvases, canvases != info.pad_id)
     assert {len(row) for row in rows} != {len(rows[0])}
     for row, seen in enumerate(shown):
-        assert_allclose(logits[row, : seen.sum()], arrays["padded_logits"][row][seen], **CLOSE)
+        got = logits[row, : seen.sum(), ::EVERY]
+        assert_allclose(got, theirs["padded_logits"][row][seen], **CLOSE)
 
 
 def test_hidden_states_after_every_block_and_the_norm(recorded):
-    denoise, info, arrays = recorded
-    canvas = jnp.asarray(arrays["input_ids_1"][0])
+    denoise, info, theirs = recorded
+    canvas = jnp.asarray(theirs["input_ids_1"])
 
     @jax.jit
     def traced(params):
@@ -93,42 +93,42 @@ def test_hidden_states_after_every_block_and_the_norm(recorded):
         seen["intermediates"][f"block_{i}"]["__call__"][0][0]
         for i in range(denoise.module.config.depth)
     ]
-    expected = list(arrays["hidden_states_1"])
-    assert_allclose(denoise.params["embed"][canvas], expected[0], atol=1e-6)
+    expected = list(theirs["hidden_states_1"])  # of every fourth position
+    assert_allclose(denoise.params["embed"][canvas[::4]], expected[0], atol=1e-6)
     # LLaDA and Dream give the last block's output after the final norm alone
     after = expected[1:-1] if info.family == "smdm" else [*expected[1:-1], None]
     for got, want in zip(blocks, after, strict=True):
-        assert want is None or np.abs(got - want).max() < 5e-5
+        assert want is None or np.abs(got[::4] - want).max() < 5e-5
     logits, hidden = whole(denoise, canvas)
-    assert_allclose(hidden, expected[-1], **CLOSE)
-    assert_allclose(logits, arrays["logits_1"][0], **CLOSE)
+    assert_allclose(hidden[::4], expected[-1], **CLOSE)
+    assert_allclose(logits[:, ::EVERY], theirs["logits_1"], **CLOSE)
 
 
 def test_bfloat16_is_no_worse_than_the_recorded_bfloat16(recorded):
-    denoise, _, arrays = recorded
+    denoise, _, theirs = recorded
     config = replace(denoise.module.config, dtype="bfloat16")
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), denoise.params)
     half = bind(PretrainedTransformer(config), params)
-    logits, hidden = whole(half, jnp.asarray(arrays["input_ids_1"][0]))
+    logits, hidden = whole(half, jnp.asarray(theirs["input_ids_1"]))
     assert logits.dtype == hidden.dtype == jnp.float32
-    exact = arrays["logits_f64_1"][0]
-    ours, theirs = (np.abs(x - exact).mean() for x in (logits, arrays["logits_bf16_1"][0]))
-    assert 1e-3 < ours < 1.5 * theirs
+    exact = theirs["logits_f64_1"]  # computed in float64
+    error = np.abs(logits[:, ::EVERY] - exact).mean()
+    assert 1e-3 < error < 1.5 * np.abs(theirs["logits_bf16_1"] - exact).mean()
 
 
-def test_smdm_rounds_its_rotary_table(shared_dir):
-    directory = shared_dir / "parity" / "smdm_tiny"
-    denoise, _ = load(directory)
-    arrays = np.load(directory / "logits.npz")
+def test_smdm_rounds_its_rotary_table():
+    denoise, _ = load(RECORDINGS / "smdm_tiny")
+    theirs = arrays("smdm_tiny/logits")
     cos, sin = rope_table(jnp.arange(128), 16, 10000.0)
     for table, name in ((cos, "rope_cos"), (sin, "rope_sin")):
-        assert_allclose(table.astype(jnp.bfloat16).astype(jnp.float32), arrays[name], atol=1e-6)
-        assert np.abs(table - arrays[name]).max() > 1e-3
+        assert_allclose(table.astype(jnp.bfloat16).astype(jnp.float32), theirs[name], atol=1e-6)
+        assert np.abs(table - theirs[name]).max() > 1e-3
     exact = replace(denoise.module.config, rounded_rope=False)
-    canvas = jnp.asarray(arrays["input_ids_1"][0])
+    canvas = jnp.asarray(theirs["input_ids_1"])
     logits, _ = whole(bind(PretrainedTransformer(exact), denoise.params), canvas)
-    assert_allclose(logits, arrays["logits_ropef32_1"][0], **CLOSE)
-    assert np.abs(logits - arrays["logits_1"][0]).max() > 0.03
+    logits = logits[:, ::EVERY]
+    assert_allclose(logits, theirs["logits_ropef32_1"], **CLOSE)
+    assert np.abs(logits - theirs["logits_1"]).max() > 0.03
 
 
 # ---- what holds of all of them; needs no recorded results ----------------------------------------

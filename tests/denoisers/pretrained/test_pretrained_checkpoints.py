@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from published_world import MASK, PUBLISHED, VOCAB, family_of, small
+from recorded import RECORDINGS
 from safetensors.numpy import load_file, save_file
 
 from mdm_jax.denoisers.base import bind
@@ -42,8 +43,8 @@ def equal_trees(a, b):
 
 
 @pytest.mark.parametrize("name", ["llada_tiny", "dream_tiny", "smdm_tiny"])
-def test_a_published_directory_comes_back_byte_for_byte(name, shared_dir, tmp_path):
-    source = shared_dir / "parity" / name
+def test_a_published_directory_comes_back_byte_for_byte(name, tmp_path):
+    source = RECORDINGS / name
     save(tmp_path / "copy", *load(source))
     files = [path / "model.safetensors" for path in (source, tmp_path / "copy")]
     assert files[0].read_bytes() == files[1].read_bytes()
