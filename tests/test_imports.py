@@ -1,14 +1,20 @@
-"""Who may import whom: the layers of the package, read off its sources."""
+"""The shape of the code, read from its sources: layers, no circles, small functions and entry points."""
 
 import ast
+import graphlib
+import json
 import pathlib
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FILES = sorted(p.relative_to(ROOT) for p in ROOT.glob("mdm_jax/**/*.py"))
+LIBRARY = sorted(ROOT.glob("mdm_jax/**/*.py"))
+ENTRY_POINTS = sorted(ROOT.glob("experiments/*.py"))
+EXPERIMENTS = sorted(ROOT.glob("experiments/**/*.py"))
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 
-# the longest prefix that fits decides; what is new must be given a layer here
+# the longest prefix that fits decides; a new module must be given a layer here
 LAYERS = {
     "mdm_jax": 3,
     "mdm_jax.types": 0,
@@ -44,15 +50,50 @@ PURE = {"jax", "jaxtyping", "numpy", "scipy"}
 PLAIN = {"__future__", "abc", "collections", "dataclasses", "functools", "itertools", "math"}
 PLAIN |= {"operator", "typing"}  # the standard library without clocks, files or processes
 ALLOWED = {0: PURE | PLAIN, 1: PURE | PLAIN, 1.5: PURE | PLAIN | {"flax"}}
-NEVER_BELOW_ENTRY = {"tyro"}
+ENTRY_ONLY = {"experiments", "tyro", "rich"}
 ONLY_IN = {
     "orbax": ("mdm_jax.training.checkpoints",),
     "optax": ("mdm_jax.training", "mdm_jax.rl.grpo", "mdm_jax.rl.imitation"),
 }
 
+# what is still to be mended; an entry that is no longer needed fails its test, so the lists only shrink
+STILL_PRINT = {"mdm_jax.evals.matched", "mdm_jax.profiling.report"}
+MORE_THAN_SEVEN_PARAMETERS = {
+    "experiments.learn_order._loop",
+    "experiments.learn_policy._loop",
+    "experiments.train_denoiser._loop",
+    "mdm_jax.evals.evaluate.evaluate",
+    "mdm_jax.evals.evaluate.generate_missing",
+    "mdm_jax.evals.generate.generate",
+    "mdm_jax.evals.likelihood._chunk_terms",
+    "mdm_jax.evals.matched.compare_orders",
+    "mdm_jax.orders.search._continue_chains",
+    "mdm_jax.orders.variational.evaluation._chunk",
+    "mdm_jax.orders.variational.evaluation.order_bound",
+    "mdm_jax.rl.grpo.step_values",
+    "mdm_jax.rl.imitation.imitate",
+    "mdm_jax.rl.rollouts.play",
+    "mdm_jax.sampling.cached_loop._cached_call",
+    "mdm_jax.sampling.cached_loop._reveal",
+    "mdm_jax.sampling.cached_loop._reveal_all",
+    "mdm_jax.sampling.loop.denoise_step",
+    "mdm_jax.sampling.step.reveal_step",
+}
+LONGER_THAN_200_LINES = {
+    "benchmark",
+    "benchmark_generation",
+    "evaluate",
+    "learn_order",
+    "learn_policy",
+    "lm_harness",
+    "quickstart",
+    "table_variational_orders",
+    "train_denoiser",
+}
+
 
 def module_name(path):
-    parts = path.with_suffix("").parts
+    parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -66,9 +107,9 @@ def layer(name):
     return LAYERS[max(fitting, key=len, default="mdm_jax")]
 
 
-def imports(tree):
-    """Names imported anywhere in a module, inside functions too; members of packages included."""
-    for node in ast.walk(tree):
+def imports(nodes):
+    """Names that import statements bring in; members of packages included."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -83,33 +124,123 @@ def calls(tree):
 
 
 def violations(name, source):
-    """What module `name` may not do, as sentences."""
+    """The rules of its layer that module `name` breaks, as sentences; imports in functions count."""
     tree, level = ast.parse(source), layer(name)
-    for item in imports(tree):
+    for item in imports(ast.walk(tree)):
         top = item.split(".")[0]
         if top == "mdm_jax":
             if layer(item) > level:
                 yield f"{name} (layer {level}) imports {item} (layer {layer(item)})"
-        elif top == "experiments" or top in NEVER_BELOW_ENTRY:
-            yield f"{name} imports {item}"
+        elif top in ENTRY_ONLY:
+            if name not in STILL_PRINT:
+                yield f"{name} imports {item}"
         elif not any(within(name, home) for home in ONLY_IN.get(top, ())) and (
             top in ONLY_IN or top not in ALLOWED.get(level, {top})
         ):
             yield f"{name} (layer {level}) imports {item}"
-    if level < 3 and "print" in calls(tree):
+    if "print" in calls(tree):
         yield f"{name} prints"
-    if any(within(item, "jax.config") for item in imports(tree)) or "jax.config" in source:
+    if (
+        any(within(item, "jax.config") for item in imports(ast.walk(tree)))
+        or "jax.config" in source
+    ):
         yield f"{name} touches jax.config"
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_modules_stay_in_their_layer(path):
-    assert list(violations(module_name(path), (ROOT / path).read_text())) == []
+def test_modules_stay_in_their_layer():
+    broken = [v for path in LIBRARY for v in violations(module_name(path), path.read_text())]
+    assert broken == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_there_is_no_drawer_for_odds_and_ends(path):
-    assert path.stem not in {"utils", "helpers", "misc", "common"}
+def imported_on_load(tree, modules):
+    """Modules of `modules` that are imported while a module is loaded: not those in functions."""
+    bodies = [tree]
+    while bodies:
+        node = bodies.pop()
+        for item in imports([node]):
+            yield item if item in modules else item.rpartition(".")[0]
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            bodies.extend(ast.iter_child_nodes(node))
+
+
+def test_no_imports_run_in_a_circle():
+    modules = {module_name(path): ast.parse(path.read_text()) for path in LIBRARY}
+    graph = {
+        name: set(imported_on_load(tree, modules)) & set(modules) - {name}
+        for name, tree in modules.items()
+    }
+    assert graph["mdm_jax.sampling.loop"] >= {"mdm_jax.sampling.step", "mdm_jax.types"}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_modules_that_still_import_experiments():
+    importing = {
+        module_name(path)
+        for path in LIBRARY
+        if any(
+            within(item, "experiments") for item in imports(ast.walk(ast.parse(path.read_text())))
+        )
+    }
+    assert importing == STILL_PRINT
+
+
+def test_notebooks_import_mdm_jax_and_experiments_alone():
+    known = PURE | {"mdm_jax", "experiments", "matplotlib"} | sys.stdlib_module_names
+    for path in NOTEBOOKS:
+        cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        for cell in cells:
+            lines = "".join(cell["source"]).splitlines()
+            tree = ast.parse("\n".join(line for line in lines if not line.startswith("%")))
+            tops = {item.split(".")[0] for item in imports(ast.walk(tree))}
+            assert tops <= known, (path.name, tops - known)
+
+
+def functions(body, prefix):
+    """Every function below `body`, also methods and nested ones, with its dotted name."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            name = f"{prefix}.{node.name}"
+            if not isinstance(node, ast.ClassDef):
+                yield name, node
+            yield from functions(node.body, name)
+        elif hasattr(node, "body") and isinstance(node.body, list):
+            yield from functions([*node.body, *getattr(node, "orelse", [])], prefix)
+
+
+def parameters(node):
+    """The parameters of a function, `self` and `cls` apart."""
+    given = node.args
+    named = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+    return [arg.arg for arg in named if arg is not None and arg.arg not in ("self", "cls")]
+
+
+def test_no_function_has_more_than_seven_parameters():
+    found = {
+        name
+        for path in [*LIBRARY, *EXPERIMENTS]
+        for name, node in functions(ast.parse(path.read_text()).body, module_name(path))
+        if len(parameters(node)) > 7
+    }
+    assert found == MORE_THAN_SEVEN_PARAMETERS
+
+
+def lines_of(path):
+    return len(path.read_text().splitlines())
+
+
+def test_entry_points_have_at_most_200_lines():
+    long = {path.stem for path in ENTRY_POINTS if lines_of(path) > 200}
+    assert long == LONGER_THAN_200_LINES
+
+
+@pytest.mark.xfail(strict=True, reason="code that two entry points share still moves to mdm_jax")
+def test_experiments_have_fewer_than_2500_lines():
+    assert sum(map(lines_of, EXPERIMENTS)) < 2500
+
+
+def test_no_module_collects_odds_and_ends():
+    stems = {path.stem for path in [*LIBRARY, *EXPERIMENTS]}
+    assert not stems & {"utils", "helpers", "misc", "common"}
 
 
 @pytest.mark.parametrize(
@@ -127,22 +258,38 @@ def test_there_is_no_drawer_for_odds_and_ends(path):
         ("mdm_jax.types", "from mdm_jax.diffusion import elbo"),
         ("mdm_jax.tasks.sudoku.task", "import tyro"),
         ("mdm_jax.evals.evaluate", "from experiments.train import Config"),
+        ("mdm_jax.evals.evaluate", "print(1)"),
         ("mdm_jax.runs.log", "import jax\njax.config.update('x', 1)"),
     ],
 )
-def test_the_rules_can_be_broken(name, source):
+def test_a_broken_rule_is_found(name, source):
     assert len(list(violations(name, source))) == 1
 
 
-def test_the_rules_permit_what_they_should():
-    for name, source in [
+@pytest.mark.parametrize(
+    "name, source",
+    [
         ("mdm_jax.denoisers.transformer", "import flax.linen as nn"),
         ("mdm_jax.training.state", "import optax\nimport flax\nimport time"),
         ("mdm_jax.training.checkpoints", "import orbax.checkpoint as ocp"),
-        ("mdm_jax.evals.evaluate", "import time\nfrom mdm_jax.training import state\nprint(1)"),
-        (
-            "mdm_jax.orders.variational.posterior",
-            "from flax import linen\nfrom mdm_jax.diffusion import elbo",
-        ),
-    ]:
-        assert list(violations(name, source)) == []
+        ("mdm_jax.evals.evaluate", "import time\nfrom mdm_jax.training import state"),
+        ("mdm_jax.orders.variational.posterior", "from flax import linen\nimport jax"),
+    ],
+)
+def test_the_rules_permit_what_they_should(name, source):
+    assert list(violations(name, source)) == []
+
+
+def test_imports_inside_functions_close_no_circle():
+    tree = ast.parse("import a.b\nclass C:\n    from a import c\ndef f():\n    import a.d")
+    assert set(imported_on_load(tree, {"a.b", "a.c", "a.d"})) >= {"a.b", "a.c"}
+    assert "a.d" not in set(imported_on_load(tree, {"a.b", "a.c", "a.d"}))
+
+
+def test_parameters_are_counted():
+    source = "class A:\n    def f(self, a, /, b, *c, d, **e):\n        def g(x): ...\n"
+    found = dict(functions(ast.parse(source).body, "m"))
+    assert {name: len(parameters(node)) for name, node in found.items()} == {
+        "m.A.f": 5,
+        "m.A.f.g": 1,
+    }
