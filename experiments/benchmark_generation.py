@@ -31,11 +31,10 @@ from mdm_jax.profiling.timing import (
     matmul_ceiling,
     reading_ceiling,
 )
-from mdm_jax.sampling.config import CacheConfig, SamplerConfig
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 
 Cache = Literal["none", "prefix", "dual"]
-CACHES = {"none": None, "prefix": CacheConfig("prefix"), "dual": CacheConfig("dual")}
 # the configuration that others were timed with
 MEDIUM = PretrainedConfig(
     vocab=8192,
@@ -156,7 +155,7 @@ def _generate(config: Config, denoise: Bound, batch: int) -> list[Generation]:
     }
     names = [(policy, cache) for policy in policies for cache in config.caches]
     jobs = {
-        f"{policy}, {cache}": _sampler(config, denoise, policies[policy], CACHES[cache], batch)
+        f"{policy}, {cache}": _sampler(config, denoise, policies[policy], cache, batch)
         for policy, cache in names
     }
     compiled = {name: compile_job(job) for name, job in jobs.items()}
@@ -175,9 +174,7 @@ def _generate(config: Config, denoise: Bound, batch: int) -> list[Generation]:
     ]
 
 
-def _sampler(
-    config: Config, denoise: Bound, policy: Policy, cache: CacheConfig | None, batch: int
-) -> Job:
+def _sampler(config: Config, denoise: Bound, policy: Policy, cache: Cache, batch: int) -> Job:
     """Generates the batch, and gives the denoiser calls of each sequence."""
     vocab, keys = config.model.vocab, row_keys(jax.random.key(2), jnp.arange(batch))
     settings = SamplerConfig(
@@ -186,7 +183,7 @@ def _sampler(
         budget=config.steps,
         block_length=config.block_length,
         gen_length=config.gen_length,
-        cache=cache,
+        cache=None if cache == "none" else cache,
     )
     canvases = _canvases(config, batch)
     return lambda: sample(keys, canvases, denoise=denoise, policy=policy, config=settings).nfe

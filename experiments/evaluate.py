@@ -11,7 +11,7 @@ policy evaluated in the same directory is compared with the new one, prompt by p
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -25,7 +25,6 @@ from mdm_jax.evals.evaluate import (
     done_before,
     generate_missing,
     label_of,
-    sampler_config,
     score,
     take,
     verify_all,
@@ -39,67 +38,8 @@ from mdm_jax.profiling.report import report_speed
 from mdm_jax.runs.loading import load_run, read_task
 from mdm_jax.runs.log import open_run
 from mdm_jax.runs.published import Loading, home_of, identity, is_published
-from mdm_jax.sampling.config import CacheConfig, SamplerConfig
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """Settings of generation shared by evaluate, frontier and sample.
-
-    Attributes:
-      temperature: of the token draws; 0 takes the most probable token.
-      top_p: draw from the most probable tokens that together have this probability.
-      top_k: draw from this many of the most probable tokens; None: all.
-      policy_sees_draw: policies see the distribution that tokens are drawn from (Dream).
-      forbid_ids: ids that are never produced; with EOS, LLaDA's logits_eos_inf.
-      late_ids: ids that come last; with EOS and the end of turn, LLaDA's confidence_eos_eot_inf.
-      guidance: weight of classifier-free guidance, at two passes for a call; LLaDA's cfg_scale.
-      block_length: semi-autoregressive blocks of this many positions; None: all at once.
-      cache: keep keys and values between calls, and compute anew only the current block (dual) or from
-        there to the end of the response (prefix), for published checkpoints; None: everything.
-      refresh: calls after which everything is computed anew; None: at the start of each block.
-      budget: most denoiser calls for a sequence; None: as many as there are positions.
-      cut_eos: what follows the first EOS is EOS, at no cost.
-    """
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int | None = None
-    policy_sees_draw: bool = False
-    forbid_ids: tuple[int, ...] = ()
-    late_ids: tuple[int, ...] = ()
-    guidance: float = 0.0
-    block_length: int | None = None
-    cache: Literal["prefix", "dual"] | None = None
-    refresh: int | None = None
-    budget: int | None = None
-    cut_eos: bool = True
-
-    def __post_init__(self) -> None:
-        if self.cache is None and self.refresh is not None:
-            raise ValueError(
-                f"refresh {self.refresh} is of a cache: give --cache prefix or dual too"
-            )
-
-    def config(self, task: Task) -> SamplerConfig:
-        """The sampler settings for a task."""
-        given = {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "top_k": self.top_k,
-            "policy_sees_draw": self.policy_sees_draw,
-            "forbid_ids": self.forbid_ids,
-            "late_ids": self.late_ids,
-            "guidance": self.guidance,
-            "block_length": self.block_length,
-            "cache": None if self.cache is None else CacheConfig(self.cache, self.refresh),
-        }
-        if self.budget is not None:
-            given["budget"] = self.budget
-        if not self.cut_eos:
-            given["eos_id"] = None
-        return sampler_config(task, **given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +66,7 @@ class Config:
     task: cli.OptionalTask = None
     data_dir: str | None = None
     policy: cli.AnyPolicy = field(default_factory=lambda: heuristics.TopConfidence(8))
-    sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
+    sampling: cli.Flat[SamplerConfig] = field(default_factory=SamplerConfig)
     split: str = "test"
     examples: int | None = None
     batch_size: int | None = None
@@ -168,7 +108,7 @@ def prepare(config: Config) -> Asked:
     """Load what is asked and who is asked; what cannot be completed is refused first."""
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
     examples = task.examples(config.split, config.examples)
-    settings = config.sampling.config(task)
+    settings = config.sampling.for_task(task)
     usual = 8 if is_published(config.run) else 256
     batch_size = usual if config.batch_size is None else config.batch_size
     check_request(examples.canvases, settings, batch_size, config.parallel)

@@ -18,7 +18,6 @@ import numpy as np
 from experiments._cli import parser as cli
 from experiments._cli.console import print_once, print_rows, progress
 from experiments._cli.policies import Learned
-from experiments.evaluate import Sampling
 from mdm_jax.denoisers.base import Bound, Denoise
 from mdm_jax.evals.evaluate import Row, label_of, score, to_samples
 from mdm_jax.evals.frontier import area_under_frontier
@@ -75,7 +74,7 @@ class Config:
     gammas: tuple[float, ...] = (0.01, 0.1, 0.5, 1.0, 2.0, 4.0)
     learned: tuple[str, ...] = ()
     scales: tuple[float, ...] = (0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
-    sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
+    sampling: cli.Flat[SamplerConfig] = field(default_factory=SamplerConfig)
     loading: cli.Flat[Loading] = field(default_factory=Loading)
     split: str = "test"
     examples: int | None = None
@@ -109,7 +108,7 @@ def run(config: Config) -> list[Row]:
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
     denoise, task, step = load_run(config.run, task, config.loading)
     examples = task.examples(config.split, config.examples)
-    settings, policies = config.sampling.config(task), list(families(config, denoise, task))
+    settings, policies = config.sampling.for_task(task), list(families(config, denoise, task))
     check_request(examples.canvases, settings, config.batch_size)
     if not policies:
         raise ValueError(

@@ -24,7 +24,7 @@ from experiments.learn_order import get_denoiser
 from experiments.warm_start import WarmStart, imitated
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.evals.evaluate import sampler_config, take, verify_all
+from mdm_jax.evals.evaluate import take, verify_all
 from mdm_jax.evals.matched import PairedRow, compare_orders, headline, print_versus
 from mdm_jax.evals.plots.learned import draw_rewarded
 from mdm_jax.policies.action_distributions import Independent
@@ -36,6 +36,7 @@ from mdm_jax.rl.rollouts import Prompts
 from mdm_jax.runs.loading import CHECKPOINTS
 from mdm_jax.runs.log import RunLog, open_run
 from mdm_jax.runs.policies import BEST, PolicySpec, build
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 from mdm_jax.tasks.sudoku.task import Sudoku
 from mdm_jax.training import checkpoints
@@ -244,9 +245,9 @@ def make_learner(config: Config, policy: LearnedPolicy) -> Learner:
     return Learner(
         policy=policy,
         objective=config.objective,
-        sampler=sampler_config(
-            config.task, temperature=config.temperature, block_length=config.block_length
-        ),
+        sampler=SamplerConfig(
+            temperature=config.temperature, block_length=config.block_length
+        ).for_task(config.task),
         optimizer=make_optimizer(config.optimizer, updates),
         experts=() if expert is None else (expert,),
         expert_block=config.steering.block_length,

@@ -17,11 +17,11 @@ import numpy as np
 from experiments._cli import parser as cli
 from experiments._cli.console import console, progress
 from experiments._cli.policies import resolve
-from experiments.evaluate import Sampling
 from mdm_jax.evals.generate import check_request, generate
 from mdm_jax.evals.likelihood import row_bounds
 from mdm_jax.policies import heuristics
 from mdm_jax.runs.published import Loading, load_checkpoint
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Batch
 from mdm_jax.tasks.canvases import prompt_canvases, response_ids
 from mdm_jax.tasks.prompted.free_prompt import FreePrompt
@@ -56,7 +56,7 @@ class Config:
 
     denoiser: str = cli.REQUIRED
     policy: cli.AnyPolicy = field(default_factory=lambda: heuristics.ConfidenceThreshold(0.9))
-    sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
+    sampling: cli.Flat[SamplerConfig] = field(default_factory=SamplerConfig)
     loading: cli.Flat[Loading] = field(default_factory=Loading)
     chat: bool = False
     gen_length: int = 256
@@ -78,7 +78,7 @@ class MaskedDiffusion(LM):
             checkpoint=config.denoiser, question=" ", chat=False, gen_length=config.gen_length
         )
         self.config, self.tokenizer = config, task.tokenizer
-        self.settings = config.sampling.config(task)
+        self.settings = config.sampling.for_task(task)
         self.denoise = load_checkpoint(config.denoiser, config.loading)
         self.policy = resolve(config.policy, config.denoiser, self.denoise, task)
 

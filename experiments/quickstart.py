@@ -17,7 +17,7 @@ from experiments._cli import parser as cli
 from experiments._cli.animation import play
 from experiments._cli.console import print_once, print_rows, progress
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.evals.evaluate import Row, evaluate, label_of, sampler_config
+from mdm_jax.evals.evaluate import Row, evaluate, label_of
 from mdm_jax.evals.generate import Parallel, check_request
 from mdm_jax.evals.matched import headline
 from mdm_jax.evals.plots import results as result_plots
@@ -183,7 +183,7 @@ def compare(
 
 def settings_of(config: Config, task: Task) -> SamplerConfig:
     """The sampler's settings, the same for every policy."""
-    return sampler_config(task, temperature=config.temperature)
+    return SamplerConfig(temperature=config.temperature).for_task(task)
 
 
 def draw_orders(config: Config, task: Task, directory: Path, policies: Sequence[Policy]) -> None:

@@ -13,10 +13,10 @@ from experiments._cli import parser as cli
 from experiments._cli.animation import show_generation
 from experiments._cli.console import print_once
 from experiments._cli.policies import resolve
-from experiments.evaluate import Sampling
 from mdm_jax.policies import heuristics
 from mdm_jax.runs.loading import load_run, read_task
 from mdm_jax.runs.published import Loading
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.prompted.free_prompt import FreePrompt
 
@@ -44,7 +44,7 @@ class Config:
     task: cli.OptionalTask = None
     data_dir: str | None = None
     policy: cli.AnyPolicy = field(default_factory=lambda: heuristics.TopConfidence(8))
-    sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
+    sampling: cli.Flat[SamplerConfig] = field(default_factory=SamplerConfig)
     loading: cli.Flat[Loading] = field(default_factory=Loading)
     split: str = "test"
     first: int = 0
@@ -60,7 +60,7 @@ def run(config: Config) -> list[str]:
     """Generate, show, and return the texts."""
     task = asked(config)
     examples = task.examples(config.split, config.first + config.count)
-    settings = config.sampling.config(task)
+    settings = config.sampling.for_task(task)
     denoise, task, _ = load_run(config.run, task, config.loading)
     policy = resolve(config.policy, config.run, denoise, task)
     key = jax.random.key(config.seed)

@@ -3,11 +3,20 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
+import docstring_parser
 import tyro
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
 
 from experiments._cli import field_flags, policy_specs
 from experiments._cli.flags import peek, take
@@ -18,6 +27,7 @@ from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts, Count
 from mdm_jax.policies.remasking import p2, rcr, remdm, rounds, wino
 from mdm_jax.runs.loading import read_task
 from mdm_jax.runs.published import is_published
+from mdm_jax.sampling.config import FROM_TASK, SamplerConfig
 from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.chains.task import Chains
@@ -101,6 +111,21 @@ def _by_name(kind: type, choices: Mapping[str, Any]) -> None:
 
 _by_name(Schedule, SCHEDULES)
 _by_name(CountRule, COUNT_RULES)
+
+
+@REGISTRY.struct_rule
+def _sampler_flags(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Flags for all settings of the sampler but those that the task or the program decides."""
+    if info.type is not SamplerConfig:
+        return None
+    default = info.default if isinstance(info.default, SamplerConfig) else SamplerConfig()
+    types, doc = get_type_hints(SamplerConfig), docstring_parser.parse(SamplerConfig.__doc__)
+    flags = tuple(
+        StructFieldSpec(name, types[name], getattr(default, name), " ".join(text.split()))
+        for name, text in ((param.arg_name, param.description) for param in doc.params)
+        if name not in (*FROM_TASK, "record", "commit")
+    )
+    return StructConstructorSpec(partial(replace, default), flags)
 
 
 def main(

@@ -19,12 +19,12 @@ from mdm_jax.evals.store import Generations, Sample, SampleStore
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.switch import SwitchPolicy
 from mdm_jax.runs.log import describe
-from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.config import FROM_TASK, SamplerConfig
 from mdm_jax.tasks.base import Examples, Task, TextTask
 from mdm_jax.types import RowKey
 
-# settings of the sampler that are named where they are not the default
-NAMED = ("block_length", "top_p", "top_k", "policy_sees_draw", "forbid_ids", "late_ids", "guidance")
+ALWAYS_SHOWN = ("temperature", "budget")
+NEVER_SHOWN = (*FROM_TASK, "record")  # the task is known, and a trace changes no generation
 
 
 @dataclass(frozen=True)
@@ -240,28 +240,12 @@ def describe_settings(policy: Policy, config: SamplerConfig) -> dict[str, Any]:
     if weights:
         described = json.dumps(describe(weights), sort_keys=True)
         shown["weights"] = hashlib.sha256(described.encode()).hexdigest()[:8]
-    sampler = {"temperature": config.temperature, "budget": config.budget}
-    given = {f.name: getattr(config, f.name) for f in fields(config)}
-    plain_case = {f.name: f.default for f in fields(config)}
-    sampler |= {name: given[name] for name in NAMED if given[name] != plain_case[name]}
-    if config.cache is not None:
-        sampler |= {"cache": config.cache.kind, "refresh": config.cache.refresh or "block"}
-    if config.eos_id is not None:
-        sampler["cut_eos"] = True
-    if not config.commit:
-        sampler["commit"] = False
-    return shown | sampler
+    return shown | _describe_sampler(config)
 
 
-def sampler_config(task: Task, **settings: Any) -> SamplerConfig:
-    """The sampler settings of a task: its ids, its response, and a budget that is always enough."""
-    vocabulary = task.vocabulary
-    defaults = {
-        "mask_id": vocabulary.mask_id,
-        "pad_id": vocabulary.pad_id,
-        "eos_id": vocabulary.eos_id,
-        "unused": vocabulary.unused,
-        "gen_length": task.gen_length,
-        "budget": task.gen_length or task.length,
-    }
-    return SamplerConfig(**{**defaults, **settings})
+def _describe_sampler(config: SamplerConfig) -> dict[str, Any]:
+    """Temperature, budget, and every other setting that is not at its default."""
+    settings = {f.name: getattr(config, f.name) for f in fields(config)}
+    defaults = {f.name: f.default for f in fields(config)}
+    changed = [n for n, value in settings.items() if value != defaults[n] and n not in NEVER_SHOWN]
+    return {name: settings[name] for name in dict.fromkeys((*ALWAYS_SHOWN, *changed))}

@@ -14,7 +14,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.policies.base import Policy, stack
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.sampling.loop import check_window, sample, sweep
+from mdm_jax.sampling.loop import sample, sweep
 from mdm_jax.sharding import (
     by_row,
     check_batch,
@@ -143,7 +143,7 @@ def check_request(
     if len(canvases) == 0:
         raise ValueError("there are no examples to complete; choose another split or count")
     check_batch(batch_size, 1 if parallel == "vmap" else jax.device_count())
-    check_window(config, canvases.shape[1])
+    config.check(canvases.shape[1])
     is_masked = canvases == config.mask_id
     spread = is_masked.shape[1] - is_masked[:, ::-1].argmax(1) - is_masked.argmax(1)
     if config.gen_length and (is_masked.any(1) & (spread > config.gen_length)).any():

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from experiments._cli.console import console, print_once, progress, show_settings
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.evals.evaluate import Outcome, Row, evaluate, sampler_config
+from mdm_jax.evals.evaluate import Outcome, Row, evaluate
 from mdm_jax.evals.generate import generate_sweep
 from mdm_jax.evals.intervals import beta_interval, paired_difference
 from mdm_jax.evals.store import SampleStore
@@ -86,7 +86,7 @@ def compare_orders(
       denoise: what the basic policies use.
     """
     prompts = task.examples("test", examples)
-    settings = sampler_config(task, temperature=temperature, block_length=block_length)
+    settings = SamplerConfig(temperature=temperature, block_length=block_length).for_task(task)
     store = SampleStore(directory / "samples.jsonl")
 
     def run(policy: Policy, denoise: Denoise) -> Outcome:

@@ -114,7 +114,7 @@ def _slice_lengths(rows: RowState, config: SamplerConfig) -> list[int]:
     """How much is computed anew in each block; a single number where it is the same in all."""
     window = rows.window.shape[1]
     block_length = config.block_length or window
-    if config.cache.kind == "dual":
+    if config.cache == "dual":
         return [block_length]
     return list(range(window, 0, -block_length))
 
@@ -126,7 +126,7 @@ def _unfinished(rows: RowState, config: SamplerConfig) -> Rows:
 
 def _inside(rows: RowState, block: Count, config: SamplerConfig) -> Rows:
     """Rows that are in the midst of a round, with a cache of their own to go on with."""
-    refresh = config.budget if config.cache.refresh is None else config.cache.refresh
+    refresh = config.budget if config.refresh is None else config.refresh
     positions = _unfinished(rows, config) & (rows.block == block)
     return positions & (rows.block_step % refresh != 0)
 

@@ -1,60 +1,71 @@
-"""Settings of the sampler."""
+"""Settings of the sampler: the one place where they are declared, for library and command line."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from mdm_jax.sampling.canvas import block_ids
+
+FROM_TASK = ("mask_id", "pad_id", "eos_id", "unused", "gen_length")  # never flags of their own
 
 
-@dataclass(frozen=True)
-class CacheConfig:
-    """Keys and values are kept from one denoiser call to the next (Fast-dLLM, arXiv:2505.22618).
+@runtime_checkable
+class HasVocabulary(Protocol):
+    """What a task says about its canvases; see `mdm_jax.tasks.base.Task`."""
 
-    Attributes:
-      kind: what is computed anew in between. "prefix": from the current block to the end of the
-        response; "dual": the current block alone.
-      refresh: calls after which everything is computed anew, counted inside each block, whose first
-        call is always full; 1 is sampling without a cache. None: only at the start of a block.
-    """
+    @property
+    def vocabulary(self) -> Any: ...  # with mask_id, pad_id, eos_id and unused
 
-    kind: Literal["prefix", "dual"] = "dual"
-    refresh: int | None = None
+    @property
+    def length(self) -> int: ...
 
-    def __post_init__(self) -> None:
-        if self.refresh is not None and self.refresh < 1:
-            raise ValueError(f"refresh must be at least 1, got {self.refresh}")
+    @property
+    def gen_length(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """Settings of the loop; static, so each value is compiled once.
+    """Settings of the sampling loop; static, so each distinct value is compiled once.
+
+    Ids, response window and budget may be left out and filled in by `for_task`.
 
     Attributes:
-      mask_id: the id of MASK; never produced.
-      pad_id: the id of right padding, which nothing attends to; never produced.
-      budget: most denoiser calls for one sequence; the last one commits all that is left.
-      block_length: semi-autoregressive generation in blocks of this many positions, each row in its
-        own; None: the whole canvas at once.
-      gen_length: the response is this many positions from the first masked one, and the denoiser's
-        unembedding and the policy see only those, so no mask may lie beyond; None: masks may be
-        anywhere.
-      temperature: of the token draw; 0 takes the argmax.
-      top_p: share of probability that tokens are drawn from; 1 keeps all.
-      top_k: number of tokens at each position that are drawn from; None keeps all.
+      mask_id: id of MASK; never produced.
+      pad_id: id of right padding, which nothing attends to; never produced.
+      budget: most denoiser calls for one sequence, the last of which reveals all that is left; None:
+        as many as there are positions to generate.
+      block_length: semi-autoregressive generation in blocks of this many positions, each sequence in
+        its own current block; None: all positions at once.
+      gen_length: the response is this many positions from the first masked one. Logits are computed
+        for those alone, and no mask may lie beyond; None: masks may be anywhere.
+      temperature: of the token draws; 0 takes the most probable token.
+      top_p: draw from the most probable tokens that together have this probability; 1: all.
+      top_k: draw from this many of the most probable tokens; None: all.
       policy_sees_draw: policies see the distribution that tokens are drawn from, after temperature,
-        top_p and top_k (Dream), instead of the denoiser's own (LLaDA).
-      forbid_ids: further ids that are never produced; with EOS, LLaDA's `logits_eos_inf`.
-      late_ids: positions that would take one of these come last, whatever the policy; with EOS and
-        the end of turn, LLaDA's `confidence_eos_eot_inf`.
-      guidance: weight of classifier-free guidance, see `Guided`; needs a gen_length; 0: none.
-      eos_id: where given, whatever follows the first EOS of the response is EOS, at no cost.
-      unused: further ids that are never produced, such as rows beyond a tokenizer.
-      cache: between full calls of the denoiser, compute only part of the canvas anew; None: never.
-      record: keep a `Trace`.
-      commit: whether the last permitted step reveals all that is left.
+        top_p and top_k (as in Dream), instead of the denoiser's own (as in LLaDA).
+      forbid_ids: further ids that are never produced; with EOS, LLaDA's logits_eos_inf.
+      late_ids: positions that would take one of these ids are revealed last, whatever the policy;
+        with EOS and the end of turn, LLaDA's confidence_eos_eot_inf.
+      guidance: weight of classifier-free guidance, at two forward passes per call; 0: none. LLaDA's
+        cfg_scale.
+      eos_id: ends a response; None: responses have no end.
+      unused: further ids that are never produced, such as embedding rows beyond the tokenizer.
+      cache: keep keys and values between denoiser calls, and recompute only the current block (dual)
+        or from there to the end of the response (prefix); None: recompute everything. For published
+        checkpoints. Reference: Fast-dLLM, arXiv:2505.22618.
+      refresh: denoiser calls after which the cache is recomputed, counted within each block, whose
+        first call always does; None: at the start of each block only.
+      cut_eos: what follows the first EOS of a response becomes EOS, at no cost.
+      record: return a `Trace` of every step.
+      commit: the last permitted call reveals all that is left.
+
+    Raises:
+      ValueError: a value out of range.
     """
 
-    mask_id: int
-    pad_id: int
-    budget: int
+    mask_id: int | None = None
+    pad_id: int | None = None
+    budget: int | None = None
     block_length: int | None = None
     gen_length: int | None = None
     temperature: float = 0.0
@@ -66,18 +77,56 @@ class SamplerConfig:
     guidance: float = 0.0
     eos_id: int | None = None
     unused: tuple[int, ...] = ()
-    cache: CacheConfig | None = None
+    cache: Literal["prefix", "dual"] | None = None
+    refresh: int | None = None
+    cut_eos: bool = True
     record: bool = False
     commit: bool = True
 
     def __post_init__(self) -> None:
-        if self.budget < 1:
+        if self.budget is not None and self.budget < 1:
             raise ValueError(f"budget must be at least one denoiser call, got {self.budget}")
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature must be >= 0, got {self.temperature}")
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be finite and >= 0, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {self.top_k}; None keeps all tokens")
+        if not math.isfinite(self.guidance):
+            raise ValueError(f"guidance must be finite, got {self.guidance}")
+        if self.refresh is not None and self.refresh < 1:
+            raise ValueError(f"refresh must be at least 1, got {self.refresh}")
+        if self.refresh is not None and self.cache is None:
+            raise ValueError(f"refresh {self.refresh} needs a cache: choose prefix or dual")
+
+    def for_task(self, task: HasVocabulary, **overrides: Any) -> "SamplerConfig":
+        """These settings for one task: its ids, its response window, and a budget that suffices.
+
+        Args:
+          task: fills in what is still at its default among `FROM_TASK`, and the budget.
+          overrides: settings that take precedence over both.
+        """
+        vocabulary = task.vocabulary
+        of_task = {
+            "mask_id": vocabulary.mask_id,
+            "pad_id": vocabulary.pad_id,
+            "eos_id": vocabulary.eos_id,
+            "unused": vocabulary.unused,
+            "gen_length": task.gen_length,
+            "budget": task.gen_length or task.length,
+        }
+        missing = {k: v for k, v in of_task.items() if getattr(self, k) in (None, ())}
+        return replace(self, **(missing | overrides))
+
+    def check(self, length: int) -> None:
+        """Raise ValueError unless the settings are complete and fit a canvas of `length` positions."""
+        absent = [n for n in ("mask_id", "pad_id", "budget") if getattr(self, n) is None]
+        if absent:
+            raise ValueError(
+                f"the sampler needs {', '.join(absent)}: use config.for_task(task), or give them"
+            )
+        if self.gen_length is not None and not 1 <= self.gen_length <= length:
+            raise ValueError(f"gen_length {self.gen_length} does not fit a canvas of {length}")
         if self.guidance and self.gen_length is None:
             raise ValueError(f"guidance {self.guidance} masks the prompt: it needs a gen_length")
+        block_ids(self.gen_length or length, self.block_length)

@@ -11,7 +11,6 @@ from mdm_jax.denoisers.base import Denoise, DenoiseCached, DenoiseHidden, Denois
 from mdm_jax.denoisers.guidance import Guided
 from mdm_jax.policies.base import Policy, log_prob
 from mdm_jax.sampling.cached_loop import sample_in_rounds
-from mdm_jax.sampling.canvas import block_ids
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.step import (
     Outputs,
@@ -141,7 +140,7 @@ def sample(
         hidden states or a second look that the denoiser does not give, or a `Guided` denoiser with
         blocks, instead of `config.guidance`.
     """
-    check_window(config, canvases.shape[1])
+    config.check(canvases.shape[1])
     if isinstance(denoise, Guided) and shows_block_alone(policy, config):
         raise ValueError(
             "a Guided denoiser has to be asked for the whole response, and this policy looks at a "
@@ -222,13 +221,6 @@ def sweep(
     """
     one = partial(sample, keys, canvases, denoise=denoise, config=config)
     return jax.vmap(lambda policy: one(policy=policy))(policies)
-
-
-def check_window(config: SamplerConfig, length: int) -> None:
-    """Raise ValueError unless the response and its blocks fit a canvas of `length` positions."""
-    if config.gen_length is not None and not 1 <= config.gen_length <= length:
-        raise ValueError(f"gen_length {config.gen_length} does not fit a canvas of {length}")
-    block_ids(config.gen_length or length, config.block_length)
 
 
 def _check_denoiser(denoise: Denoise, policy: Policy, config: SamplerConfig) -> None:

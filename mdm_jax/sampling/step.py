@@ -158,7 +158,7 @@ def _apply(
     was_masked = row.window == config.mask_id
     shown = jnp.where(decision.unmask, observation.proposal, row.window[positions])
     window = row.window.at[positions].set(jnp.where(decision.remask, config.mask_id, shown))
-    if config.eos_id is not None:
+    if config.cut_eos and config.eos_id is not None:
         window = close_after_eos(window, context.response, config.mask_id, config.eos_id)
     shown_at = jnp.where(was_masked, observation.step, row.revealed_at)
     spent = jnp.any(was_masked).astype(jnp.int32)

@@ -15,7 +15,6 @@ from mdm_jax.evals.evaluate import (
     describe_settings,
     evaluate,
     label_of,
-    sampler_config,
     score,
     to_samples,
     verify_all,
@@ -30,6 +29,7 @@ from mdm_jax.policies.heuristics import (
     TopConfidence,
 )
 from mdm_jax.policies.switch import as_switch
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Examples
 from mdm_jax.tasks.chains.task import Chains
 from mdm_jax.tasks.sudoku.task import Sudoku, all_grids
@@ -38,7 +38,7 @@ from mdm_jax.types import Rollout
 TASK = Sudoku()
 EXAMPLES = TASK.examples("test", 10)
 ORACLE = oracle_of(all_grids(), 4, TASK.vocabulary.mask_id)
-CONFIG = sampler_config(TASK, temperature=1.0)
+CONFIG = SamplerConfig(temperature=1.0).for_task(TASK)
 POLICY = EntropyBound(0.5)
 
 
@@ -250,7 +250,7 @@ def test_nothing_to_evaluate(tmp_path):
 
 
 def test_labels_tell_all_that_changes_results():
-    chains = sampler_config(Chains())
+    chains = SamplerConfig().for_task(Chains())
     settings = [
         (TopConfidence(8), CONFIG),
         (TopConfidence(4), CONFIG),
@@ -271,11 +271,13 @@ def test_labels_tell_all_that_changes_results():
                 {"forbid_ids": (1,)},
                 {"late_ids": (1,)},
                 {"late_ids": (1, 2)},
+                {"cache": "dual"},
+                {"cache": "dual", "refresh": 4},
                 {"commit": False},
             )
         ),
         (TopConfidence(8), chains),
-        (TopConfidence(8), replace(chains, eos_id=None)),
+        (TopConfidence(8), replace(chains, cut_eos=False)),
         (TopConfidence(8), replace(chains, guidance=1.5)),
     ]
     labels = [label_of(*one) for one in settings]
@@ -291,14 +293,3 @@ def test_labels_tell_all_that_changes_results():
         "temperature": 1.0,
         "budget": 16,
     }
-
-
-def test_settings_of_a_task():
-    chains = Chains()
-    config = sampler_config(chains, temperature=0.7)
-    assert config.mask_id == chains.vocabulary.mask_id and config.pad_id == chains.vocabulary.pad_id
-    assert config.eos_id == chains.vocabulary.eos_id and config.temperature == 0.7
-    assert config.gen_length == config.budget == chains.gen_length
-    assert (CONFIG.gen_length, CONFIG.budget, CONFIG.eos_id) == (None, 16, None)
-    assert sampler_config(chains, budget=3).budget == 3
-    assert config.unused == () and chains.vocabulary.unused == ()

@@ -10,6 +10,7 @@ import pytest
 from tiny_run import LEARN, POLICIES, REWARDED, tiny
 
 from experiments import learn_order, learn_policy, quickstart
+from mdm_jax.evals import matched
 from mdm_jax.tasks.chains.task import Chains
 
 
@@ -65,9 +66,9 @@ def trained(compiled, tmp_path_factory):
 def short_tables():
     """Comparisons of learned orders with few knobs and few prompts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(order_table, "THRESHOLDS", (0.1, 0.3, 0.9))
-        patch.setattr(order_table, "GAMMAS", (0.1, 3.0))
-        patch.setattr(order_table, "TUNING_PROMPTS", 4)
+        patch.setattr(matched, "THRESHOLDS", (0.1, 0.3, 0.9))
+        patch.setattr(matched, "GAMMAS", (0.1, 3.0))
+        patch.setattr(matched, "TUNING_PROMPTS", 4)
         yield
 
 

@@ -8,7 +8,6 @@ from experiments import train_denoiser
 from experiments._cli import parser as cli
 from experiments._cli.field_flags import translate
 from experiments._cli.policy_specs import Klass, PcSampler, Perturbed
-from experiments.evaluate import Sampling
 from mdm_jax.diffusion.schedules import Cosine, Linear
 from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts
 from mdm_jax.policies.heuristics import (
@@ -27,6 +26,7 @@ from mdm_jax.policies.remasking.remdm import RemdmCap, RemdmConf, RemdmLoop, Rem
 from mdm_jax.policies.remasking.rounds import RemdmRounds
 from mdm_jax.policies.remasking.wino import Wino
 from mdm_jax.policies.threshold_quota import ThresholdQuota
+from mdm_jax.sampling.config import SamplerConfig
 
 DREAM = AncestralCounts(1e-3)
 
@@ -37,7 +37,7 @@ class Asked:
 
     task: cli.OptionalTask = None
     policy: cli.AnyPolicy = field(default_factory=TopConfidence)
-    sampling: cli.Flat[Sampling] = field(default_factory=Sampling)
+    sampling: cli.Flat[SamplerConfig] = field(default_factory=SamplerConfig)
 
 
 def asked(words, config=Asked):

@@ -21,6 +21,7 @@ from experiments._cli.policies import Learned
 from mdm_jax.orders.variational.forms.plackett_luce import PlackettLuce
 from mdm_jax.policies.count_schedules import AlphaCounts
 from mdm_jax.policies.heuristics import EntropyBound, TopConfidence
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.chains.task import Chains
 from mdm_jax.tasks.sudoku.task import Sudoku
 
@@ -90,7 +91,7 @@ def test_words_become_settings(run):
     config = parsed("evaluate", "policy:entropy-bound", "--policy.gamma", "0.5", "--run", run)
     assert config.policy == EntropyBound(0.5) and config.task == Sudoku()
     config = parsed("evaluate", f"--run={run}", "--temperature", "0.5", "--block_length", "4")
-    assert config.sampling == evaluate.Sampling(temperature=0.5, block_length=4)
+    assert config.sampling == SamplerConfig(temperature=0.5, block_length=4)
     config = parsed("sample", "--run", run, "policy:top-confidence", "--policy.schedule", "cosine")
     assert config.policy == TopConfidence(8, AlphaCounts())
     config = parsed("quickstart", "--preset", "minute", "--examples", "5")
@@ -148,7 +149,7 @@ def test_words_become_a_learned_policy(run):
             "a batch of 6 cannot be shared by 4",
         ),
         ("quickstart", "--parallel pmap --batch_size 2", "use a positive multiple of 4"),
-        ("quickstart", "--temperature -1", "temperature must be >= 0, got -1.0"),
+        ("quickstart", "--temperature -1", "temperature must be finite and >= 0, got -1.0"),
         ("quickstart", "--examples 0", "count 0 must be at least 1"),
         ("benchmark", "--steps 0", "steps must be between 1 and length 128, got 0"),
         ("learn_order", "--preset big", "unknown preset 'big'; choose from default, plain"),

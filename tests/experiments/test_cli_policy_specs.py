@@ -7,9 +7,10 @@ import pytest
 
 from experiments._cli.policies import resolve
 from experiments._cli.policy_specs import Klass, PcSampler, Perturbed
-from mdm_jax.evals.evaluate import label_of, sampler_config
+from mdm_jax.evals.evaluate import label_of
 from mdm_jax.policies import klass, pc_sampler, randomised
 from mdm_jax.policies.heuristics import TopConfidence, TopMargin
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 from mdm_jax.tasks.sudoku.task import Sudoku
 
@@ -38,7 +39,7 @@ def test_frequencies_are_counted_or_read(tmp_path):
     np.save(tmp_path / "counts.npy", np.array([1, 2, 3, 4]))
     read = resolved(PcSampler(str(tmp_path / "counts.npy")))
     np.testing.assert_allclose(read.frequencies, [0.1, 0.2, 0.3, 0.4], rtol=1e-6)
-    config = sampler_config(TASK)
+    config = SamplerConfig().for_task(TASK)
     assert label_of(read, config) != label_of(counted, config)
     assert len(label_of(read, config)) < 120
     np.save(tmp_path / "wrong.npy", np.ones(3))
@@ -54,7 +55,7 @@ def test_other_policies_are_themselves():
     "spec", [Klass(), PcSampler(), Perturbed()], ids=lambda s: type(s).__name__
 )
 def test_they_generate(spec):
-    policy, config = resolved(spec), sampler_config(TASK)
+    policy, config = resolved(spec), SamplerConfig().for_task(TASK)
     canvas = jnp.full((2, 16), config.mask_id)
     keys = jax.random.split(jax.random.key(0), 2)
     rollout = sample(keys, canvas, denoise=UNIFORM, policy=policy, config=config)

@@ -21,9 +21,9 @@ sys.path.insert(0, sys.argv[1])
 from tiny_run import TRAIN
 from experiments import train_denoiser
 from mdm_jax.runs.loading import load_run
-from mdm_jax.evals.evaluate import sampler_config
 from mdm_jax.evals.generate import generate
 from mdm_jax.policies.heuristics import EntropyBound
+from mdm_jax.sampling.config import SamplerConfig
 
 directory, count, index, port = sys.argv[2], *map(int, sys.argv[3:])
 train_denoiser.run(
@@ -38,7 +38,7 @@ train_denoiser.run(
     )
 )
 denoise, task, _ = load_run(f"{directory}/run")
-examples, config = task.examples("test", 5), sampler_config(task, temperature=1.0)
+examples, config = task.examples("test", 5), SamplerConfig(temperature=1.0).for_task(task)
 batches = list(
     generate(jax.random.key(0), examples.canvases, denoise, EntropyBound(2.0), config,
              batch_size=4, parallel="device_map")

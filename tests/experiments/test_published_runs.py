@@ -19,6 +19,7 @@ from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence
 from mdm_jax.runs import published
 from mdm_jax.runs.loading import load_run
 from mdm_jax.runs.policies import load_policy
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.prompted.free_prompt import FreePrompt
 from mdm_jax.tasks.prompted.gsm8k import PromptedGsm8k
 from mdm_jax.tasks.prompted.humaneval import HumanEval
@@ -102,15 +103,15 @@ def test_splitting_matrices_over_devices_changes_no_token(config, tmp_path):
 def test_a_cache_that_is_always_refreshed_changes_no_token(config, tmp_path):
     found = []
     for name, cache in {"without": {}, "with": {"cache": "dual", "refresh": 1}}.items():
-        sampling = evaluate.Sampling(block_length=8, **cache)
+        sampling = SamplerConfig(block_length=8, **cache)
         evaluate.run(replace(config, examples=2, out_dir=name, sampling=sampling))
         store = SampleStore(tmp_path / name / "samples.jsonl")
         (label,) = store.settings()
         assert ("cache=dual refresh=1" in label) == bool(cache)
         found.append(store.read(label).tokens)
     np.testing.assert_array_equal(*found)
-    with pytest.raises(ValueError, match="refresh 3 is of a cache: give --cache"):
-        evaluate.Sampling(refresh=3)
+    with pytest.raises(ValueError, match="refresh 3 needs a cache: choose prefix or dual"):
+        SamplerConfig(refresh=3)
 
 
 def test_programs_are_generated_but_not_judged(config, checkpoint, tmp_path, capsys):

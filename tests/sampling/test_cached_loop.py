@@ -10,7 +10,7 @@ from sampling_world import Hesitant, quick_sample, row_keys, toy, twin
 from mdm_jax.policies.base import RevealOnly
 from mdm_jax.policies.heuristics import ConfidenceThreshold, LowEntropy, TopConfidence
 from mdm_jax.pytrees import pytree_dataclass
-from mdm_jax.sampling.config import CacheConfig, SamplerConfig
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 
 EOS, WINDOW, BLOCK, LENGTH = 1, 12, 4, 20
@@ -31,9 +31,8 @@ CANVASES[3, 1:5] = 9  # and the fourth is shorter than the window
 
 
 def config(kind=None, refresh=None, **settings):
-    cache = None if kind is None else CacheConfig(kind, refresh)
     given = {"gen_length": WINDOW, "block_length": BLOCK, "budget": 30, "record": True} | settings
-    return SamplerConfig(mask_id=MASK, pad_id=PAD, cache=cache, **given)
+    return SamplerConfig(mask_id=MASK, pad_id=PAD, cache=kind, refresh=refresh, **given)
 
 
 DUAL, PREFIX = config("dual", temperature=1.0), config("prefix", temperature=1.0)
@@ -85,8 +84,8 @@ def _extend(denoise, tokens, start, valid, kv_cache):
 class Calls:
     """Calls of a row's denoiser as the cache prescribes them, one after another."""
 
-    def __init__(self, start, cache):
-        self.start, self.cache, self.block = start, cache, None
+    def __init__(self, start, settings):
+        self.start, self.settings, self.block = start, settings, None
 
     def __call__(self, denoise, canvas, valid):
         first = int(np.argmax(np.asarray(canvas) == MASK))
@@ -94,11 +93,11 @@ class Calls:
         if block != self.block:
             self.block, self.calls = block, 0
         begin = self.start + block * BLOCK
-        if self.calls % (self.cache.refresh or 10**6) == 0:
+        if self.calls % (self.settings.refresh or 10**6) == 0:
             self.kv_cache, logits = _prefill(denoise, canvas, valid)
             self.logits = np.array(logits)
         else:
-            end = self.start + WINDOW if self.cache.kind == "prefix" else begin + BLOCK
+            end = self.start + WINDOW if self.settings.cache == "prefix" else begin + BLOCK
             tokens = canvas[begin:end]
             self.kv_cache, logits = _extend(denoise, tokens, jnp.int32(begin), valid, self.kv_cache)
             self.logits[begin : begin + BLOCK] = logits[begin : begin + BLOCK]
@@ -121,7 +120,7 @@ def test_equals_its_twin_step_by_step(policy, settings, name):
     got, denoise = run(policy, settings, name=name), small(name)[0]
     for row, (key, canvas) in enumerate(zip(row_keys(0, range(5)), CANVASES, strict=True)):
         start = min(int(np.argmax(canvas == MASK)), LENGTH - WINDOW)
-        calls = Calls(start, settings.cache)
+        calls = Calls(start, settings)
         tokens, nfe, seen, revealed_at = twin(key, canvas, denoise, policy, settings, calls)
         assert got.canvas[row].tolist() == tokens.tolist() and got.nfe[row] == nfe
         assert got.revealed_at[row].tolist() == revealed_at
@@ -225,8 +224,6 @@ def test_other_steps_do_not_compile_again():
 
 
 def test_what_cannot_be():
-    with pytest.raises(ValueError, match="refresh must be at least 1, got 0"):
-        CacheConfig("dual", 0)
     with pytest.raises(
         ValueError, match="Partial keeps no cache: it has no methods prefill, extend"
     ):

@@ -20,7 +20,6 @@ from mdm_jax.policies.base import RevealOnly
 from mdm_jax.policies.count_schedules import AncestralCounts
 from mdm_jax.policies.heuristics import ConfidenceThreshold, LowEntropy
 from mdm_jax.pytrees import pytree_dataclass
-from mdm_jax.sampling.config import CacheConfig
 
 # a switch that is mapped over its index runs every branch, each with the same key
 pytestmark = pytest.mark.reuses_keys
@@ -77,7 +76,7 @@ def test_one_block(model):
 def check(cases, model, kind, block):
     denoise, config = denoiser(model)
     policies = [MODELS[model](case["args"]) for case in cases]
-    settings = config(block_length=block, cache=CacheConfig(kind))
+    settings = config(block_length=block, cache=kind)
     assert_same(cases, policies, denoise, settings)
 
 

@@ -58,11 +58,6 @@ def run_logits():
     return logits
 
 
-def test_a_top_k_of_nothing():
-    with pytest.raises(ValueError, match="top_k must be at least 1, got 0; None keeps all"):
-        Config(top_k=0)
-
-
 def test_guidance_is_a_guided_denoiser():
     config = Config(gen_length=8, record=True)
     guided = Config(gen_length=8, guidance=1.5, record=True)
@@ -70,7 +65,7 @@ def test_guidance_is_a_guided_denoiser():
     by_hand = run(TopConfidence(4), config, PROMPTED, denoise=Guided(toy(), 1.5, MASK))
     np.testing.assert_array_equal(by_setting.canvas, by_hand.canvas)
     with pytest.raises(ValueError, match=r"guidance 1.5 masks the prompt: it needs a gen_length"):
-        Config(guidance=1.5)
+        Config(guidance=1.5).check(8)
     in_blocks = Config(gen_length=8, block_length=4)
     with pytest.raises(ValueError, match="this policy looks at a block alone"):
         run(TopConfidence(4), in_blocks, PROMPTED, denoise=Guided(toy(), 1.5, MASK))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.evals.evaluate import Row, sampler_config
+from mdm_jax.evals.evaluate import Row
 from mdm_jax.evals.generate import generate
 from mdm_jax.evals.matched import PairedRow
 from mdm_jax.evals.plots import orders as order_plots
@@ -23,6 +23,7 @@ from mdm_jax.orders.variational.forms.base import draw_path
 from mdm_jax.orders.variational.loss import OrderParts, scores_of
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.runs.log import RunLog
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Batch, Task
 from mdm_jax.tasks.sudoku.task import Sudoku
 from mdm_jax.types import RowKey
@@ -148,7 +149,7 @@ def priorities(
     data = task.with_prompts(Batch(clean.tokens[chosen], clean.maskable[chosen]), seed=0)
     k_posterior, k_policy = jax.random.split(jax.random.key(0))
     expected, given = posterior_steps(k_posterior, learned.params, data, learned.parts, temperature)
-    config = sampler_config(task, temperature=row.settings["temperature"])
+    config = SamplerConfig(temperature=row.settings["temperature"]).for_task(task)
     prompts = np.where(data.maskable, np.int32(config.mask_id), data.tokens)
     (batch,) = generate(
         k_policy, prompts, learned.denoise, learned.policy, config, batch_size=len(prompts)

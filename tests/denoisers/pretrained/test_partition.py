@@ -12,7 +12,7 @@ from published_world import MASK, PUBLISHED, small
 from mdm_jax.denoisers.pretrained.checkpoints import load, save
 from mdm_jax.denoisers.pretrained.partition import sharding
 from mdm_jax.policies.heuristics import ConfidenceThreshold
-from mdm_jax.sampling.config import CacheConfig, SamplerConfig
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 from mdm_jax.sharding import make_mesh
 
@@ -91,7 +91,7 @@ def test_generations_are_those_of_one_device(spread):
     """With a dual cache, so that keys and values are spread as well."""
     whole, parts, by_row = spread
     config = SamplerConfig(
-        mask_id=MASK, pad_id=24, budget=8, gen_length=8, block_length=4, cache=CacheConfig("dual")
+        mask_id=MASK, pad_id=24, budget=8, gen_length=8, block_length=4, cache="dual"
     )
     settings = {"policy": ConfidenceThreshold(0.3), "config": config}
     keys = jax.vmap(jax.random.key)(jnp.arange(4))
