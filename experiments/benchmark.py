@@ -34,7 +34,8 @@ from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig, ConfidenceNetwork
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
 from mdm_jax.profiling.timing import compile_job, interleaved, matmul_ceiling
-from mdm_jax.rl.grpo import GrpoObjective, Learner, iterate
+from mdm_jax.rl.grpo import GrpoObjective
+from mdm_jax.rl.learner import Learner, iterate
 from mdm_jax.rl.rollouts import Prompts
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample

@@ -34,7 +34,7 @@ from mdm_jax.tasks.base import Examples, Task
 
 SCHEDULED = (
     heuristics.Random,
-    heuristics.Iid,
+    heuristics.Ancestral,
     heuristics.LeftToRight,
     heuristics.TopConfidence,
     heuristics.TopMargin,
@@ -50,7 +50,7 @@ class Config:
       run: run directory of train_denoiser, quickstart or learn_order, or of a published checkpoint.
       task: what to evaluate on; by default what the run was trained on.
       data_dir: where the task's files are, when not where training found them.
-      steps: of Random, Iid, LeftToRight, TopConfidence, TopMargin and LowEntropy.
+      steps: of Random, Ancestral, LeftToRight, TopConfidence, TopMargin and LowEntropy.
       thresholds: of ConfidenceThreshold.
       factors: of Factor.
       gammas: of EntropyBound.

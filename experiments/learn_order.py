@@ -245,7 +245,7 @@ def get_denoiser(config: Config, directory: Path) -> Denoise:
 def start_params(
     config: Config, parts: OrderParts, denoise: Denoise, directory: Path, fresh: bool
 ) -> dict:
-    """Parameters before the first update: at a searched static order, or at the Iid sampler."""
+    """Parameters before the first update: at a searched static order, or at the Ancestral sampler."""
     task, k_init = config.task, jax.random.fold_in(jax.random.key(config.seed), 4)
     params = init_order(parts, k_init, task.length, task.vocabulary.size, hidden_width(denoise))
     if config.joint:

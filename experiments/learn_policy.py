@@ -30,8 +30,9 @@ from mdm_jax.evals.plots.learned import draw_rewarded
 from mdm_jax.policies.action_distributions import Independent
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
-from mdm_jax.rl.grpo import GrpoObjective, Learner, iterate, reinforce
-from mdm_jax.rl.monitor import collapsed, is_best, window_means
+from mdm_jax.rl.grpo import GrpoObjective
+from mdm_jax.rl.learner import Learner, iterate, reinforce
+from mdm_jax.rl.monitor import divergence_reason, ends_best_window
 from mdm_jax.rl.rollouts import Prompts
 from mdm_jax.runs.loading import CHECKPOINTS
 from mdm_jax.runs.log import RunLog, open_run
@@ -274,7 +275,7 @@ def make_step(
         return lambda state, key, batch: whole(
             state, key, sharding.shard(Prompts(*batch), rows), denoise
         )
-    roll, update = jax.jit(learner.play), jax.jit(partial(reinforce, learner=learner))
+    roll, update = jax.jit(learner.rollouts), jax.jit(partial(reinforce, learner=learner))
 
     def step(state: TrainState, key: Any, batch: Examples) -> tuple[TrainState, dict]:
         k_play, k_learn = jax.random.split(key)
@@ -316,39 +317,15 @@ def _loop(
             note = f"reward {row['reward']:.3f}, {100 * row['accuracy']:.0f} % in {row['nfe']:.1f}"
             advance(1, note)
             state = now
-            if wrong := divergence_reason(config, row, log, done):
+            rewards = [row["reward"] for row in log.metrics()]
+            if wrong := divergence_reason(row, rewards, config.window, config.collapse):
                 print_once(f"stopped at iteration {done}: {wrong}; the last good policy is kept")
                 break
-            if done % config.window == 0 and is_best(rewards_of(config, log)):
+            if ends_best_window(rewards, config.window):
                 checkpoints.save(best, now)
             if done == config.steps or done % config.save_every == 0:
                 checkpoints.save(manager, now)
     return state
-
-
-def rewards_of(config: Config, log: RunLog) -> list[float]:
-    """Mean reward of each window so far."""
-    return window_means([row["reward"] for row in log.metrics()], config.window)
-
-
-def divergence_reason(config: Config, row: dict[str, float], log: RunLog, done: int) -> str:
-    """What is wrong with the run, in words; nothing, if nothing is.
-
-    Raises:
-      ValueError: not a number before there is a policy to keep.
-    """
-    broken = [name for name in ("loss", "grad_norm") if not np.isfinite(row[name])]
-    if broken and done <= config.window:
-        raise ValueError(
-            f"{broken[0]} is {row[broken[0]]} at iteration {done}, before there is anything to keep: "
-            "lower --optimizer.learning_rate"
-        )
-    if broken:
-        return f"{broken[0]} is {row[broken[0]]}"
-    means = rewards_of(config, log) if done % config.window == 0 else []
-    if means and collapsed(means, config.collapse):
-        return f"the reward fell from {max(means):.3f} to {means[-1]:.3f}"
-    return ""
 
 
 def recorder(config: Config, log: RunLog) -> Callable[[int, dict[str, float]], None]:

@@ -29,7 +29,7 @@ class InitConfig:
     """Where learning starts from.
 
     Attributes:
-      search: of a static order; with 0 proposals learning starts from the Iid sampler.
+      search: of a static order; with 0 proposals learning starts from the Ancestral sampler.
       spacing: between the scores of neighbouring steps of the static order, in temperatures.
       certainty: of the policy about the static order, nats.
     """

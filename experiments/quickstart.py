@@ -35,7 +35,7 @@ from mdm_jax.tasks.sudoku.task import Sudoku
 POLICIES: tuple[Policy, ...] = (
     *(
         kind(steps)
-        for kind in (heuristics.Random, heuristics.Iid, heuristics.LeftToRight)
+        for kind in (heuristics.Random, heuristics.Ancestral, heuristics.LeftToRight)
         for steps in (4, 8)
     ),
     *(

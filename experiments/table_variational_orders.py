@@ -34,7 +34,7 @@ from mdm_jax.training.optimizers import OptimizerConfig
 # accuracy %, mean calls, [min, max]; GSM8K, 170M parameters (fragments of the paper's Table 1)
 PUBLISHED = (
     (5, "learned", 33.1, 4.01, "[2, 5]"),
-    (5, "Iid at the learned mean", 29.0, 4.0, "[4, 4]"),
+    (5, "Ancestral at the learned mean", 29.0, 4.0, "[4, 4]"),
     (5, "TopConfidence at the learned mean", 23.7, 4.0, "[4, 4]"),
     (5, "TopMargin at the learned mean", 24.0, 4.0, "[4, 4]"),
     (10, "learned", 37.8, 9.57, "[7, 10]"),

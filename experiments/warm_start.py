@@ -11,8 +11,8 @@ from experiments._cli.console import progress
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.policies import heuristics
-from mdm_jax.rl.grpo import Learner
 from mdm_jax.rl.imitation import Imitation, imitate
+from mdm_jax.rl.learner import Learner
 from mdm_jax.rl.rollouts import Prompts
 from mdm_jax.tasks.base import Examples
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
@@ -50,15 +50,14 @@ def imitated(
         replace(optimizer, learning_rate=settings.learning_rate), settings.steps
     )
     mesh = sharding.make_mesh()
-    update = jax.jit(
-        partial(
-            imitate,
-            policy=learner.policy,
-            imitation=Imitation(teacher=settings.teacher, final=settings.final),
-            config=learner.sampler,
-            optimizer=optimizer,
-        )
+    imitation = Imitation(
+        policy=learner.policy,
+        teacher=settings.teacher,
+        sampler=learner.sampler,
+        optimizer=optimizer,
+        final=settings.final,
     )
+    update = jax.jit(partial(imitate, imitation=imitation))
 
     def batch_at(index: int) -> Prompts:
         canvases = prompts_at(index).canvases

@@ -13,11 +13,11 @@ Count = Int[Array, ""]
 
 
 class Observation(NamedTuple):
-    """All that a policy may look at: one step of one sequence.
+    """All that a policy may use: one step of one sequence.
 
     `length` is the number of positions that the policy is shown: the window that the sampler works on
-    (the whole canvas, or the response when it was given a `gen_length`), or the current block alone,
-    where there are blocks and the policy's `wants_window` is False.
+    (the whole canvas, or the response when `gen_length` is set), or only the current block, when there
+    are blocks and the policy's `wants_window` is False.
     """
 
     logits: Float[Array, "length vocab"]  # float32; ids that may not be produced are -inf
@@ -25,28 +25,30 @@ class Observation(NamedTuple):
     is_masked: Bool[Array, " length"]
     eligible: Bool[Array, " length"]  # masked, and inside the current block
     step: Int[Array, ""]  # denoiser calls already spent on this sequence
-    budget: Int[Array, ""]  # denoiser calls it may spend in all
+    budget: Int[Array, ""]  # most denoiser calls it may spend
     block_step: Int[Array, ""]  # denoiser calls already spent on the current block
     block_masks: Int[Array, ""]  # masked positions of the current block when it was entered
-    num_blocks: Int[Array, ""]  # blocks that had something masked at the start (1: full diffusion)
-    hidden: Float[Array, "length features"] | None = None  # of the denoiser, for a policy that asks
-    # for a policy that asks: probability of the token at each revealed position of the current block,
-    # by a MASK beside the canvas that does not see that token; 1 elsewhere
+    num_blocks: Int[Array, ""]  # blocks with a masked position at the start (1: full diffusion)
+    # the denoiser's last hidden states; None unless the policy's `wants_hidden` is True
+    hidden: Float[Array, "length features"] | None = None
+    # p(revealed token | the rest of the canvas): the probability that the denoiser gives to the token
+    # at each revealed position of the current block when that token is hidden from it; 1 at all other
+    # positions. None unless the policy's `wants_verifier` is True
     verifier_prob: Float[Array, " length"] | None = None
 
 
 class Decision(NamedTuple):
-    """What a policy decides for one step."""
+    """What a policy decides at one step."""
 
     unmask: Bool[Array, " length"]
-    remask: Bool[Array, " length"]  # always all False for policies that only reveal
+    remask: Bool[Array, " length"]  # all False for policies that only reveal
     record: Any = None  # arrays that the policy wants in the trace
 
 
 class Trace(NamedTuple):
     """What happened at every step of one sequence; steps it did not need are all zero or False.
 
-    `length` is that of the window. Where the policy was shown a block alone, everything but `is_masked`
+    `length` is that of the window. Where the policy was shown only a block, everything but `is_masked`
     is zero outside it.
     """
 
@@ -58,7 +60,7 @@ class Trace(NamedTuple):
     confidence: Float[Array, "budget length"]
     margin: Float[Array, "budget length"]
     entropy: Float[Array, "budget length"]
-    record: Any = None  # the policy's own, with a leading axis [budget]
+    record: Any = None  # the policy's own arrays, with a leading axis [budget]
 
 
 class Rollout(NamedTuple):

@@ -14,7 +14,7 @@ from mdm_jax.denoisers.base import bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion.corruption import row_keys, stratified_times
 from mdm_jax.diffusion.objectives import AnyOrder
-from mdm_jax.policies.heuristics import EntropyBound, Iid, TopConfidence
+from mdm_jax.policies.heuristics import Ancestral, EntropyBound, TopConfidence
 from mdm_jax.policies.switch import as_switch
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
@@ -36,7 +36,7 @@ from mdm_jax.training.state import accumulate, init_state, train_step
 
 VOCAB, LENGTH, ROWS = 4, 8, 8
 CONFIG = SamplerConfig(mask_id=VOCAB, pad_id=VOCAB + 1, budget=LENGTH, temperature=1.0)
-ZOO = as_switch((TopConfidence(3), Iid(4), EntropyBound(1.2)))
+ZOO = as_switch((TopConfidence(3), Ancestral(4), EntropyBound(1.2)))
 
 
 def mesh_of(devices):

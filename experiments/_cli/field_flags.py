@@ -9,7 +9,7 @@ Dream, with its counts, seeing the distribution that tokens are drawn from, and 
   --alg maskgit_plus           policy:top-confidence
   --alg topk_margin            policy:top-margin
   --alg entropy                policy:low-entropy
-  --alg origin                 policy:iid
+  --alg origin                 policy:ancestral
   --alg_temp X                 policy:perturbed around one of the first three
   --alg confidence_threshold   policy:threshold-quota
 Both:
@@ -23,7 +23,7 @@ from experiments._cli.flags import take
 FLAGS = ("steps", "remasking", "threshold", "factor", "alg", "alg_temp")
 BY_REMASKING = {"low_confidence": "top-confidence", "random": "random"}
 BY_SCORE = {"maskgit_plus": "top-confidence", "topk_margin": "top-margin", "entropy": "low-entropy"}
-BY_ALG = {**BY_SCORE, "origin": "iid", "confidence_threshold": "threshold-quota"}
+BY_ALG = {**BY_SCORE, "origin": "ancestral", "confidence_threshold": "threshold-quota"}
 Given = dict[str, str]
 
 

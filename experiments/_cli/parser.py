@@ -1,5 +1,6 @@
 """The command line: one parser for all experiments, and one clean line for what a person got wrong."""
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -46,7 +47,7 @@ OptionalTask = Annotated[Tasks | None, tyro.conf.AvoidSubcommands]
 RunDir = Annotated[str, tyro.conf.arg(aliases=("--denoiser",))]
 AnyHeuristic = (
     heuristics.Random
-    | heuristics.Iid
+    | heuristics.Ancestral
     | heuristics.TopConfidence
     | heuristics.TopMargin
     | heuristics.LowEntropy
@@ -158,7 +159,8 @@ def parse(
     checkpoint is asked the task in words) and `--preset NAME` choose the defaults that the other flags
     then change, so they may stand anywhere.
     """
-    words = field_flags.translate(list(words)) if _takes_policy(config_type) else list(words)
+    words = [re.sub(":iid$", ":ancestral", word) for word in words]  # its other name in the field
+    words = field_flags.translate(words) if _takes_policy(config_type) else words
     default, rest = _defaults(config_type, words, presets or {})
     return tyro.cli(
         config_type,

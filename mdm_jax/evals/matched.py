@@ -53,7 +53,7 @@ class PairedRow(NamedTuple):
 def fixed_step_policies(steps: int) -> tuple[Policy, ...]:
     """The basic policies that take a given number of steps."""
     return (
-        heuristics.Iid(steps),
+        heuristics.Ancestral(steps),
         heuristics.TopConfidence(steps),
         heuristics.TopMargin(steps),
         heuristics.LowEntropy(steps),

@@ -1,4 +1,4 @@
-"""How utilities become a random set of positions: draw it, and say how probable it was."""
+"""Distributions over sets of positions: draws and log-probabilities, given a utility per position."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from mdm_jax.types import Mask, RowKey, Scalar
 
 Utilities = Float[Array, " length"]
-SelectionOrder = Int[Array, " length"]  # 1, 2, ... in the order drawn; 0 where not drawn
+SelectionOrder = Int[Array, " length"]  # 1, 2, ... in the order drawn; 0: not drawn
 
 
 class BernoulliLogProbs(NamedTuple):
@@ -26,11 +26,12 @@ def from_logits(logits: Utilities) -> BernoulliLogProbs:
 
 
 def from_log_probs(log_q: Utilities) -> BernoulliLogProbs:
-    """q = exp(log_q), log_q <= 0. Where q is 1, log(1 - q) reads 0: it is only ever multiplied by 0,
-    and neither it nor its gradient may be infinite then.
+    """q = exp(log_q), log_q <= 0.
+
+    Where q is 1, log(1 - q) is set to 0: its weight is 0 there, and 0 times infinity would be NaN.
     """
     certain, near = log_q >= 0, log_q > -0.6931
-    # the branch that is not taken gets a harmless argument: its gradient is multiplied by 0
+    # the branch not taken gets a harmless argument, so that its gradient is finite before it is zeroed
     close = jnp.log(-jnp.expm1(jnp.where(near & ~certain, log_q, -0.5)))
     far = jnp.log1p(-jnp.exp(jnp.where(near, -1.0, log_q)))
     off = jnp.where(certain, 0.0, jnp.where(near, close, far))
@@ -57,7 +58,7 @@ def bernoulli_entropy(q: BernoulliLogProbs) -> Float[Array, " length"]:
 
 
 def masked_log_softmax(utilities: Utilities, eligible: Mask) -> Utilities:
-    """Log-probability of each eligible position, 0 elsewhere; all 0 where nothing is eligible."""
+    """Log-probability of each eligible position, 0 elsewhere; all 0 if nothing is eligible."""
     lowest = jnp.finfo(utilities.dtype).min
     logs = jax.nn.log_softmax(jnp.where(eligible, utilities, lowest))
     return jnp.where(eligible, logs, 0.0)
@@ -68,29 +69,31 @@ class ActionDistribution(Protocol):
     """A distribution over sets of eligible positions, given one utility for each."""
 
     def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> SelectionOrder:
-        """A random set, in the order in which it was drawn."""
+        """A random set of positions, in the order in which they were drawn."""
         ...
 
-    def log_prob(self, utilities: Utilities, places: SelectionOrder, eligible: Mask) -> Scalar:
-        """Log-probability of what `draw` gave, nats; 0 where nothing is eligible."""
+    def log_prob(self, utilities: Utilities, order: SelectionOrder, eligible: Mask) -> Scalar:
+        """Log-probability of a draw, nats; 0 if nothing is eligible."""
         ...
 
-    def mode(self, utilities: Utilities, eligible: Mask) -> Mask: ...
+    def mode(self, utilities: Utilities, eligible: Mask) -> Mask:
+        """A most probable set."""
+        ...
 
     def scaled(self, utilities: Utilities, scale: Scalar) -> Utilities:
-        """Utilities that reveal `scale` times as much."""
+        """Utilities under which positions are `scale` times as probable, in the sense of the class."""
         ...
 
 
 @dataclass(frozen=True)
 class Independent:
-    """Each position on its own with probability sigmoid(utility): any set, the empty one included."""
+    """Each position independently with probability sigmoid(utility); the set may be empty."""
 
     def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> SelectionOrder:
         return (eligible & jax.random.bernoulli(key, jax.nn.sigmoid(utilities))).astype(jnp.int32)
 
-    def log_prob(self, utilities: Utilities, places: SelectionOrder, eligible: Mask) -> Scalar:
-        return bernoulli_log_prob(from_logits(utilities), places > 0, eligible)
+    def log_prob(self, utilities: Utilities, order: SelectionOrder, eligible: Mask) -> Scalar:
+        return bernoulli_log_prob(from_logits(utilities), order > 0, eligible)
 
     def mode(self, utilities: Utilities, eligible: Mask) -> Mask:
         return eligible & (utilities > 0)
@@ -110,22 +113,22 @@ class Categorical:
         chosen = jax.random.categorical(key, jnp.where(eligible, utilities, -jnp.inf), mode="high")
         return (eligible & (jnp.arange(len(eligible)) == chosen)).astype(jnp.int32)
 
-    def log_prob(self, utilities: Utilities, places: SelectionOrder, eligible: Mask) -> Scalar:
-        return jnp.sum(jnp.where(places > 0, masked_log_softmax(utilities, eligible), 0.0))
+    def log_prob(self, utilities: Utilities, order: SelectionOrder, eligible: Mask) -> Scalar:
+        return jnp.sum(jnp.where(order > 0, masked_log_softmax(utilities, eligible), 0.0))
 
     def mode(self, utilities: Utilities, eligible: Mask) -> Mask:
         chosen = jnp.argmax(jnp.where(eligible, utilities, -jnp.inf))
         return eligible & (jnp.arange(len(eligible)) == chosen)
 
     def scaled(self, utilities: Utilities, scale: Scalar) -> Utilities:
-        return utilities  # always one
+        return utilities  # a single position at any scale
 
 
 @dataclass(frozen=True)
 class PlackettLuceStop:
-    """One position by softmax(utilities), then more without replacement until STOP is drawn.
+    """One position by softmax(utilities), then further ones without replacement until STOP is drawn.
 
-    STOP competes from the second draw on, so the set is never empty. Reference: dynamic
+    STOP can be drawn from the second draw on, so the set is never empty. Reference: dynamic
     Plackett-Luce sampling, Jazbec et al., arXiv:2512.09106, appendix E.
 
     Attributes:
@@ -144,19 +147,19 @@ class PlackettLuceStop:
         ahead = jnp.sum(noisy[None, :] > noisy[:, None], axis=1)
         return jnp.where(drawn, ahead + 1, 0).astype(jnp.int32)
 
-    def log_prob(self, utilities: Utilities, places: SelectionOrder, eligible: Mask) -> Scalar:
-        """log softmax(first) + sum over the others of (utility - log-sum-exp of what was left, STOP
-        included) + the same for STOP.
+    def log_prob(self, utilities: Utilities, order: SelectionOrder, eligible: Mask) -> Scalar:
+        """log softmax(first) + sum over the later draws, STOP included, of utility - log-sum-exp of
+        what was left to draw.
         """
         lowest = jnp.finfo(utilities.dtype).min
-        never = jnp.where(eligible & (places == 0), utilities, lowest)
+        never = jnp.where(eligible & (order == 0), utilities, lowest)
         base = jax.nn.logsumexp(jnp.append(never, self.stop))
-        last_to_first = jnp.argsort(-places)  # undrawn ones at the end: they are in `base`
-        place = places[last_to_first]
-        ranked = jnp.where(place > 0, utilities[last_to_first], lowest)
+        last_to_first = jnp.argsort(-order)  # those not drawn at the end: they are in `base`
+        turn = order[last_to_first]
+        ranked = jnp.where(turn > 0, utilities[last_to_first], lowest)
         left = jnp.logaddexp(jax.lax.cumlogsumexp(ranked), base)
-        others = jnp.sum(jnp.where(place > 1, ranked - left, 0.0))
-        first = Categorical().log_prob(utilities, (places == 1).astype(jnp.int32), eligible)
+        others = jnp.sum(jnp.where(turn > 1, ranked - left, 0.0))
+        first = Categorical().log_prob(utilities, (order == 1).astype(jnp.int32), eligible)
         return jnp.where(jnp.any(eligible), first + others + self.stop - base, 0.0)
 
     def mode(self, utilities: Utilities, eligible: Mask) -> Mask:

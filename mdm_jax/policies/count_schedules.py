@@ -1,4 +1,4 @@
-"""How many positions a policy with a fixed number of steps reveals at each step."""
+"""How many positions a policy with a fixed number of steps reveals at each of them."""
 
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -13,20 +13,24 @@ Count = Int[Array, ""]
 
 @runtime_checkable
 class CountRule(Protocol):
-    """Hashable, so that it may be static. `step` counts from 0; the last step reveals the rest."""
+    """Positions revealed at each step. Hashable, so that it may be static.
+
+    `step` counts from 0; the last step reveals all that is left.
+    """
 
     def count(self, remaining: Count, total: Count, step: Count, steps: Count) -> Count:
-        """Positions to reveal now, of `remaining` masked ones out of `total` at the start."""
+        """Positions to reveal now, with `remaining` of `total` still masked."""
         ...
 
     def share(self, step: Count, steps: Count) -> Float[Array, ""]:
-        """The same as a probability: what share of the masked positions to reveal now."""
+        """The share of the masked positions to reveal now, as a probability."""
         ...
 
 
 @dataclass(frozen=True)
 class LinearCounts:
-    """ceil(remaining / steps left): equal shares, one more in the first total mod steps steps.
+    """ceil(remaining / steps left): the same number at each step, one more in the first
+    total mod steps steps.
 
     Reference: LLaDA, arXiv:2502.09992 (`n_i = N // S`, plus one for the first `N mod S` steps).
     """
@@ -73,7 +77,7 @@ def _masked(schedule: Schedule, step: Count, steps: Count) -> Float[Array, ""]:
 
 def still_masked(schedule: Schedule, total: Count, step: Count, steps: Count) -> Count:
     """How many of `total` positions a schedule leaves masked after step number `step`."""
-    # the hair keeps a product that is meant to be a whole number from being floored below it
+    # 1e-4: a product that is a whole number in exact arithmetic must not be floored below it
     kept = jnp.floor(total * _masked(schedule, step + 1, steps) + 1e-4).astype(jnp.int32)
     return jnp.where(step + 1 >= steps, 0, kept)
 
@@ -81,12 +85,13 @@ def still_masked(schedule: Schedule, total: Count, step: Count, steps: Count) ->
 @dataclass(frozen=True)
 class AncestralCounts:
     """floor(remaining * (1 - s/t)): what ancestral sampling reveals on average between the times t
-    and s of an even grid from 1 to `eps`, cut off to a whole number in float32.
+    and s of an even grid from 1 to `eps`, rounded down.
 
-    A step whose mean is below one reveals nothing, so with `steps` = `total` the first call is spent
-    and the last one reveals two. Reference: Dream, arXiv:2508.15487 (`eps` 1e-3); SMDM,
-    arXiv:2410.18514 (`eps` 1e-5). Which means round up to one is decided by float32, so the grid is
-    computed as theirs, from both ends to the middle.
+    A step whose mean is below one reveals nothing, so with `steps` = `total` the first call reveals
+    nothing and the last one two. Float32 rounding decides whether a mean reaches one, so the grid is
+    computed as in the reference, from both ends to the middle.
+
+    Reference: Dream, arXiv:2508.15487 (`eps` 1e-3); SMDM, arXiv:2410.18514 (`eps` 1e-5).
     """
 
     eps: float = 1e-3

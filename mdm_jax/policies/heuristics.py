@@ -1,8 +1,8 @@
-"""The field's samplers that only reveal. Rules and sources: each class.
+"""Heuristic baselines that only reveal, each with its rule and source.
 
-Confidence, margin and entropy are read off the distribution that the sampler shows: the denoiser's
-own, before temperature and top-p, unless it is told otherwise. At a temperature above 0 LLaDA's and
-Fast-dLLM's code takes the probability of the drawn token instead of the largest. Ties are broken at
+Confidence, margin and entropy are those of `Observation.logits`: the denoiser's distribution before
+temperature and top-p, unless the sampler's `policy_sees_draw` is set. At a temperature above 0 LLaDA's
+and Fast-dLLM's code takes the probability of the drawn token instead of the largest. Ties are broken at
 random by the row's key.
 """
 
@@ -28,9 +28,9 @@ from mdm_jax.types import Count, Mask, Observation, RowKey
 
 
 class Scheduled(RevealOnly):
-    """Shape of a policy that reveals the best-scored positions, as many as its schedule says.
+    """Base of policies that reveal the positions of highest score, as many as a schedule says.
 
-    `steps` is shared out evenly over the blocks: steps // blocks in each, at least one.
+    Each block gets steps // blocks of the `steps`, at least one.
     """
 
     steps: int
@@ -50,7 +50,7 @@ class Scheduled(RevealOnly):
 
 
 def scheduled_count(schedule: CountRule, steps: int | Count, observation: Observation) -> Count:
-    """How many positions of the current block a schedule of `steps` steps in all reveals now."""
+    """How many positions of the current block to reveal now, with `steps` steps for all blocks."""
     return schedule.count(
         jnp.sum(observation.eligible),
         observation.block_masks,
@@ -60,7 +60,7 @@ def scheduled_count(schedule: CountRule, steps: int | Count, observation: Observ
 
 
 def steps_per_block(steps: int | Count, observation: Observation) -> Count:
-    """The share of `steps` that each block gets, at least one."""
+    """steps // blocks, at least one."""
     return jnp.maximum(jnp.asarray(steps) // jnp.maximum(observation.num_blocks, 1), 1)
 
 
@@ -69,7 +69,7 @@ class Random(Scheduled):
     """A uniformly random order, a scheduled number of positions at each step."""
 
     steps: int = 8  # denoiser calls in all
-    schedule: CountRule = static(LinearCounts())  # how they share the positions
+    schedule: CountRule = static(LinearCounts())  # how many positions each reveals
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         return jax.random.uniform(key, observation.eligible.shape)
@@ -80,7 +80,7 @@ class TopConfidence(Scheduled):
     """Highest top-1 probability first. MaskGIT, LLaDA ("low-confidence remasking")."""
 
     steps: int = 8  # denoiser calls in all
-    schedule: CountRule = static(LinearCounts())  # how they share the positions
+    schedule: CountRule = static(LinearCounts())  # how many positions each reveals
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         return confidence(observation.logits)
@@ -91,7 +91,7 @@ class TopMargin(Scheduled):
     """Largest gap between the two most probable tokens first. Kim et al., arXiv:2502.06768."""
 
     steps: int = 8  # denoiser calls in all
-    schedule: CountRule = static(LinearCounts())  # how they share the positions
+    schedule: CountRule = static(LinearCounts())  # how many positions each reveals
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         return margin(observation.logits)
@@ -102,7 +102,7 @@ class LowEntropy(Scheduled):
     """Lowest entropy first. Dream (`alg=entropy`)."""
 
     steps: int = 8  # denoiser calls in all
-    schedule: CountRule = static(LinearCounts())  # how they share the positions
+    schedule: CountRule = static(LinearCounts())  # how many positions each reveals
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         return -entropy(observation.logits)
@@ -113,20 +113,23 @@ class LeftToRight(Scheduled):
     """In reading order, a scheduled number of positions at each step."""
 
     steps: int = 8  # denoiser calls in all
-    schedule: CountRule = static(LinearCounts())  # how they share the positions
+    schedule: CountRule = static(LinearCounts())  # how many positions each reveals
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         return -jnp.arange(observation.eligible.shape[0], dtype=jnp.float32)
 
 
 @pytree_dataclass
-class Iid(RevealOnly):
-    """Every position independently, with the probability that spends `steps` steps: ancestral
-    sampling of the diffusion, 1/(steps left) when even. An empty draw reveals one at random.
+class Ancestral(RevealOnly):
+    """Ancestral sampling of the reverse diffusion in `steps` steps: every masked position is revealed
+    independently with the probability that the schedule says, 1 / (steps left) if linear. An empty
+    draw reveals one position at random.
+
+    Reference: MDLM, arXiv:2406.07524. Dream's `alg=origin`.
     """
 
     steps: int = 8  # denoiser calls in all
-    schedule: CountRule = static(LinearCounts())  # how they share the positions
+    schedule: CountRule = static(LinearCounts())  # how many positions each reveals
 
     def __post_init__(self) -> None:
         check_knob("steps", self.steps, 1)
@@ -171,14 +174,15 @@ class Factor(RevealOnly):
 
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         scores = confidence(observation.logits)
-        place = rank(key, scores, observation.eligible)
-        passes = (place + 2) * (1.0 - scores) < self.factor
-        return observation.eligible & (passes | (place == 0))
+        ranks = rank(key, scores, observation.eligible)
+        passes = (ranks + 2) * (1.0 - scores) < self.factor
+        return observation.eligible & (passes | (ranks == 0))
 
 
 @pytree_dataclass
 class EntropyBound(RevealOnly):
-    """The longest run of lowest entropies H whose sum without the largest is <= gamma; at least one.
+    """The most positions of lowest entropy whose sum of entropies without the largest is <= gamma; at
+    least one.
 
     gamma < 0 reveals one at a time, gamma = inf the whole block.
     Reference: EB-Sampler, arXiv:2505.24857.
@@ -188,7 +192,7 @@ class EntropyBound(RevealOnly):
 
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         entropies = entropy(observation.logits)
-        place = rank(key, -entropies, observation.eligible)
+        ranks = rank(key, -entropies, observation.eligible)
         counted = jnp.where(observation.eligible, entropies, 0.0)
-        before = jnp.sum(jnp.where(place[None, :] < place[:, None], counted[None, :], 0.0), axis=1)
-        return observation.eligible & ((before <= self.gamma) | (place == 0))
+        before = jnp.sum(jnp.where(ranks[None, :] < ranks[:, None], counted[None, :], 0.0), axis=1)
+        return observation.eligible & ((before <= self.gamma) | (ranks == 0))

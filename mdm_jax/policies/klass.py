@@ -1,4 +1,4 @@
-"""KLASS: reveal what is sure and has stopped changing."""
+"""KLASS: reveal positions of high confidence whose distribution has stopped changing."""
 
 import jax
 import jax.numpy as jnp
@@ -12,35 +12,36 @@ EPS = 1e-12  # added to probabilities before their logarithm
 
 @pytree_dataclass
 class Klass:
-    """Every position whose confidence exceeds a threshold and whose distribution moved less than
-    another, in KL(now || call before), at each of the last `history` calls; else the best one.
+    """Every position with confidence > confidence_threshold and KL(now || previous call) <
+    kl_threshold at each of the last `history` calls; if there is none, the most confident one.
 
-    In the first `history` - 1 calls of a block none is ready. Remembers a distribution over the
-    `vocab` columns of the logits at every position.
+    No position qualifies in the first `history` - 1 calls of a block. The memory is a distribution
+    over the `vocab` columns of the logits at every position.
+
     Reference: KLASS, arXiv:2511.05664.
     """
 
     vocab: int = static()  # columns of the denoiser's logits
     confidence_threshold: float = 0.6
     kl_threshold: float = 0.015  # nats
-    history: int = 2  # calls that a distribution must have been quiet
+    history: int = 2  # consecutive calls below kl_threshold
 
     def __post_init__(self) -> None:
         check_knob("history", self.history, 1)
 
     def init(self, length: int) -> PolicyState:
-        """The distributions of the call before, and how many calls each has been quiet."""
+        """The distributions of the previous call, and consecutive calls below kl_threshold."""
         return jnp.zeros((length, self.vocab)), jnp.zeros(length, jnp.int32)
 
     def __call__(
         self, key: RowKey, observation: Observation, state: PolicyState
     ) -> tuple[Decision, PolicyState]:
-        before, quiet = state
+        before, stable = state
         now = jax.nn.softmax(observation.logits, axis=-1)
         moved = jnp.sum(now * (jnp.log(now + EPS) - jnp.log(before + EPS)), axis=-1)
-        quiet = jnp.where(moved < self.kl_threshold, quiet + 1, 0)
+        stable = jnp.where(moved < self.kl_threshold, stable + 1, 0)
         scores, eligible = confidence(observation.logits), observation.eligible
-        ready = eligible & (quiet >= self.history) & (scores > self.confidence_threshold)
+        ready = eligible & (stable >= self.history) & (scores > self.confidence_threshold)
         ready &= observation.block_step >= self.history - 1
         unmask = or_best(key, ready, scores, eligible)
-        return Decision(unmask, jnp.zeros_like(unmask)), (now, quiet)
+        return Decision(unmask, jnp.zeros_like(unmask)), (now, stable)

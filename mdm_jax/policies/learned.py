@@ -1,4 +1,4 @@
-"""Policies that are networks: from what the denoiser says now to a utility for each position."""
+"""Learned policies: a network maps the denoiser's outputs of one step to a utility per position."""
 
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -16,10 +16,10 @@ Fallback = Literal["best", "spend"]
 
 @runtime_checkable
 class Network(Protocol):
-    """A Flax module that decides: what it sees of a step, and utilities from that.
+    """A Flax module that computes features of one step, and utilities from the features.
 
-    `config.hidden` says whether it looks at the denoiser's hidden states, `any_length` whether it
-    decides on responses of other lengths than it was made for.
+    `config.hidden` says whether it uses the denoiser's hidden states, `any_length` whether it can be
+    used on responses of other lengths than it was made for.
     """
 
     any_length: ClassVar[bool]
@@ -33,7 +33,7 @@ class Network(Protocol):
         hidden: Float[Array, "length width"] | None = None,
         time: Scalar | float = 0.0,
     ) -> Any:
-        """A small pytree without logits.
+        """The network's input: a small pytree without logits.
 
         Args:
           left: denoiser calls that may still be made, this one included.
@@ -41,9 +41,13 @@ class Network(Protocol):
         """
         ...
 
-    def utilities(self, features: Any) -> Utilities: ...
+    def utilities(self, features: Any) -> Utilities:
+        """One utility per position; called through `apply(variables, features, method=...)`."""
+        ...
 
-    def hidden_features(self, params: Any) -> int | None: ...
+    def hidden_features(self, params: Any) -> int | None:
+        """Width of the hidden states that these parameters take; None: they take none."""
+        ...
 
     def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -53,11 +57,15 @@ class LearnedPolicy(RevealOnly):
     """A network with its parameters: meets `Policy`. Knobs and parameters are leaves.
 
     Attributes:
-      steps: denoiser calls in all; with blocks, shared out evenly. The last one reveals all.
+      steps: denoiser calls in all; with blocks, steps // blocks in each. The last one reveals all.
       policy_temperature: utilities are divided by it; 0 takes the most probable set.
       scale: probabilities become min(1, scale * probability).
-      fallback: what an empty draw does: reveal the best position, or spend the step.
-      candidate_top_k: choose among the most confident eligible positions only; None: among all.
+      family: the distribution over sets of positions that the utilities parametrise.
+      fallback: "best": an empty draw reveals the best position; "spend": it reveals nothing.
+      candidate_top_k: choose among this many eligible positions, the most confident; None: all.
+
+    Raises:
+      ValueError: a knob out of range.
     """
 
     wants_window: ClassVar[bool] = True
@@ -81,11 +89,11 @@ class LearnedPolicy(RevealOnly):
 
     @property
     def wants_hidden(self) -> bool:
-        """Whether it looks at the denoiser's hidden states."""
+        """Whether the network uses the denoiser's hidden states."""
         return self.network.config.hidden
 
     def left(self, observation: Observation) -> Count:
-        """Denoiser calls that the current block may still have, this one included."""
+        """Denoiser calls that the current block may still take, this one included."""
         return steps_per_block(self.steps, observation) - observation.block_step
 
     def candidates(self, observation: Observation) -> Mask:
@@ -93,12 +101,11 @@ class LearnedPolicy(RevealOnly):
         eligible = observation.eligible
         if self.candidate_top_k is None:
             return eligible
-        return eligible & (
-            _places_by(confidence(observation.logits), eligible) < self.candidate_top_k
-        )
+        ranks = _rank_by_position(confidence(observation.logits), eligible)
+        return eligible & (ranks < self.candidate_top_k)
 
     def featurize(self, observation: Observation) -> Any:
-        """What the network sees of one step."""
+        """The network's input at one step."""
         time = observation.step / observation.is_masked.shape[0]
         return self.network.featurize(
             observation.logits,
@@ -109,27 +116,23 @@ class LearnedPolicy(RevealOnly):
         )
 
     def utilities(self, features: Any) -> Utilities:
-        """The network's output, before any knob."""
+        """The network's output, before any knob is applied."""
         return self.network.apply({"params": self.params}, features, method="utilities")
 
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
-        eligible, utilities = (
-            self.candidates(observation),
-            self.utilities(self.featurize(observation)),
-        )
-        scaled_utilities = self.family.scaled(utilities, jnp.asarray(self.scale, jnp.float32))
+        eligible = self.candidates(observation)
+        utilities = self.utilities(self.featurize(observation))
+        scaled = self.family.scaled(utilities, jnp.asarray(self.scale, jnp.float32))
         temperature = jnp.asarray(self.policy_temperature, jnp.float32)
-        drawn = (
-            self.family.draw(key, scaled_utilities / jnp.maximum(temperature, 1e-6), eligible) > 0
-        )
-        chosen = jnp.where(temperature > 0, drawn, self.family.mode(scaled_utilities, eligible))
+        drawn = self.family.draw(key, scaled / jnp.maximum(temperature, 1e-6), eligible) > 0
+        chosen = jnp.where(temperature > 0, drawn, self.family.mode(scaled, eligible))
         if self.fallback == "best":
             best = jnp.argmax(jnp.where(eligible, utilities, -jnp.inf))
-            alone = eligible & (jnp.arange(len(eligible)) == best)
-            chosen = jnp.where(jnp.any(chosen), chosen, alone)
+            only_best = eligible & (jnp.arange(len(eligible)) == best)
+            chosen = jnp.where(jnp.any(chosen), chosen, only_best)
         return jnp.where(self.left(observation) <= 1, observation.eligible, chosen)
 
 
-def _places_by(scores: Utilities, eligible: Mask) -> Int[Array, " length"]:
-    """Rank by falling score among the eligible, ties by position."""
+def _rank_by_position(scores: Utilities, eligible: Mask) -> Int[Array, " length"]:
+    """Rank by falling score, the eligible first; ties in the order of positions."""
     return jnp.argsort(jnp.argsort(jnp.where(eligible, -scores, jnp.inf)))

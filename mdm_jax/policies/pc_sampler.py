@@ -1,4 +1,4 @@
-"""PC-Sampler: confidence corrected for how common a token is and how late its position."""
+"""PC-Sampler: confidence corrected for token frequency and position."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -20,13 +20,13 @@ class PcSampler(Scheduled):
 
     frequencies: Float[Array, " vocab"]  # share of each token in a corpus
     steps: int = 8  # denoiser calls in all
-    schedule: CountRule = static(LinearCounts())  # how they share the positions
+    schedule: CountRule = static(LinearCounts())  # how many positions each reveals
     decay: float = 0.25  # of the preference, from one position to the next
     ceiling: float = 10.0  # largest corrected confidence, nats
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         rarity = -jnp.log(self.frequencies[observation.proposal] + 1e-9)
         corrected = jnp.minimum(confidence(observation.logits) * rarity, self.ceiling)
-        place = jnp.arange(corrected.shape[0])
-        # in logarithms, so that late positions keep an order of their own
-        return jnp.log(jnp.maximum(corrected, 1e-30)) - self.decay * place
+        positions = jnp.arange(corrected.shape[0])
+        # in logarithms: the factors of late positions would underflow to ties
+        return jnp.log(jnp.maximum(corrected, 1e-30)) - self.decay * positions

@@ -1,4 +1,4 @@
-"""Scheduled policies that draw positions instead of taking the best: references and Gumbel noise."""
+"""Scheduled policies that draw positions at random instead of taking those of highest score."""
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +35,14 @@ class Perturbed(RevealOnly):
 
 @pytree_dataclass
 class TopKRandom(Scheduled):
-    """At random among the `candidates` most confident positions. UPO's reference policy `bim`."""
+    """At random among the `candidates` most confident positions.
+
+    Reference: UPO's reference policy `bim`, arXiv:2510.05725.
+    """
 
     steps: int = 8  # denoiser calls in all
-    schedule: CountRule = static(LinearCounts())  # how they share the positions
-    candidates: int = 5  # most confident positions that are drawn from
+    schedule: CountRule = static(LinearCounts())  # how many positions each reveals
+    candidates: int = 5  # how many of the most confident positions
 
     def __post_init__(self) -> None:
         check_knob("steps", self.steps, 1)
@@ -47,19 +50,21 @@ class TopKRandom(Scheduled):
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         k_draw, k_ties = jax.random.split(key)
-        place = rank(k_ties, confidence(observation.logits), observation.eligible)
-        noise = jax.random.uniform(k_draw, place.shape)
-        return jnp.where(place < self.candidates, noise, -place.astype(jnp.float32))
+        ranks = rank(k_ties, confidence(observation.logits), observation.eligible)
+        noise = jax.random.uniform(k_draw, ranks.shape)
+        return jnp.where(ranks < self.candidates, noise, -ranks.astype(jnp.float32))
 
 
 @pytree_dataclass
 class SoftmaxConfidence(Scheduled):
     """A position with probability proportional to sum_v exp(p(v) / policy_temperature), without
-    replacement where a step reveals several. UPO's reference policy `softmax_confidence`.
+    replacement if a step reveals several.
+
+    Reference: UPO's reference policy `softmax_confidence`, arXiv:2510.05725.
     """
 
     steps: int = 8  # denoiser calls in all
-    schedule: CountRule = static(LinearCounts())  # how they share the positions
+    schedule: CountRule = static(LinearCounts())  # how many positions each reveals
     policy_temperature: float = 0.05
 
     def __post_init__(self) -> None:

@@ -1,10 +1,18 @@
-"""Several policies as one: a zoo that compiles once."""
+"""Several policies as one pytree, so that all of them compile once."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from mdm_jax.policies.base import Policy, PolicyState
+from mdm_jax.policies.base import (
+    Policy,
+    PolicyState,
+    wants_hidden,
+    wants_verifier,
+    wants_window,
+)
 from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.types import Decision, Observation, RowKey
 
@@ -18,23 +26,23 @@ class SwitchPolicy:
 
     @property
     def chosen(self) -> Policy:
-        """The member that acts."""
+        """The member that decides."""
         return self.members[int(self.index)]
 
     @property
     def wants_hidden(self) -> bool:
-        """Whether any member looks at the denoiser's hidden states."""
-        return any(getattr(member, "wants_hidden", False) for member in self.members)
+        """Whether any member does."""
+        return any(wants_hidden(member) for member in self.members)
 
     @property
     def wants_verifier(self) -> bool:
-        """Whether any member asks the denoiser to judge the tokens that it has revealed."""
-        return any(getattr(member, "wants_verifier", False) for member in self.members)
+        """Whether any member does."""
+        return any(wants_verifier(member) for member in self.members)
 
     @property
     def wants_window(self) -> bool:
-        """Whether any member looks at more than the current block."""
-        return any(getattr(member, "wants_window", True) for member in self.members)
+        """Whether any member does."""
+        return any(wants_window(member) for member in self.members)
 
     def init(self, length: int) -> PolicyState:
         return tuple(member.init(length) for member in self.members)
@@ -42,16 +50,18 @@ class SwitchPolicy:
     def __call__(
         self, key: RowKey, observation: Observation, state: PolicyState
     ) -> tuple[Decision, PolicyState]:
-        def act(place: int) -> tuple[Decision, PolicyState]:
-            decision, new = self.members[place](key, observation, state[place])
-            return decision, (*state[:place], new, *state[place + 1 :])
+        def decide(i: int) -> tuple[Decision, PolicyState]:
+            decision, new = self.members[i](key, observation, state[i])
+            return decision, (*state[:i], new, *state[i + 1 :])
 
-        branches = [lambda place=place: act(place) for place in range(len(self.members))]
+        branches = [partial(decide, i) for i in range(len(self.members))]
         return jax.lax.switch(jnp.asarray(self.index), branches)
 
 
 def as_switch(policies: tuple[Policy, ...]) -> list[SwitchPolicy]:
-    """Each policy as a `Choice` among one member per kind, so that all share one compiled program.
+    """Each policy as a `SwitchPolicy` with one member per kind, so that all share one compiled program.
+
+    Two policies are of one kind if their pytrees have the same structure.
 
     Raises:
       ValueError: there are no policies.
@@ -62,7 +72,7 @@ def as_switch(policies: tuple[Policy, ...]) -> list[SwitchPolicy]:
     firsts = [next(p for p in policies if jax.tree.structure(p) == kind) for kind in kinds]
 
     def as_member(policy: Policy) -> SwitchPolicy:
-        place = kinds.index(jax.tree.structure(policy))
-        return SwitchPolicy((*firsts[:place], policy, *firsts[place + 1 :]), place)
+        i = kinds.index(jax.tree.structure(policy))
+        return SwitchPolicy((*firsts[:i], policy, *firsts[i + 1 :]), i)
 
     return [as_member(policy) for policy in policies]

@@ -1,4 +1,4 @@
-"""Dream's confidence threshold: a schedule limits the candidates, a threshold chooses among them."""
+"""Dream with a confidence threshold, applied to as many candidates as a schedule allows."""
 
 import jax
 
@@ -12,17 +12,20 @@ from mdm_jax.types import Mask, Observation, RowKey
 
 @pytree_dataclass
 class ThresholdQuota(RevealOnly):
-    """Of the positions that the schedule would have revealed by now the most confident are
-    candidates; those with confidence >= threshold are revealed, and always the best one.
+    """Candidates are the most confident positions, as many as it takes to catch up with the schedule.
+    Those with confidence >= threshold are revealed, and always the best one.
 
-    What was rejected is a candidate again, beside the new ones; a `budget` above `steps` gives what
-    is left at the end further calls.
+    A rejected candidate is one again at the next step; with a `budget` above `steps`, positions that
+    are left after `steps` calls get further ones.
+
     Reference: Fast-dLLM's `confidence_threshold` for Dream without blocks, arXiv:2505.22618.
     """
 
-    steps: int = 8  # denoiser calls after which all are candidates
+    steps: int = 8  # denoiser calls after which all positions are candidates
     threshold: float = 0.9  # least confidence of what is revealed together
-    schedule: CountRule = static(AlphaCounts(Linear()))  # how many are candidates over time
+    schedule: CountRule = static(
+        AlphaCounts(Linear())
+    )  # how many positions are candidates at each step
 
     def __post_init__(self) -> None:
         check_knob("steps", self.steps, 1)

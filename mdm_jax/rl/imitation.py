@@ -1,4 +1,4 @@
-"""Learning a policy from examples of decisions: what a heuristic does, or what already is final."""
+"""Learning a policy from decisions: those of a teacher, or those that its final answers imply."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,68 +20,74 @@ from mdm_jax.training.state import Metrics, TrainState, train_step
 from mdm_jax.types import Rollout, RowKey, Scalar
 
 
-def final_labels(rollout: Rollout) -> Action:
-    """Acts that reveal whatever already equals the final answer (Learn2PD, arXiv:2509.25188).
-
-    Args:
-      rollout: leading axis [rows], of a policy that reveals for good.
-    """
-    act, trace = rollout.trace.record, rollout.trace
-    final = jnp.sum(jnp.where(trace.unmask, trace.proposal, 0), axis=1)  # each revealed once
-    right = trace.is_masked & (trace.proposal == final[:, None, :])
-    return act._replace(places=right.astype(jnp.int32), allowed=trace.is_masked)
-
-
-def imitation_loss(
-    params: Any, key: RowKey, acts: Action, *, policy: LearnedPolicy
-) -> tuple[Scalar, Metrics]:
-    """-log p(what was done), mean over the steps in which something could be; nats.
-
-    Args:
-      acts: leading axes [rows, steps].
-    """
-    policy = replace(policy, params=params)
-
-    def log_prob(act: Action) -> Scalar:
-        return policy.family.log_prob(policy.utilities(act.features), act.places, act.allowed)
-
-    active = jnp.any(acts.allowed, axis=-1)
-    logs = jnp.where(active, jax.vmap(jax.vmap(log_prob))(acts), 0.0)
-    loss = -jnp.sum(logs) / jnp.maximum(jnp.sum(active), 1)
-    return loss, {"imitation_nll": loss}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Imitation:
-    """Whom to imitate.
+    """What stays the same from one update to the next.
 
     Attributes:
+      policy: the policy that learns; its parameters are replaced by those of the state.
       teacher: any policy.
-      final: what its finished response already equals is to be revealed, not what it reveals.
+      sampler: of the teacher's rollouts.
+      optimizer: of the policy's parameters.
+      final: learn the labels of `final_labels` instead of the teacher's decisions.
     """
 
+    policy: LearnedPolicy
     teacher: Policy
+    sampler: SamplerConfig
+    optimizer: optax.GradientTransformation
     final: bool = False
 
 
 def imitate(
-    state: TrainState,
-    key: RowKey,
-    prompts: Prompts,
-    denoise: Denoise,
-    *,
-    policy: LearnedPolicy,
-    imitation: Imitation,
-    config: SamplerConfig,
-    optimizer: optax.GradientTransformation,
+    state: TrainState, key: RowKey, prompts: Prompts, denoise: Denoise, *, imitation: Imitation
 ) -> tuple[TrainState, Metrics]:
-    """The teacher completes the prompts; one update towards what it did. Pure; jit it."""
-    k_play, k_learn = jax.random.split(key)
-    watched = ExpertRecorder(imitation.teacher, policy)
-    keys = row_keys(k_play, jnp.arange(len(prompts.canvases)))
-    settings = replace(config, record=True)
-    rollout = sample(keys, prompts.canvases, denoise=denoise, policy=watched, config=settings)
-    acts = final_labels(rollout) if imitation.final else rollout.trace.record
-    loss = partial(imitation_loss, policy=policy)
-    state, metrics = train_step(state, k_learn, acts, loss=loss, optimizer=optimizer, ema_decay=0.0)
+    """The teacher completes the prompts; one update towards its decisions. Pure; jit it."""
+    k_rollout, k_update = jax.random.split(key)
+    rollout = sample(
+        row_keys(k_rollout, jnp.arange(len(prompts.canvases))),
+        prompts.canvases,
+        denoise=denoise,
+        policy=ExpertRecorder(imitation.teacher, imitation.policy),
+        config=replace(imitation.sampler, record=True),
+    )
+    actions = final_labels(rollout) if imitation.final else rollout.trace.record
+    loss = partial(imitation_loss, policy=imitation.policy)
+    state, metrics = train_step(
+        state, k_update, actions, loss=loss, optimizer=imitation.optimizer, ema_decay=0.0
+    )
     return state, metrics | {"teacher_nfe": jnp.mean(rollout.nfe)}
+
+
+def imitation_loss(
+    params: Any, key: RowKey, actions: Action, *, policy: LearnedPolicy
+) -> tuple[Scalar, Metrics]:
+    """-log p(action), mean over the steps in which something could be decided; nats.
+
+    Args:
+      actions: leading axes [rows, steps].
+    """
+    policy = replace(policy, params=params)
+
+    def log_prob(action: Action) -> Scalar:
+        utilities = policy.utilities(action.features)
+        return policy.family.log_prob(utilities, action.order, action.allowed)
+
+    active = jnp.any(actions.allowed, axis=-1)
+    logs = jnp.where(active, jax.vmap(jax.vmap(log_prob))(actions), 0.0)
+    loss = -jnp.sum(logs) / jnp.maximum(jnp.sum(active), 1)
+    return loss, {"imitation_nll": loss}
+
+
+def final_labels(rollout: Rollout) -> Action:
+    """Actions that reveal every position whose proposed token equals the final answer.
+
+    Args:
+      rollout: leading axis [rows], with `Action`s as record, of a policy that never re-masks.
+
+    Reference: Learn2PD, arXiv:2509.25188.
+    """
+    action, trace = rollout.trace.record, rollout.trace
+    final = jnp.sum(jnp.where(trace.unmask, trace.proposal, 0), axis=1)  # each is revealed once
+    is_final = trace.is_masked & (trace.proposal == final[:, None, :])
+    return action._replace(order=is_final.astype(jnp.int32), allowed=trace.is_masked)

@@ -1,4 +1,4 @@
-"""A learned policy while it is being trained: it acts by chance, and its acts are kept in the trace."""
+"""Policies whose trace keeps what a learning policy would need to know of every step."""
 
 from typing import Any, NamedTuple
 
@@ -6,32 +6,33 @@ import jax
 import jax.numpy as jnp
 
 from mdm_jax.policies.action_distributions import SelectionOrder
-from mdm_jax.policies.base import Policy, PolicyState, confidence, rank
+from mdm_jax.policies.base import Policy, PolicyState, confidence, rank, wants_hidden
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.types import Decision, Mask, Observation, RowKey
 
 
 class Action(NamedTuple):
-    """One decision, with all that its probability depends on."""
+    """The decision of one step, with all that its log-probability depends on."""
 
-    features: Any  # what the network saw
-    places: SelectionOrder  # what was drawn, in which order
-    allowed: Mask  # what could have been drawn; nothing where the step decided nothing
+    features: Any  # the network's input
+    order: SelectionOrder  # the revealed positions, in the order in which they were drawn
+    allowed: Mask  # positions that could be drawn; none if the step was not the policy's decision
 
 
 @pytree_dataclass
 class RecordingPolicy:
-    """Draws from the policy's own distribution, no knob applied. An empty draw spends the step.
+    """Draws from the policy's distribution without any knob, and records the `Action`.
 
-    The last permitted step reveals all that is left; that is no decision of the policy.
+    An empty draw spends the step. The last permitted step reveals all that is masked; it is not a
+    decision of the policy.
     """
 
     policy: LearnedPolicy
 
     @property
     def wants_hidden(self) -> bool:
-        """Whether the network looks at the denoiser's hidden states."""
+        """Whether the network uses the denoiser's hidden states."""
         return self.policy.wants_hidden
 
     def init(self, length: int) -> PolicyState:
@@ -43,18 +44,18 @@ class RecordingPolicy:
         policy, features = self.policy, self.policy.featurize(observation)
         forced = policy.left(observation) <= 1
         allowed = policy.candidates(observation) & ~forced
-        places = policy.family.draw(key, policy.utilities(features), allowed)
-        places = jnp.where(allowed, places, 0)
-        unmask = jnp.where(forced, observation.eligible, places > 0)
-        return Decision(unmask, jnp.zeros_like(unmask), Action(features, places, allowed)), state
+        order = policy.family.draw(key, policy.utilities(features), allowed)
+        order = jnp.where(allowed, order, 0)
+        unmask = jnp.where(forced, observation.eligible, order > 0)
+        return Decision(unmask, jnp.zeros_like(unmask), Action(features, order, allowed)), state
 
 
 @pytree_dataclass
 class ExpertRecorder:
-    """Another policy acts; it is kept what the learner would have seen, and could have done.
+    """Another policy decides; its decisions are recorded as `Action`s of the learning policy.
 
-    The learner could have revealed anything that was masked, so a step also tells it what to leave
-    alone (in blocks: everything that comes later). Reference: expert steering, arXiv:2512.09106.
+    All masked positions count as allowed, so that a step also teaches which positions to leave masked
+    (with blocks, those of later blocks too). Reference: expert steering, arXiv:2512.09106.
     """
 
     expert: Policy
@@ -62,8 +63,8 @@ class ExpertRecorder:
 
     @property
     def wants_hidden(self) -> bool:
-        """Whether either looks at the denoiser's hidden states."""
-        return self.learner.wants_hidden or getattr(self.expert, "wants_hidden", False)
+        """Whether one of the two uses the denoiser's hidden states."""
+        return self.learner.wants_hidden or wants_hidden(self.expert)
 
     def init(self, length: int) -> PolicyState:
         return self.expert.init(length)
@@ -75,7 +76,7 @@ class ExpertRecorder:
         decision, state = self.expert(k_expert, observation, state)
         chosen = decision.unmask & observation.eligible
         order = rank(k_ties, confidence(observation.logits), chosen) + 1  # the most confident first
-        act = Action(
+        action = Action(
             self.learner.featurize(observation), jnp.where(chosen, order, 0), observation.is_masked
         )
-        return decision._replace(record=act), state
+        return decision._replace(record=action), state

@@ -1,4 +1,7 @@
-"""Orders that a one-position-per-step policy is kept close to (UPO, Hong et al., arXiv:2510.05725)."""
+"""Divergence of a one-position-per-step policy from a reference order, nats per step.
+
+Reference: UPO, Hong et al., arXiv:2510.05725.
+"""
 
 from dataclasses import dataclass
 
@@ -13,7 +16,7 @@ Confidence = Float[Array, " length"]
 
 @dataclass(frozen=True)
 class MaxConfidence:
-    """Cross-entropy to the most confident position; equally confident ones share."""
+    """Cross-entropy to the most confident position; equally confident ones are equally probable."""
 
     def __call__(self, utilities: Utilities, confidence: Confidence, eligible: Mask) -> Scalar:
         best = jnp.max(jnp.where(eligible, confidence, -jnp.inf))
@@ -24,7 +27,11 @@ class MaxConfidence:
 
 @dataclass(frozen=True)
 class SoftmaxConfidence:
-    """KL(policy || softmax(confidence / temperature)), exactly."""
+    """KL(policy || softmax(confidence / temperature)).
+
+    Raises:
+      ValueError: the temperature is not positive.
+    """
 
     temperature: float = 0.05
 
@@ -38,16 +45,19 @@ class SoftmaxConfidence:
 
 @dataclass(frozen=True)
 class Uniform:
-    """KL(policy || any eligible position); with `among` on the policy, the top-K reference."""
+    """KL(policy || uniform over the eligible positions); with the policy's `candidate_top_k` this is
+    UPO's top-K reference.
+    """
 
     def __call__(self, utilities: Utilities, confidence: Confidence, eligible: Mask) -> Scalar:
         return _kl(utilities, jnp.zeros_like(utilities), eligible)
 
 
-# how far softmax(utilities) is from a reference order at one step, nats
+# (utilities, confidence, eligible) -> divergence of softmax(utilities) from the reference
 ReferenceOrder = MaxConfidence | SoftmaxConfidence | Uniform
 
 
-def _kl(utilities: Utilities, others: Utilities, eligible: Mask) -> Scalar:
-    log_p, log_q = (masked_log_softmax(x, eligible) for x in (utilities, others))
+def _kl(utilities: Utilities, reference: Utilities, eligible: Mask) -> Scalar:
+    """KL(softmax(utilities) || softmax(reference)) over the eligible positions."""
+    log_p, log_q = (masked_log_softmax(x, eligible) for x in (utilities, reference))
     return jnp.sum(jnp.where(eligible, jnp.exp(log_p) * (log_p - log_q), 0.0))

@@ -1,4 +1,4 @@
-"""What a finished sequence is worth: correctness against the denoiser calls it took."""
+"""Rewards of a finished sequence: its correctness, and the denoiser calls that it took."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,13 @@ from mdm_jax.types import Count, Scalar
 
 @dataclass(frozen=True)
 class Multiplicative:
-    """correct * ((most - nfe + 1) / most)^compute_weight: being wrong is worth nothing at any speed.
+    """correct * ((most - nfe + 1) / most)^compute_weight; 0 for a wrong answer at any speed.
 
-    One call earns 1, the most calls (1 / most)^compute_weight. Reference: arXiv:2512.09106.
+    A correct answer earns 1 with one call and (1 / most)^compute_weight with the most calls.
+    Reference: arXiv:2512.09106.
 
     Attributes:
-      compute_weight: how much speed counts; 0: not at all.
+      compute_weight: weight of speed; 0: correctness alone.
     """
 
     compute_weight: float = 1.0
@@ -30,12 +31,12 @@ class Multiplicative:
 
 @dataclass(frozen=True)
 class Additive:
-    """correct - compute_weight * nfe / most: fast and wrong can beat slow and right.
+    """correct - compute_weight * nfe / most: a fast wrong answer can earn more than a slow right one.
 
-    The published ablation, under which policies collapse to revealing everything in one step.
+    An ablation of arXiv:2512.09106, under which policies collapse to revealing all in one step.
 
     Attributes:
-      compute_weight: price of the most calls possible.
+      compute_weight: cost of the most calls possible.
     """
 
     compute_weight: float = 1.0

@@ -96,7 +96,7 @@ def test_spread_times_lower_the_variance_of_a_batch_mean(draw):
     assert spread.var() < 0.2 * independent.var()
 
 
-def test_complement_masks_share_out_the_maskable_positions():
+def test_complement_masks_partition_the_maskable_positions():
     rates = 1.0 - jax.random.uniform(jax.random.key(70), (DRAWS,))
     pairs = np.asarray(jax.vmap(lambda k, r: complement_masks(k, MASKABLE, r))(keys(7), rates))
     np.testing.assert_array_equal(pairs.sum(axis=1), np.tile(MASKABLE, (DRAWS, 1)))
@@ -122,7 +122,7 @@ def test_apply_mask_writes_mask_and_nothing_else():
     assert canvas.tolist() == [3, 9, 2]
 
 
-def test_row_keys_depend_on_the_index_alone():
+def test_row_keys_depend_only_on_the_index():
     few = jax.random.key_data(row_keys(jax.random.key(10), jnp.array([5, 2])))
     many = jax.random.key_data(row_keys(jax.random.key(10), jnp.arange(8)))
     np.testing.assert_array_equal(few, many[jnp.array([5, 2])])

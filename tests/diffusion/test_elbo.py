@@ -198,7 +198,7 @@ def test_anti_masking_lowers_the_variance(draw_masks):
     assert paired < 0.9 * anti_masking_estimates(two_independent)[0].var()
 
 
-def test_token_nll_is_minus_log_softmax_even_with_ruled_out_tokens():
+def test_token_nll_is_minus_log_softmax_also_with_logits_at_minus_infinity():
     logits = 5.0 * jax.random.normal(jax.random.key(9), (6, 5))
     logits = logits.at[:, 4].set(-jnp.inf).at[2, 0].set(-jnp.inf)
     tokens = jnp.array([0, 1, 2, 3, 0, 1])
@@ -208,7 +208,7 @@ def test_token_nll_is_minus_log_softmax_even_with_ruled_out_tokens():
     assert half.dtype == jnp.float32 and np.all(np.isfinite(half))
 
 
-def test_masked_nll_never_looks_at_what_is_not_masked():
+def test_masked_nll_ignores_positions_that_are_not_masked():
     """Not at logits, nor at ids that are outside the vocabulary (prompts may hold MASK or PAD)."""
     logits = jax.random.normal(jax.random.key(10), (4, 3))
     tokens = jnp.array([1, 77, 2, -1])
@@ -238,7 +238,7 @@ def test_supervised_fine_tuning_never_masks_the_prompt():
         lambda nll: discrete_nelbo(nll, jnp.int32(1), jnp.int32(2), Cosine()),
     ],
 )
-def test_an_empty_mask_is_worth_nothing_and_has_zero_gradient(bound):
+def test_an_empty_mask_has_zero_value_and_gradient(bound):
     empty, tokens = jnp.zeros(3, bool), jnp.array([0, 1, 2])
     logits = jax.random.normal(jax.random.key(12), (3, 3)).at[:, 2].set(-jnp.inf)
     value, gradient = jax.value_and_grad(lambda x: bound(masked_nll(x, tokens, empty)))(logits)

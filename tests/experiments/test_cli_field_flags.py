@@ -11,9 +11,9 @@ from experiments._cli.policy_specs import Klass, PcSampler, Perturbed
 from mdm_jax.diffusion.schedules import Cosine, Linear
 from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts
 from mdm_jax.policies.heuristics import (
+    Ancestral,
     ConfidenceThreshold,
     Factor,
-    Iid,
     LowEntropy,
     Random,
     TopConfidence,
@@ -59,7 +59,7 @@ def asked(words, config=Asked):
         ("--alg topk_margin --steps 4", TopMargin(4, DREAM)),
         ("--alg entropy --steps 4 --alg_temp 0", Perturbed(LowEntropy(4, DREAM), 0.0)),
         ("--alg entropy --steps 4", LowEntropy(4, DREAM)),
-        ("--alg origin --steps 4", Iid(4, DREAM)),
+        ("--alg origin --steps 4", Ancestral(4, DREAM)),
         ("--alg entropy --alg_temp 0.2 --steps 4", Perturbed(LowEntropy(4, DREAM), 0.2)),
         ("--alg confidence_threshold --threshold 0.7 --steps 4", ThresholdQuota(4, 0.7)),
         ("--alg confidence_threshold --steps 4", ThresholdQuota(4, 0.9)),

@@ -82,7 +82,7 @@ def test_everyone_completes_the_same_prompts(ordered, order):
     stored = SampleStore(order / "samples.jsonl").read_all()
     assert set(stored) == {row.label for row in (ours, *others)}
     kinds = {row.policy for row in others}
-    assert {"Iid", "TopConfidence", "Random", "EntropyBound", "ConfidenceThreshold"} <= kinds
+    assert {"Ancestral", "TopConfidence", "Random", "EntropyBound", "ConfidenceThreshold"} <= kinds
     for found in stored.values():
         assert found.index.tolist() == list(range(8))
         assert found.revealed_at.shape == (8, 13)

@@ -70,7 +70,7 @@ def test_it_writes_what_it_says(rewarded, home):
     ours, *others = [paired_row.row for paired_row in rows]
     assert ours.policy == "LearnedPolicy" and ours.settings["steps"] == 13
     kinds = {row.policy for row in others}
-    assert {"Iid", "TopConfidence", "Random", "EntropyBound", "ConfidenceThreshold"} <= kinds
+    assert {"Ancestral", "TopConfidence", "Random", "EntropyBound", "ConfidenceThreshold"} <= kinds
     table = [paired_row._asdict() | {"row": asdict(paired_row.row)} for paired_row in rows]
     assert json.loads((home / "table.json").read_text()) == json.loads(json.dumps(table))
 

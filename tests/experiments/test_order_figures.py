@@ -89,8 +89,8 @@ def test_only_what_the_table_counts_is_drawn():
 def test_each_kind_at_its_nearest_setting():
     table = [
         row("LearnedPolicy", 3.0, steps=3),
-        row("Iid", 2.0, steps=2),
-        row("Iid", 4.5, steps=5),
+        row("Ancestral", 2.0, steps=2),
+        row("Ancestral", 4.5, steps=5),
         row("EntropyBound", 2.5, gamma=2.0),
         row("EntropyBound", 3.1, gamma=0.1),
     ]
@@ -98,7 +98,7 @@ def test_each_kind_at_its_nearest_setting():
     maps = order_maps(table, stored)
     assert {name: int(map_[0, 0]) for name, map_ in maps.items()} == {
         "LearnedPolicy, 3.0 calls": 0,
-        "Iid, 2.0 calls": 1,
+        "Ancestral, 2.0 calls": 1,
         "EntropyBound, 3.1 calls": 4,
     }
     counts = step_counts(table, stored)

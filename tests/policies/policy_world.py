@@ -1,4 +1,4 @@
-"""What the policies' tests share: batches of observations, and decisions on them."""
+"""Shared by the tests of policies: batches of observations, and decisions on them."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ ROWS, LENGTH, VOCAB = 512, 16, 12  # one shape for all, so that each policy is c
 
 @jax.jit
 def decide(policy, keys, observations):
-    """The decisions of a batch of rows, and the memory they leave."""
+    """The decisions of a batch of rows, and their memories afterwards."""
     return jax.vmap(lambda k, o: policy(k, o, policy.init(LENGTH)))(keys, observations)
 
 

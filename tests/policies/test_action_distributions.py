@@ -1,4 +1,4 @@
-"""Sets of positions: how they are drawn, and how probable they are."""
+"""Distributions over sets of positions: draws and log-probabilities against each other."""
 
 import itertools
 
@@ -31,7 +31,7 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def test_chances_from_log_probabilities_keep_their_digits():
+def test_bernoulli_log_probs_are_accurate_near_zero_and_one():
     log_q = -np.array([1e-30, 1e-9, 1e-6, 1e-3, 0.5, 0.693, 0.694, 1.0, 5.0, 30.0, 1e3])
     log_q = np.float32(log_q)
     bernoulli = jax.jit(from_log_probs)(jnp.asarray(log_q))
@@ -41,7 +41,7 @@ def test_chances_from_log_probabilities_keep_their_digits():
     np.testing.assert_allclose(bernoulli.log_keep[:-2], off[:-2], rtol=2e-6)
 
 
-def test_certainty_has_finite_values_and_gradients():
+def test_probability_one_has_finite_values_and_gradients():
     log_q = jnp.float32([0.0, -1e-9, -0.6931, -0.6932, -3.0, -1e4])
     on, off = (jax.jit(jax.grad(lambda x, i=i: from_log_probs(x)[i].sum()))(log_q) for i in (0, 1))
     assert from_log_probs(log_q)[0][0] == from_log_probs(log_q)[1][0] == 0
@@ -52,7 +52,7 @@ def test_certainty_has_finite_values_and_gradients():
     np.testing.assert_allclose(off[1:], slope, rtol=1e-4, atol=1e-30)
 
 
-def test_chances_from_logits():
+def test_bernoulli_log_probs_from_logits():
     bernoulli = from_logits(jnp.float32([-200.0, -1.0, 0.0, 30.0]))
     np.testing.assert_allclose(
         bernoulli.log_reveal, [-200, np.log(sigmoid(-1)), -np.log(2), -np.exp(-30.0)]
@@ -107,7 +107,7 @@ def test_masked_log_softmax():
 
 
 @pytest.mark.parametrize("family", [Independent(), Categorical()])
-def test_draws_of_a_family_follow_its_probabilities(family):
+def test_draws_follow_log_prob(family):
     assert isinstance(family, ActionDistribution)
     draw = jax.jit(jax.vmap(family.draw, in_axes=(0, None, None)))
     keys = jax.random.split(jax.random.key(0), 4000)
@@ -131,7 +131,7 @@ def test_draws_of_a_family_follow_its_probabilities(family):
     assert not none.any()
 
 
-def test_the_mode_of_a_family():
+def test_mode():
     utilities, eligible = jnp.float32(UTILITIES), jnp.asarray(ELIGIBLE)
     assert np.flatnonzero(Independent().mode(utilities, eligible)).tolist() == [0, 3]
     assert np.flatnonzero(Categorical().mode(utilities, eligible)).tolist() == [3]
@@ -141,7 +141,7 @@ def test_the_mode_of_a_family():
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, 1.7, 50.0])
-def test_scaled_utilities_reveal_so_many_times_as_much(scale):
+def test_scaled_utilities_multiply_the_probabilities(scale):
     utilities = jnp.float32([-8.0, -1.0, 0.0, 0.4, 3.0, 12.0])
     scaled = Independent().scaled(utilities, jnp.float32(scale))
     expected = np.minimum(scale * sigmoid(np.asarray(utilities, float)), 1.0)

@@ -58,7 +58,7 @@ def recorded():
     return records("samplers/counts")
 
 
-def test_even_is_lladas(recorded):
+def test_linear_counts_are_lladas(recorded):
     assert max(steps for _, steps, _ in recorded["llada"]) <= LONGEST
     assert len(recorded["llada"]) > 100
     assert_reveals(LinearCounts(), recorded["llada"])
@@ -67,7 +67,7 @@ def test_even_is_lladas(recorded):
 @pytest.mark.parametrize(
     "mode, schedule", [("linear", Linear()), ("cosine", Cosine()), ("pow2", MaskGitSquare())]
 )
-def test_ratio_is_maskgits_where_each_of_its_steps_reveals_something(recorded, mode, schedule):
+def test_alpha_counts_are_maskgits_if_every_step_reveals_something(recorded, mode, schedule):
     runs = [run[1:] for run in recorded["maskgit"] if run[0] == mode and 0 not in run[3]]
     assert len(runs) >= 8
     assert_reveals(AlphaCounts(schedule), runs)
@@ -76,7 +76,7 @@ def test_ratio_is_maskgits_where_each_of_its_steps_reveals_something(recorded, m
 @pytest.mark.parametrize(
     "mode, schedule", [("linear", Linear()), ("cosine", Cosine()), ("pow2", MaskGitSquare())]
 )
-def test_ratio_without_a_minimum_is_maskgits(recorded, mode, schedule):
+def test_alpha_counts_without_a_minimum_are_maskgits(recorded, mode, schedule):
     """But for 50 positions in 50 steps, where theirs loses whole numbers to rounding: in float64
     50 * (1 - 17/50) is a hair below 33. Its modes log and exp are no schedules of alpha alone.
     """
@@ -87,14 +87,14 @@ def test_ratio_without_a_minimum_is_maskgits(recorded, mode, schedule):
 
 
 @pytest.mark.parametrize("name, eps", [("dream", 1e-3), ("smdm", 1e-5)])
-def test_expected_is_dreams_and_smdms(recorded, name, eps):
+def test_ancestral_counts_are_dreams_and_smdms(recorded, name, eps):
     """Which products of float32 fall short of a whole number is theirs too."""
     assert len(recorded[name]) > 70 and any(run[2][0] == 0 for run in recorded[name])
     assert_reveals(AncestralCounts(eps), recorded[name])
 
 
-def test_expected_by_hand():
-    """Eight positions in eight steps: the mean of the first is a hair below one."""
+def test_ancestral_counts_by_hand():
+    """Eight positions in eight steps: the mean of the first is just below one."""
     counts = reveals(AncestralCounts(), jnp.array([8, 8, 5]), jnp.array([8, 4, 1]))
     assert counts[:, :9].tolist() == [
         [0, 1, 1, 1, 1, 1, 1, 2, 0],
@@ -114,7 +114,7 @@ def test_all_is_revealed_within_the_steps_and_something_at_each(rule):
     assert isinstance(rule, CountRule) and hash(rule) == hash(type(rule)(**vars(rule)))
 
 
-def test_ratio_is_exact_where_its_product_is_a_whole_number():
+def test_alpha_counts_are_exact_for_whole_numbers():
     """In float32, 50 * (1 - 1/50) may fall short of 49."""
     steps = jnp.arange(1, 51)
     counts = np.asarray(reveals(AlphaCounts(Linear()), jnp.full(50, 50), steps))
@@ -123,7 +123,7 @@ def test_ratio_is_exact_where_its_product_is_a_whole_number():
         assert row[:n].tolist() == (-np.diff(kept)).tolist()
 
 
-def test_even_shares_of_a_block_by_hand():
+def test_linear_counts_of_a_block_by_hand():
     assert reveals(LinearCounts(), jnp.array([10]), jnp.array([4]))[0, :5].tolist() == [
         3,
         3,
@@ -162,7 +162,7 @@ def test_shares_multiply_to_the_schedule(rule):
     np.testing.assert_array_equal(shares[steps - 1 :], 1.0)
 
 
-def test_shares_of_expected_are_those_of_its_grid():
+def test_ancestral_shares_are_those_of_its_time_grid():
     """Dream's `origin`: after each step but the last, the time t of an even grid is masked."""
     shares = jax.vmap(lambda step: AncestralCounts(0.01).share(step, jnp.int32(5)))(jnp.arange(7))
     grid = np.linspace(1.0, 0.01, 6)
@@ -170,7 +170,7 @@ def test_shares_of_expected_are_those_of_its_grid():
     np.testing.assert_array_equal(shares[4:], 1.0)
 
 
-def test_knobs_of_the_rules_matter_and_are_named():
+def test_settings_of_the_rules_are_shown_in_their_names():
     total, steps = jnp.array([64]), jnp.array([48])
     shown = [
         AlphaCounts(),

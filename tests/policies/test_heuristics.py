@@ -27,10 +27,10 @@ from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import RevealAll, RevealNone, RevealOnly, confidence, top
 from mdm_jax.policies.count_schedules import AlphaCounts, LinearCounts
 from mdm_jax.policies.heuristics import (
+    Ancestral,
     ConfidenceThreshold,
     EntropyBound,
     Factor,
-    Iid,
     LeftToRight,
     LowEntropy,
     Random,
@@ -83,7 +83,7 @@ def scheduled_twin(policy, o, noise):
     return best_first(scores, o.eligible)[: count_of(policy.schedule, o.eligible, o, policy.steps)]
 
 
-def iid_twin(policy, o, noise):
+def ancestral_twin(policy, o, noise):
     steps = max(policy.steps // o.num_blocks, 1)
     share = 1 / max(steps - o.block_step, 1)
     chosen = [k for k in np.flatnonzero(o.eligible) if noise[k] < share]
@@ -118,7 +118,7 @@ TWINS = [
     *((kind(steps), scheduled_twin) for kind in (TopConfidence, Random) for steps in (1, 5, 40)),
     *((kind(5), scheduled_twin) for kind in (TopMargin, LowEntropy, LeftToRight)),
     (TopConfidence(9, AlphaCounts()), scheduled_twin),
-    *((Iid(steps), iid_twin) for steps in (1, 5, 40)),
+    *((Ancestral(steps), ancestral_twin) for steps in (1, 5, 40)),
     *((ConfidenceThreshold(x), threshold_twin) for x in (0.3, 0.9, 0.99)),
     *((Factor(x), factor_twin) for x in (0.3, 1.0, 4.0)),
     *((EntropyBound(x), entropy_twin) for x in (0.0, 0.1, 2.0)),
@@ -128,7 +128,7 @@ TWINS = [
 @jax.jit
 @jax.vmap
 def first_noise(key):
-    """The draw that Random and Iid make before any tie is broken."""
+    """The draw that Random and Ancestral make before any tie is broken."""
     return jax.random.uniform(jax.random.split(key)[0], (LENGTH,))
 
 
@@ -148,7 +148,7 @@ def test_equals_its_twin(policy, twin, block_step, num_blocks):
 # ---- promises that all of them make ------------------------------------------------------------
 
 
-def test_the_module_holds_the_policies_that_the_tests_know():
+def test_every_policy_of_the_module_is_tested():
     assert {type(policy) for policy, _ in TWINS} == set(POLICIES)
 
 
@@ -179,11 +179,11 @@ def test_the_same_key_decides_the_same(kind):
 @pytest.mark.parametrize(
     "policy, other",
     [
-        *((kind(4), kind(8)) for kind in POLICIES if issubclass(kind, Scheduled | Iid)),
+        *((kind(4), kind(8)) for kind in POLICIES if issubclass(kind, Scheduled | Ancestral)),
         *(
             (kind(8), kind(8, AlphaCounts()))
             for kind in POLICIES
-            if issubclass(kind, Scheduled | Iid)
+            if issubclass(kind, Scheduled | Ancestral)
         ),
         (ConfidenceThreshold(0.9), ConfidenceThreshold(0.5)),
         (Factor(1.0), Factor(3.0)),
@@ -195,7 +195,7 @@ def test_every_knob_changes_something(policy, other):
     assert share_decided_otherwise(policy, other) > 0.2
 
 
-@pytest.mark.parametrize("kind", [k for k in POLICIES if issubclass(k, Scheduled | Iid)])
+@pytest.mark.parametrize("kind", [k for k in POLICIES if issubclass(k, Scheduled | Ancestral)])
 def test_steps_must_be_positive(kind):
     for steps in (0, -3):
         with pytest.raises(ValueError, match="steps"):
@@ -267,7 +267,7 @@ def test_entropy_bound_below_zero_is_low_entropy_one_at_a_time():
         EntropyBound(math.inf),
         Factor(1e9),
         RevealAll(),
-        *(kind(1) for kind in POLICIES if issubclass(kind, Scheduled | Iid)),
+        *(kind(1) for kind in POLICIES if issubclass(kind, Scheduled | Ancestral)),
     ],
     ids=str,
 )
@@ -280,7 +280,7 @@ def test_reveal_none_reveals_nothing():
     assert not reveal(RevealNone(), observe(20)).any()
 
 
-def test_ruled_out_tokens_do_not_disturb_the_scores():
+def test_ids_at_minus_infinity_do_not_change_the_decisions():
     """MASK and PAD at -inf: the same decisions as without those tokens in the vocabulary."""
     logits = np.random.default_rng(21).normal(size=(ROWS, LENGTH, VOCAB)) * 4
     tiny, apply_logit_mask = logits.copy(), logits.copy()
@@ -303,12 +303,12 @@ def test_random_reveals_every_subset_equally_often():
     assert len(counts) == 10 and stats.chisquare(counts).pvalue > 1e-3
 
 
-def test_iid_reveals_independently_and_one_where_the_draw_was_empty():
+def test_ancestral_reveals_independently_and_one_position_after_an_empty_draw():
     """3 positions at share 1/4: binomial counts, with the empty draws moved to one position each."""
     eligible = np.zeros((ROWS, LENGTH), bool)
     eligible[:, 3:6] = True
     observations = observe(24, eligible=eligible, block_step=4)
-    seen = np.concatenate([reveal(Iid(8), observations, seed) for seed in range(6)])[:, 3:6]
+    seen = np.concatenate([reveal(Ancestral(8), observations, seed) for seed in range(6)])[:, 3:6]
     q = 0.25
     each = {0: 0.0, 1: q * (1 - q) ** 2 + (1 - q) ** 3 / 3, 2: q**2 * (1 - q), 3: q**3}
     expected = [each[bin(i).count("1")] * len(seen) for i in range(1, 8)]
@@ -319,9 +319,9 @@ def test_iid_reveals_independently_and_one_where_the_draw_was_empty():
 @pytest.mark.parametrize(
     "schedule", [LinearCounts(), AlphaCounts(), AlphaCounts(Linear())], ids=str
 )
-def test_iid_shares_follow_its_schedule(schedule):
+def test_ancestral_shares_follow_its_schedule(schedule):
     observations = observe(25, eligible=np.ones((ROWS, LENGTH), bool), block_step=2)
-    seen = reveal(Iid(6, schedule), observations)
+    seen = reveal(Ancestral(6, schedule), observations)
     share = float(schedule.share(jnp.int32(2), jnp.int32(6)))
     assert abs(seen.mean() - share) < 4 * (share * (1 - share) / seen.size) ** 0.5 + 1e-3
 

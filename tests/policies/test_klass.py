@@ -21,7 +21,7 @@ def decide(policy, key, observation, state):
 
 
 def calls(policy, drift, block_steps=range(CALLS)):
-    """What is revealed at successive calls in which the logits move by less and less."""
+    """The decisions at successive calls between which the logits move by less and less."""
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(ROWS, LENGTH, VOCAB)) * 3
     eligible = rng.random((ROWS, LENGTH)) < rng.random((ROWS, 1))
@@ -63,7 +63,7 @@ def test_equals_its_twin(history, first_step):
     assert shown > 20
 
 
-def test_what_never_moves_is_a_threshold_after_the_first_calls():
+def test_constant_distributions_make_it_a_confidence_threshold():
     for call, (logits, eligible, got) in enumerate(calls(Klass(VOCAB, 0.6, 0.01, 2), 0.0)):
         seen = observe(2, logits, eligible)
         threshold = ConfidenceThreshold(0.6 if call >= 2 else 2.0)

@@ -1,4 +1,4 @@
-"""Learned policies: what they see, what they draw, and what their knobs do."""
+"""Learned policies: features, draws and knobs."""
 
 from dataclasses import replace
 from functools import cache, partial
@@ -105,7 +105,7 @@ def shaken(params, seed=5):
     return jax.tree.map(lambda x: x + jnp.float32(0.5 * rng.normal(size=x.shape)), params)
 
 
-def test_a_fresh_network_is_the_iid_sampler(fresh):
+def test_a_fresh_network_is_ancestral_sampling(fresh):
     network, params = fresh
     policy = LearnedPolicy(network, params, STEPS, policy_temperature=1.0, fallback="spend")
     assert isinstance(policy, Policy) and policy.init(LENGTH) == ()
@@ -143,9 +143,9 @@ def test_temperature_zero_is_the_limit_of_small_temperatures():
     assert (cold == cold[0]).all() and (limit == cold).all()
     utilities = TABLE[STEPS] + logits[:, 0]
     assert cold[0].tolist() == (utilities > 0).tolist() and 0 < cold[0].sum() < LENGTH
-    for heat in (0.5, 2.0):
-        policy = plain_policy(TABLE, policy_temperature=heat, fallback="spend")
-        assert frequencies_fit(decisions(policy, logits=logits), sigmoid(utilities / heat))
+    for temperature in (0.5, 2.0):
+        policy = plain_policy(TABLE, policy_temperature=temperature, fallback="spend")
+        assert frequencies_fit(decisions(policy, logits=logits), sigmoid(utilities / temperature))
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 1.6, 1e6])
@@ -158,19 +158,21 @@ def test_scale_multiplies_the_probabilities(scale):
     np.testing.assert_array_equal(sure[0], expected > 0.5)
 
 
-@pytest.mark.parametrize("heat", [0.0, 1.0])
-def test_an_empty_draw_reveals_the_best_or_is_spent(heat):
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_fallbacks_of_an_empty_draw(temperature):
     shy = TABLE - 50.0
     some = jnp.array([True, True, False, True])
     best = np.where(some, TABLE[STEPS], -np.inf).argmax()
-    drawn = decisions(plain_policy(shy, policy_temperature=heat), eligible=some)
+    drawn = decisions(plain_policy(shy, policy_temperature=temperature), eligible=some)
     assert (drawn == (np.arange(LENGTH) == best)).all()
-    spend = plain_policy(shy, policy_temperature=heat, fallback="spend")
+    spend = plain_policy(shy, policy_temperature=temperature, fallback="spend")
     assert not decisions(spend, eligible=some).any()
-    bold = plain_policy(shy + 100.0, policy_temperature=heat)  # no draw is empty: no difference
+    bold = plain_policy(
+        shy + 100.0, policy_temperature=temperature
+    )  # no draw is empty: no difference
     assert (decisions(bold, eligible=some) == np.asarray(some)).all()
     nothing = jnp.zeros(LENGTH, bool)
-    assert not decisions(plain_policy(shy, policy_temperature=heat), eligible=nothing).any()
+    assert not decisions(plain_policy(shy, policy_temperature=temperature), eligible=nothing).any()
 
 
 @pytest.mark.parametrize("fallback", ["best", "spend"])
@@ -186,7 +188,7 @@ def test_the_last_step_reveals_all(fallback):
 BLOCKS = replace(CONFIG, budget=LENGTH, block_length=2)
 
 
-def test_steps_are_shared_out_over_blocks():
+def test_steps_are_divided_among_blocks():
     """Four for two blocks; an empty draw reveals one position, the last step of a block the other."""
     policy = replace(plain_policy(TABLE - 50.0, policy_temperature=1.0), steps=4)
     rollout = run(policy, BLOCKS)
@@ -209,8 +211,8 @@ def test_one_at_a_time_reveals_one_until_the_last_step():
 
 def test_a_sweep_over_knobs_equals_single_runs():
     policies = [
-        replace(plain_policy(TABLE, policy_temperature=heat, scale=scale), steps=4)
-        for heat, scale in ((0.0, 1.0), (0.7, 1.0), (1.0, 0.4))
+        replace(plain_policy(TABLE, policy_temperature=temperature, scale=scale), steps=4)
+        for temperature, scale in ((0.0, 1.0), (0.7, 1.0), (1.0, 0.4))
     ]
     world = {"denoise": Tabular(jnp.float32(WORLD.logits)), "config": BLOCKS}
     swept = sweep(*rows(), policies=stack(policies), **world)
@@ -238,8 +240,8 @@ def test_a_static_start_follows_its_order():
     order = np.array([1, 0, 2, 1])
     params = start_table({"table": jnp.zeros((STEPS + 1, LENGTH))}, jnp.asarray(order), 30.0)
     assert set(np.abs(params["table"]).ravel().tolist()) == {30.0}
-    for heat in (0.0, 1.0):
-        policy = plain_policy(params["table"], policy_temperature=heat, fallback="spend")
+    for temperature in (0.0, 1.0):
+        policy = plain_policy(params["table"], policy_temperature=temperature, fallback="spend")
         rollout = run(policy)
         assert (rollout.revealed_at == order).all() and (rollout.nfe == STEPS).all()
 
@@ -280,7 +282,7 @@ OTHERS["entropy"] = np.array([1 - 2 * _y, _y, _y])
 
 
 @pytest.mark.parametrize("switch", OTHERS)
-def test_each_switch_shows_what_it_says_and_nothing_else(switch):
+def test_each_feature_switch_adds_its_feature_only(switch):
     apply = network_of(**{switch: True})
     reference = apply(EVEN)
     for name, probs in OTHERS.items():
@@ -293,7 +295,7 @@ def test_each_switch_shows_what_it_says_and_nothing_else(switch):
     assert np.abs(apply(only_there) - reference).max() > 1e-3
 
 
-def test_hidden_states_are_seen_when_asked_for():
+def test_hidden_states_are_features_if_switched_on():
     apply = network_of(hidden=True)
     assert np.abs(apply(EVEN, hidden=np.eye(LENGTH, 2)) - apply(EVEN)).max() > 1e-3
     np.testing.assert_array_equal(apply(OTHERS["margin"]), apply(EVEN))
@@ -302,7 +304,7 @@ def test_hidden_states_are_seen_when_asked_for():
         assert LearnedPolicy(network, {}, STEPS).wants_hidden is hidden
 
 
-def test_positions_steps_left_and_what_is_masked_are_always_seen():
+def test_positions_steps_left_and_the_mask_are_always_features():
     apply = network_of(margin=True)
     assert len(np.unique(apply(EVEN))) == LENGTH
     assert np.abs(apply(EVEN, left=3) - apply(EVEN)).max() > 1e-3
@@ -340,11 +342,11 @@ def test_labels_tell_policies_apart_and_stay_short(fresh):
         ({"scale": -1.0}, "scale must be between 0"),
     ],
 )
-def test_knobs_that_make_no_sense(wrong, message):
+def test_knobs_out_of_range_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         replace(plain_policy(TABLE), **wrong)
 
 
-def test_a_fallback_that_is_none():
+def test_an_unknown_fallback_is_refused():
     with pytest.raises((ValueError, TypeError), match="retry"):
         plain_policy(TABLE, fallback="retry")

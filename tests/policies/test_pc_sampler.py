@@ -66,6 +66,6 @@ def test_pc_sampler_with_a_steep_decay_reads_from_the_left():
         (lambda: PcSampler(COMMON, 0), "steps"),
     ],
 )
-def test_knobs_that_make_no_sense(make, message):
+def test_knobs_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

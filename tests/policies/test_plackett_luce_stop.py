@@ -1,4 +1,4 @@
-"""Plackett-Luce with STOP: ordered draws against the definition, listed one by one."""
+"""Plackett-Luce with STOP: ordered draws against an enumeration by the definition."""
 
 import itertools
 from collections import Counter
@@ -52,7 +52,7 @@ def test_log_probabilities_are_those_of_the_draws(eligible, stop):
     np.testing.assert_allclose(total, 1.0, rtol=1e-5)
 
 
-def test_draws_are_as_frequent_as_they_are_probable():
+def test_draws_follow_their_probabilities():
     keys, count = jax.random.split(jax.random.key(0), 40_000), 40_000
     draw = jax.jit(jax.vmap(FAMILY.draw, in_axes=(0, None, None)))
     places = np.asarray(draw(keys, jnp.float32(UTILITIES), jnp.asarray(ELIGIBLE)))
@@ -66,7 +66,7 @@ def test_draws_are_as_frequent_as_they_are_probable():
 
 
 @pytest.mark.parametrize("family", [Independent(), Categorical(), FAMILY])
-def test_where_nothing_is_eligible_nothing_is_drawn_at_no_cost(family):
+def test_nothing_eligible_draws_nothing_with_log_prob_zero(family):
     nothing, utilities = jnp.zeros(5, bool), jnp.float32(UTILITIES)
     places = jnp.where(nothing, family.draw(jax.random.key(0), utilities, nothing), 0)
     assert not places.any() and family.log_prob(utilities, places, nothing) == 0
@@ -89,7 +89,7 @@ def test_the_score_has_mean_zero(family):
     assert (slopes[:, ~ELIGIBLE] == 0).all() and (slopes[:, ELIGIBLE].std(axis=0) > 0.1).all()
 
 
-def test_the_mode_never_is_empty_and_stop_is_what_others_are_measured_by():
+def test_mode_is_never_empty_and_compares_with_stop():
     utilities, eligible = jnp.float32(UTILITIES), jnp.asarray(ELIGIBLE)
     assert FAMILY.mode(utilities, eligible).tolist() == [False, False, False, True, False]
     assert PlackettLuceStop(9.0).mode(utilities, eligible).sum() == 1

@@ -1,4 +1,4 @@
-"""What policies read off logits, ranking with random ties, stacking, and policies as pytrees."""
+"""Scores computed from logits, ranking with random ties, stacking, and policies as pytrees."""
 
 import chex
 import jax
@@ -22,7 +22,7 @@ from mdm_jax.policies.base import (
     top,
 )
 from mdm_jax.policies.count_schedules import AlphaCounts, LinearCounts
-from mdm_jax.policies.heuristics import ConfidenceThreshold, Iid, Random, TopConfidence
+from mdm_jax.policies.heuristics import Ancestral, ConfidenceThreshold, Random, TopConfidence
 
 ELIGIBLE = jnp.array([True, False, True, True, False, True])
 
@@ -85,7 +85,7 @@ def test_top_reveals_as_many_as_there_are(count, expected):
     assert not top(jax.random.key(6), scores, jnp.zeros(6, bool), count).any()
 
 
-def test_or_best_only_steps_in_when_nothing_was_chosen():
+def test_or_best_changes_only_empty_sets():
     scores, none = jnp.array([1.0, 9.0, 3.0, 2.0, 9.0, 0.0]), jnp.zeros(6, bool)
     some = none.at[3].set(True)
     assert or_best(jax.random.key(7), some, scores, ELIGIBLE).tolist() == some.tolist()
@@ -94,7 +94,7 @@ def test_or_best_only_steps_in_when_nothing_was_chosen():
     assert not or_best(jax.random.key(9), none, scores, none).any()
 
 
-def test_check_knob_judges_numbers_and_lets_arrays_pass():
+def test_check_knob_checks_numbers_and_not_arrays():
     for value in (0.5, 1, np.float32(1.0), np.int64(0)):
         check_knob("knob", value, 0, 1)
     for value in (-1, 2, 1.5, np.float64(-0.1), float("nan")):
@@ -112,10 +112,10 @@ def test_stack_puts_an_axis_on_every_leaf():
 
 @pytest.mark.parametrize(
     "policies",
-    [[], [Random(2), Iid(2)], [Random(2), Random(2, AlphaCounts())]],
+    [[], [Random(2), Ancestral(2)], [Random(2), Random(2, AlphaCounts())]],
     ids=["none", "kinds", "schedules"],
 )
-def test_stack_refuses_what_does_not_fit_together(policies):
+def test_stack_refuses_policies_of_different_kinds(policies):
     with pytest.raises(ValueError, match="kinds"):
         stack(policies)
 
@@ -152,6 +152,6 @@ def test_another_knob_does_not_trace_again():
 
 
 @pytest.mark.parametrize("double", [RevealAll(), RevealNone()])
-def test_doubles_are_policies_without_knobs(double):
+def test_reveal_all_and_none_are_policies_without_knobs(double):
     assert isinstance(double, Policy) and jax.tree.leaves(double) == []
     assert double.init(5) == ()

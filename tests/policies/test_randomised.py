@@ -123,7 +123,7 @@ def test_top_k_random_is_uniform_among_the_most_confident():
     assert counts[best].sum() == 6 * ROWS and stats.chisquare(counts[best]).pvalue > 1e-3
 
 
-def test_top_k_random_goes_on_with_the_next_best():
+def test_top_k_random_reveals_the_next_best_after_the_candidates():
     """Where more are to be revealed than there are candidates."""
     few, best = (
         reveal(TopKRandom(2, candidates=2), observe(5)),
@@ -157,6 +157,6 @@ def test_softmax_confidence_sums_over_the_vocabulary():
         (lambda: SoftmaxConfidence(policy_temperature=0.0), "policy_temperature"),
     ],
 )
-def test_knobs_that_make_no_sense(make, message):
+def test_knobs_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -1,4 +1,4 @@
-"""A zoo as one policy: each choice decides as its member does, from one compiled program."""
+"""Several policies as one: each switch decides as its member, in one compiled program."""
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def three_decisions(policy):
     return np.stack(seen)
 
 
-def test_each_choice_decides_as_its_member_in_one_program():
+def test_each_switch_decides_as_its_member_in_one_program():
     choices = as_switch(ZOO)
     decisions = [three_decisions(choice) for choice in choices]
     assert TRACES.count("SwitchPolicy") == 1
@@ -72,7 +72,7 @@ def test_one_member_per_kind():
 
 
 @pytest.mark.reuses_keys  # a batched index runs every member on the row's key, and keeps one
-def test_choices_can_be_stacked_and_swept():
+def test_switches_can_be_stacked_and_swept():
     stacked = stack(as_switch((TopConfidence(3), RevealNone(), TopConfidence(1))))
 
     @jax.jit
@@ -84,6 +84,6 @@ def test_choices_can_be_stacked_and_swept():
     assert unmask.sum(axis=1).tolist() == [3, 0, 9]
 
 
-def test_a_zoo_is_not_empty():
+def test_no_policies_are_refused():
     with pytest.raises(ValueError, match="at least one"):
         as_switch(())

@@ -1,4 +1,4 @@
-"""A threshold among as many candidates as a schedule has, by hand and at its limits."""
+"""A threshold among the candidates of a schedule, by hand and at its limits."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,7 +38,7 @@ def test_every_knob_changes_something(policy, other):
     assert share_decided_otherwise(policy, other) > 0.05
 
 
-def test_the_quota_limits_candidates_and_the_threshold_chooses():
+def test_schedule_limits_the_candidates_and_threshold_chooses():
     """16 positions in 8 steps: two candidates at first; at step 3, with 12 left, four."""
     everything = np.ones((ROWS, LENGTH), bool)
     for step, left, candidates in [(0, 16, 2), (3, 12, 4), (7, 5, 5), (9, 3, 3)]:
@@ -65,6 +65,6 @@ def test_the_quota_at_its_limits():
         (lambda: ThresholdQuota(0), "steps"),
     ],
 )
-def test_knobs_that_make_no_sense(make, message):
+def test_knobs_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -76,15 +76,13 @@ def test_limits():
     np.testing.assert_array_equal(strict.remask, ~eligible & np.asarray(several)[:, None])
 
 
-def test_needs_a_denoiser_that_looks_twice():
+def test_needs_a_denoiser_with_verifier_logits():
     config = SamplerConfig(mask_id=5, pad_id=6, budget=4)
     denoise = jax.tree_util.Partial(
         lambda canvas, valid, positions=None: jnp.zeros((len(canvas), 7))
     )
     assert isinstance(Wino(), Policy) and as_switch((Wino(), TopConfidence()))[1].wants_verifier
-    with pytest.raises(
-        ValueError, match="Wino wants a second look at tokens, but the denoiser Part"
-    ):
+    with pytest.raises(ValueError, match="Wino wants verifier logits, but the denoiser Part"):
         sample(keys(0)[:1], jnp.full((1, 4), 5), denoise=denoise, policy=Wino(), config=config)
     with pytest.raises(ValueError, match="threshold_back"):
         Wino(0.6, -0.1)

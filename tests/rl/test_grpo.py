@@ -1,4 +1,4 @@
-"""Learning from rewards: optima that are known, gradients against brute force, and every knob."""
+"""Learning from rewards: known optima, gradients against enumeration, and every setting."""
 
 import itertools
 from dataclasses import replace
@@ -17,16 +17,13 @@ from mdm_jax.policies.heuristics import LeftToRight
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig, ConfidenceNetwork
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
-from mdm_jax.rl.grpo import (
-    GrpoObjective,
-    Learner,
-    grpo_loss,
-    iterate,
-)
+from mdm_jax.rl.episodes import as_episodes
+from mdm_jax.rl.grpo import GrpoObjective, grpo_loss
 from mdm_jax.rl.imitation import final_labels, imitation_loss
+from mdm_jax.rl.learner import Learner, iterate
 from mdm_jax.rl.reference_kl import MaxConfidence, SoftmaxConfidence, Uniform
 from mdm_jax.rl.rewards import Additive, Multiplicative
-from mdm_jax.rl.rollouts import Prompts, as_episodes, judge, play
+from mdm_jax.rl.rollouts import GroupConfig, Prompts, generate_groups, rewards_of
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
@@ -118,7 +115,7 @@ def test_reaches_the_optimum_of_small_worlds(table, weight, calls, family):
     assert nfe == calls
 
 
-def test_without_a_price_of_calls_it_is_right():
+def test_without_a_cost_of_calls_answers_are_correct():
     policy, _ = train(PAIRS, GrpoObjective(reward=Multiplicative(0.0), group=16), 60)
     assert evaluate(PAIRS, policy)[0] >= 0.99
 
@@ -142,24 +139,23 @@ def test_one_position_per_step_stays_with_its_reference():
 
 def episodes_of(table, objective, seed=0, experts=(), family=None, count=8):
     oracle, policy, settings, verify = world(table, family, seed)
-    rollout = play(
-        jax.random.key(seed + 3),
-        blank(oracle, count),
-        policy,
-        experts,
-        objective.group,
-        denoise=oracle,
-        config=settings,
-    )
+    groups = GroupConfig(size=objective.group, sampler=settings, experts=experts)
+    k_rollout = jax.random.key(seed + 3)
+    rollout = generate_groups(k_rollout, blank(oracle, count), oracle, policy, groups)
     correct = jax.vmap(jax.vmap(partial(verify, reference=None)))(rollout.canvas)
-    rewards = judge(rollout, correct, objective.reward, table.shape[1])
+    rewards = rewards_of(rollout, correct, objective.reward, table.shape[1])
     return policy, rollout, as_episodes(rollout, rewards, len(experts), objective.by_deviation)
 
 
+def at(episodes, row, step):
+    """The action of one step."""
+    return jax.tree.map(lambda x: x[row, step], episodes.steps.action)
+
+
 def gradient(policy, episodes, objective, experts=0, first=True):
-    flags = jnp.full(episodes.advantage.shape, first)
+    episodes = episodes._replace(first_update=jnp.full(episodes.advantage.shape, first))
     loss = partial(grpo_loss, policy=policy, experts=experts, objective=objective)
-    return jax.grad(loss, has_aux=True)(policy.params, jax.random.key(0), (episodes, flags))
+    return jax.grad(loss, has_aux=True)(policy.params, jax.random.key(0), episodes)
 
 
 @pytest.mark.parametrize("family", [Independent(), PlackettLuceStop(), Categorical()])
@@ -174,10 +170,10 @@ def test_first_gradient_is_that_of_plain_reinforce(family):
         for row in range(4):
             logs = []
             for step in range(4):
-                act = jax.tree.map(lambda x: x[row, step], episodes.acts)  # noqa: B023
-                if act.allowed.any():
-                    utilities = acting.utilities(act.features)
-                    logs.append(family.log_prob(utilities, act.places, act.allowed))
+                action = at(episodes, row, step)
+                if action.allowed.any():
+                    utilities = acting.utilities(action.features)
+                    logs.append(family.log_prob(utilities, action.order, action.allowed))
             total += episodes.advantage[row] * sum(logs) / len(logs)
         return -total / 4
 
@@ -187,14 +183,8 @@ def test_first_gradient_is_that_of_plain_reinforce(family):
 def test_the_ratio_is_exactly_one_at_the_first_update():
     objective = GrpoObjective(group=4)
     policy, _, episodes = episodes_of(PAIRS, objective)
-    value, _ = grpo_loss(
-        policy.params,
-        jax.random.key(0),
-        (episodes, jnp.ones_like(episodes.by_expert)),
-        policy=policy,
-        experts=0,
-        objective=objective,
-    )
+    loss = partial(grpo_loss, policy=policy, experts=0, objective=objective)
+    value, _ = loss(policy.params, jax.random.key(0), episodes)
     weight = episodes.active / episodes.active.sum(1, keepdims=True)
     expected = -jnp.mean(jnp.sum(weight * episodes.advantage[:, None], axis=1))
     np.testing.assert_allclose(value, expected, atol=1e-7)
@@ -209,11 +199,11 @@ def test_expected_gradient_is_that_of_the_expected_reward():
 
     def expected(params):
         acting = replace(policy, params=params)
-        act = jax.tree.map(lambda x: x[0, 0], episodes.acts)
-        utilities = acting.utilities(act.features)
+        action = at(episodes, 0, 0)
+        utilities = acting.utilities(action.features)
         total = 0.0
         for drawn in itertools.product([0, 1], repeat=2):
-            log = Independent().log_prob(utilities, jnp.array(drawn), act.allowed)
+            log = Independent().log_prob(utilities, jnp.array(drawn), action.allowed)
             # both at once: right one time in four. one: the other follows. none: both in the last step
             worth = {2: factor[0] / 4, 1: factor[1], 0: factor[1] / 4}[sum(drawn)]
             total += jnp.exp(log) * worth
@@ -247,7 +237,7 @@ def test_every_knob_changes_the_gradient(change):
     before = gradient(policy, episodes, base)[1]["log_probs"] + jnp.float32(0.1)
     if "per_position" in change:
         before = jnp.zeros_like(before)
-    later = episodes._replace(before=before)
+    later = episodes._replace(steps=episodes.steps._replace(old_log_probs=before))
     found = [
         gradient(policy, later, one, first=False)[0] for one in (base, replace(base, **change))
     ]
@@ -278,8 +268,10 @@ def test_experts_are_learned_from():
     assert rollout.nfe.shape == (8, 5)
     np.testing.assert_array_equal(rollout.nfe[:, -1], 3)
     np.testing.assert_array_equal(episodes.by_expert.reshape(8, 5).sum(0), [0, 0, 0, 0, 8])
-    np.testing.assert_array_equal(episodes.acts.places[4::5][:, 1], [[0, 1, 0]] * 8)
-    np.testing.assert_array_equal(episodes.acts.allowed[4::5][:, 1], [[False, True, True]] * 8)
+    np.testing.assert_array_equal(episodes.steps.action.order[4::5][:, 1], [[0, 1, 0]] * 8)
+    np.testing.assert_array_equal(
+        episodes.steps.action.allowed[4::5][:, 1], [[False, True, True]] * 8
+    )
     _, metrics = gradient(policy, episodes, objective, experts=1)
     logs = metrics["log_probs"].sum(-1)[episodes.by_expert]
     assert (logs >= -np.log(5) - 1e-6).all()
@@ -297,31 +289,31 @@ def test_equal_rewards_teach_nothing():
     chex.assert_trees_all_equal(policy.params, world(FREE)[1].params)
 
 
-def test_imitation_becomes_the_one_it_imitates():
+def test_imitation_reproduces_the_teacher():
     objective = GrpoObjective(group=2)
     oracle, policy, settings, _ = world(DIFFERENT)
     policy, rollout, _ = episodes_of(DIFFERENT, objective, experts=(LeftToRight(3),))
-    acts = jax.tree.map(lambda x: x[:, -1], rollout.trace.record)
+    actions = jax.tree.map(lambda x: x[:, -1], rollout.trace.record)
     optimizer = make_optimizer(OptimizerConfig(learning_rate=0.05, warmup=1), 100)
     state, loss = init_state(policy.params, optimizer), partial(imitation_loss, policy=policy)
     step = jax.jit(partial(train_step, loss=loss, optimizer=optimizer))
     for index in range(100):
-        state, _ = step(state, jax.random.key(index), acts)
+        state, _ = step(state, jax.random.key(index), actions)
     learned = replace(policy, params=state.params, policy_temperature=0.0)
     keys = jax.random.split(jax.random.key(0), 4)
     found = sample(keys, blank(oracle, 4).canvases, denoise=oracle, policy=learned, config=settings)
     np.testing.assert_array_equal(found.revealed_at, [[0, 1, 2]] * 4)
 
 
-def test_labels_of_what_already_is_final():
+def test_final_labels_reveal_what_equals_the_final_answer():
     _, rollout, _ = episodes_of(PAIRS, GrpoObjective(group=2))
     one = jax.tree.map(lambda x: x[0], rollout)
-    act = final_labels(one)
+    action = final_labels(one)
     for row, step in itertools.product(range(2), range(int(one.nfe.max()))):
         for place in range(4):
             masked = bool(one.trace.is_masked[row, step, place])
             right = one.trace.proposal[row, step, place] == one.canvas[row, place]
-            assert act.places[row, step, place] == int(masked and right)
+            assert action.order[row, step, place] == int(masked and right)
 
 
 def test_a_confidence_policy_learns_what_is_certain():
@@ -347,6 +339,6 @@ def test_a_confidence_policy_learns_what_is_certain():
 @pytest.mark.parametrize(
     "change", [{"group": 1}, {"updates": 0}, {"clip": 0.0}, {"beta": -1.0}, {"chunk": 0}]
 )
-def test_refuses_nonsense(change):
+def test_values_out_of_range_are_refused(change):
     with pytest.raises(ValueError, match=str(next(iter(change)))):
         GrpoObjective(**change)

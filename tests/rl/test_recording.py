@@ -1,4 +1,4 @@
-"""Policies that are being trained: what they decide, or an expert does, is what is kept."""
+"""Recorded actions are the decisions of the policy, or of the expert, with their features."""
 
 import jax
 import jax.numpy as jnp
@@ -33,24 +33,24 @@ def learner(family=None, **knobs):
 
 
 @pytest.mark.parametrize("family", [Independent(), Categorical(), PlackettLuceStop()])
-def test_what_was_drawn_is_what_was_done_and_what_was_seen_is_kept(family):
+def test_recorded_actions_are_what_was_revealed(family):
     rollout = play(RecordingPolicy(learner(family)))
-    act, trace = rollout.trace.record, rollout.trace
-    decided = act.allowed.any(-1)
-    np.testing.assert_array_equal((act.places > 0)[decided], trace.unmask[decided])
-    assert not (act.places > 0)[~act.allowed].any()
-    np.testing.assert_array_equal(act.allowed[decided], trace.is_masked[decided])
+    action, trace = rollout.trace.record, rollout.trace
+    decided = action.allowed.any(-1)
+    np.testing.assert_array_equal((action.order > 0)[decided], trace.unmask[decided])
+    assert not (action.order > 0)[~action.allowed].any()
+    np.testing.assert_array_equal(action.allowed[decided], trace.is_masked[decided])
     # the last permitted step reveals the rest and is no decision
     assert (decided.sum(axis=1) == np.minimum(rollout.nfe, STEPS - 1)).all()
     utilities = jax.vmap(jax.vmap(learner(family).utilities))(
-        jax.tree.map(jnp.asarray, act.features)
+        jax.tree.map(jnp.asarray, action.features)
     )
     assert utilities.shape == (64, LENGTH, LENGTH) and np.unique(utilities).size > 20
 
 
 def test_an_empty_draw_spends_the_step():
-    shy = LearnedPolicy(POLICY, {"table": TABLE - 50.0}, STEPS)
-    rollout = play(RecordingPolicy(shy))
+    reluctant = LearnedPolicy(POLICY, {"table": TABLE - 50.0}, STEPS)
+    rollout = play(RecordingPolicy(reluctant))
     assert (rollout.nfe == STEPS).all() and (rollout.revealed_at == STEPS - 1).all()
     assert rollout.trace.record.allowed[:, : STEPS - 1].all()
 
@@ -65,22 +65,22 @@ def test_only_the_most_confident_are_candidates():
     )
 
 
-def test_an_expert_is_watched_through_the_eyes_of_the_learner():
+def test_expert_actions_are_recorded_as_those_of_the_learner():
     alone = play(LeftToRight(2), config=CONFIG)
     rollout = play(ExpertRecorder(LeftToRight(2), learner()))
     assert (rollout.revealed_at == [0, 0, 1, 1]).all()
     np.testing.assert_array_equal(rollout.revealed_at, alone.revealed_at)
-    act, trace = rollout.trace.record, rollout.trace
-    np.testing.assert_array_equal(act.places > 0, trace.unmask)
-    np.testing.assert_array_equal(act.allowed, trace.is_masked)  # what it leaves alone, too
-    first = act.places[:, 0, :2]  # the more confident one is said to come first
+    action, trace = rollout.trace.record, rollout.trace
+    np.testing.assert_array_equal(action.order > 0, trace.unmask)
+    np.testing.assert_array_equal(action.allowed, trace.is_masked)  # also those it leaves masked
+    first = action.order[:, 0, :2]  # the more confident one comes first
     order = np.argsort(-trace.confidence[:, 0, :2], axis=-1)
     np.testing.assert_array_equal(np.take_along_axis(first, order, -1), [[1, 2]] * 64)
 
 
-def test_they_ask_for_hidden_states_where_the_network_does():
-    seeing = LearnedPolicy(PolicyNetwork(PolicyConfig(hidden=True), LENGTH, STEPS), {}, STEPS)
-    for policy, wanted in ((learner(), False), (seeing, True)):
+def test_recorders_want_hidden_states_if_the_network_does():
+    hidden = LearnedPolicy(PolicyNetwork(PolicyConfig(hidden=True), LENGTH, STEPS), {}, STEPS)
+    for policy, wanted in ((learner(), False), (hidden, True)):
         assert RecordingPolicy(policy).wants_hidden is wanted
         assert ExpertRecorder(LeftToRight(2), policy).wants_hidden is wanted
-    assert ExpertRecorder(RecordingPolicy(seeing), learner()).wants_hidden
+    assert ExpertRecorder(RecordingPolicy(hidden), learner()).wants_hidden

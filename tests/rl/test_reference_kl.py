@@ -17,7 +17,7 @@ def divergence(reference, utilities=UTILITIES, confidence=CONFIDENCE, eligible=S
     return reference(jnp.float32(utilities), jnp.float32(confidence), jnp.asarray(eligible))
 
 
-def test_they_are_what_they_say():
+def test_values_against_scipy():
     logs, policy = log_softmax(UTILITIES[SOME]), softmax(UTILITIES[SOME])
     # 0.99 may not be chosen, so the two at 0.9 share
     np.testing.assert_allclose(divergence(MaxConfidence()), -logs[[0, 2]].mean(), rtol=1e-5)
@@ -40,7 +40,7 @@ def test_they_vanish_at_the_reference(reference, at):
 
 
 @pytest.mark.parametrize("reference", [MaxConfidence(), SoftmaxConfidence(), Uniform()])
-def test_where_nothing_can_be_chosen_nothing_diverges(reference):
+def test_zero_if_nothing_is_eligible(reference):
     nothing = np.zeros(4, bool)
     value, slope = jax.value_and_grad(lambda u: divergence(reference, u, eligible=nothing))(
         jnp.float32(UTILITIES)

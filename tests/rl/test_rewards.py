@@ -1,4 +1,4 @@
-"""Rewards, group advantages, clipping, and the mixture that experts are judged by."""
+"""Rewards, group advantages, clipping, and the mixture of policy and experts."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ CALLS = (1, 10, 25, 50, 100, 177, 256)
     ],
 )
 def test_the_published_table_of_speed(weight, worth):
-    """arXiv:2512.09106: what a right answer of 256 positions is worth by its number of calls."""
+    """arXiv:2512.09106: reward of a correct answer of 256 positions by its number of calls."""
     reward = Multiplicative(weight)
     found = [float(reward(jnp.array(True), jnp.int32(n), 256)) for n in CALLS]
     np.testing.assert_allclose(found, worth, atol=6e-4)
@@ -53,7 +53,7 @@ def test_advantages_are_over_the_group():
     np.testing.assert_array_equal(same, 0.0)
 
 
-def test_clipping_stops_what_goes_too_far_in_the_rewarded_direction():
+def test_clipping_stops_the_gradient_beyond_the_range():
     ratio = jnp.log(jnp.float32([0.2, 0.8, 1.0, 1.4, 3.0]))
     np.testing.assert_allclose(clipped(ratio, UP, 0.5), [0.4, 1.6, 2.0, 2.8, 3.0], rtol=1e-6)
     np.testing.assert_allclose(clipped(ratio, -UP, 0.5), [-1.0, -1.6, -2, -2.8, -6.0], rtol=1e-6)
@@ -64,7 +64,7 @@ def test_clipping_stops_what_goes_too_far_in_the_rewarded_direction():
     assert np.isfinite(extreme).all()
 
 
-def test_experts_are_judged_by_a_mixture():
+def test_mixture_log_prob_of_experts():
     log_prob = jnp.float32([-1e4, -3.0, 0.0])
     found = jax.vmap(lambda x: mixture_log_prob(x, 8, 1))(log_prob)
     np.testing.assert_allclose(found, np.log(8 / 9 * np.exp([-1e4, -3.0, 0.0]) + 1 / 9), rtol=1e-5)

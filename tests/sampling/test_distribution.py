@@ -10,9 +10,9 @@ from scipy import stats
 
 from mdm_jax.denoisers.oracle import oracle_of
 from mdm_jax.policies.heuristics import (
+    Ancestral,
     ConfidenceThreshold,
     EntropyBound,
-    Iid,
     LeftToRight,
     LowEntropy,
     Random,
@@ -73,7 +73,7 @@ def test_one_token_at_a_time_samples_the_joint_and_two_at_once_do_not(kind):
 # ---- 4x4 Sudoku: its 288 grids, and how often a grid comes out right ---------------------------
 
 ZOO = [
-    (Iid(4), 0.306),
+    (Ancestral(4), 0.306),
     (TopConfidence(4), 0.422),
     (TopMargin(4), 0.397),
     (LowEntropy(4), 0.406),

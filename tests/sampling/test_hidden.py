@@ -12,8 +12,8 @@ from mdm_jax.policies.base import RevealAll, RevealOnly
 from mdm_jax.policies.heuristics import TopConfidence
 from mdm_jax.policies.switch import as_switch
 from mdm_jax.pytrees import pytree_dataclass
-from mdm_jax.sampling.loop import denoise_step
-from mdm_jax.sampling.step import prepare
+from mdm_jax.sampling.rows import Sampler, prepare
+from mdm_jax.sampling.step import denoise_step
 
 MODULE = Transformer(TransformerConfig(width=16, depth=1, heads=2, max_length=16), MASK)
 WINDOW = Config(gen_length=8)
@@ -82,9 +82,9 @@ class Spy(RevealOnly):
 def seen_in_one_step(denoise, canvas, config, wants_hidden):
     """The hidden states of the first step, for a canvas."""
     spy = Spy(wants_hidden)
-    row, context = prepare(canvas, spy, config)
-    step = jnp.zeros((), jnp.int32)
-    denoise_step(row_keys(0)[0], row, context, step, denoise=denoise, policy=spy, config=config)
+    sampler = Sampler(denoise, spy, config)
+    row, context = prepare(sampler, row_keys(0)[0], canvas)
+    denoise_step(sampler, row, context, jnp.zeros((), jnp.int32))
     return spy.seen
 
 

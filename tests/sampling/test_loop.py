@@ -24,9 +24,9 @@ from sampling_world import (
 from mdm_jax.policies.base import RevealAll, RevealNone, stack
 from mdm_jax.policies.count_schedules import AlphaCounts
 from mdm_jax.policies.heuristics import (
+    Ancestral,
     ConfidenceThreshold,
     EntropyBound,
-    Iid,
     LowEntropy,
     Random,
     TopConfidence,
@@ -41,7 +41,7 @@ CASES = [
     (ConfidenceThreshold(0.6), Config(block_length=6, temperature=0.7, record=True), CANVASES),
     (EntropyBound(0.5), Config(top_p=0.8, temperature=1.0, record=True), CANVASES),
     (TopMargin(5), Config(eos_id=EOS, block_length=3, temperature=1.0, record=True), CANVASES),
-    (Iid(5), Config(gen_length=8, temperature=1.0, record=True), PROMPTED),
+    (Ancestral(5), Config(gen_length=8, temperature=1.0, record=True), PROMPTED),
     (LowEntropy(6), Config(gen_length=8, block_length=4, eos_id=EOS, record=True), PROMPTED),
     (Hesitant(2), PLAIN, CANVASES),
     (Hesitant(2, 1), Config(gen_length=8, block_length=2, budget=30, record=True), PROMPTED),

@@ -18,7 +18,7 @@ from sampling_world import (
 )
 
 from mdm_jax.policies.base import RevealAll
-from mdm_jax.policies.heuristics import Iid, LeftToRight, LowEntropy, TopConfidence, TopMargin
+from mdm_jax.policies.heuristics import Ancestral, LeftToRight, LowEntropy, TopConfidence, TopMargin
 from mdm_jax.sampling.loop import sample
 
 BLOCKS_OF_FOUR = Config(block_length=4, temperature=1.0, record=True)
@@ -93,8 +93,8 @@ def test_padding_changes_nothing():
     """More of it, on the right: the same tokens, draws included, from the same keys."""
     config = Config(gen_length=8, temperature=1.0, record=True)
     canvases = PROMPTED[[0, 1, 2, 3, 0, 5]]
-    narrow = run(Iid(5), config, canvases)
-    wide = run(Iid(5), config, np.pad(canvases, ((0, 0), (0, 4)), constant_values=PAD))
+    narrow = run(Ancestral(5), config, canvases)
+    wide = run(Ancestral(5), config, np.pad(canvases, ((0, 0), (0, 4)), constant_values=PAD))
     np.testing.assert_array_equal(wide.canvas[:, :LENGTH], narrow.canvas)
     assert (wide.canvas[:, LENGTH:] == PAD).all()
     np.testing.assert_array_equal(wide.trace.unmask, narrow.trace.unmask)

@@ -67,5 +67,5 @@ def test_guidance_is_a_guided_denoiser():
     with pytest.raises(ValueError, match=r"guidance 1.5 masks the prompt: it needs a gen_length"):
         Config(guidance=1.5).check(8)
     in_blocks = Config(gen_length=8, block_length=4)
-    with pytest.raises(ValueError, match="this policy looks at a block alone"):
+    with pytest.raises(ValueError, match="this policy looks only at the current block"):
         run(TopConfidence(4), in_blocks, PROMPTED, denoise=Guided(toy(), 1.5, MASK))

@@ -1,1 +1,1 @@
-"""Flax modules that learned policies are made of."""
+"""Flax modules of learned policies."""

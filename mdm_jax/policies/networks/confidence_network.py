@@ -1,6 +1,6 @@
 """The unmasking policy of Jazbec et al. (arXiv:2512.09106): from token confidences to utilities.
 
-One transformer block over the response; mask bit and time enter through adaptive layer norm alone. With
+One transformer block over the response; mask bit and time enter only through adaptive layer norm. With
 the defaults it has 331,265 parameters and costs about 0.4 MFLOPs per position and call.
 """
 
@@ -21,16 +21,16 @@ Hidden = Float[Array, "length width"]
 
 @dataclass(frozen=True, kw_only=True)
 class ConfidenceConfig:
-    """Shape of the policy, and what it sees of the denoiser.
+    """Sizes and input features of the network.
 
     Attributes:
       width: of the residual stream.
       heads: of the attention.
       mlp: inner width of the feed-forward layer.
-      top_p: how many of the largest probabilities it sees at each position.
-      hidden: see the denoiser's last hidden states instead.
+      top_p: how many of the largest probabilities of each position are features.
+      hidden: the features are the denoiser's last hidden states instead.
       bias: utility of every position before training; -2 reveals 12 % of them.
-      time_period: longest period of the sinusoids that time is shown by.
+      time_period: longest period of the sinusoids that encode time.
 
     Raises:
       ValueError: sizes below 1, or heads that do not divide the width into even parts.
@@ -57,7 +57,7 @@ class ConfidenceConfig:
 
 
 class ConfidenceFeatures(NamedTuple):
-    """What the policy sees of one step."""
+    """Input of one step."""
 
     values: Float[Array, "length features"]  # largest probabilities, or hidden states
     is_masked: Mask
@@ -65,7 +65,7 @@ class ConfidenceFeatures(NamedTuple):
 
 
 class ConfidenceNetwork(nn.Module):
-    """Utilities of one step of one sequence of any length; meets `Network`."""
+    """Utilities of one step of one sequence; works on any length. Meets `Network`."""
 
     any_length: ClassVar[bool] = True
 
@@ -79,7 +79,9 @@ class ConfidenceNetwork(nn.Module):
         hidden: Hidden | None = None,
         time: Scalar | float = 0.0,
     ) -> ConfidenceFeatures:
-        """Its input; `left` is not looked at. Revealed positions keep what the denoiser says there."""
+        """The input; `left` is not used. Revealed positions are included, with the denoiser's
+        probabilities there.
+        """
         time = jnp.asarray(time, jnp.float32)
         if self.config.hidden:
             return ConfidenceFeatures(hidden, is_masked, time)
@@ -87,26 +89,26 @@ class ConfidenceNetwork(nn.Module):
 
     @nn.compact
     def utilities(self, features: ConfidenceFeatures) -> Utilities:
-        """b = LN(X2) w + bias; see the paper's description of the confidence policy."""
+        """LN(X2) w + bias, as the paper describes the confidence policy."""
         config = self.config
         x = _dense(config.width, "values")(features.values)
         scale_1, shift_1, gate_1, scale_2, shift_2, gate_2 = self._modulation(features)
         x += (1 + gate_1) * self._attention(_norm("norm_1")(x) * (1 + scale_1) + shift_1)
         h = _dense(config.mlp, "up")(_norm("norm_2")(x) * (1 + scale_2) + shift_2)
         x += (1 + gate_2) * _dense(config.width, "down")(nn.gelu(h, approximate=False))
-        start = nn.initializers.constant(config.bias)
-        out = nn.Dense(1, True, kernel_init=_uniform(config.width), bias_init=start, name="utility")
+        bias = nn.initializers.constant(config.bias)
+        out = nn.Dense(1, True, kernel_init=_uniform(config.width), bias_init=bias, name="utility")
         return out(_norm("final_norm")(x))[:, 0]
 
     __call__ = utilities
 
     def hidden_features(self, params: Any) -> int | None:
-        """Of the denoiser's hidden states, how many these parameters look at; None: at none."""
+        """Width of the hidden states that these parameters take; None: they take none."""
         return params["values"]["linear"]["kernel"].shape[0] if self.config.hidden else None
 
     def _modulation(self, features: ConfidenceFeatures) -> list[Hidden]:
-        """Six vectors per position. They depend on its mask bit and on time alone, so they are
-        computed twice, not once per position.
+        """Scale, shift and gate of both sublayers, for each position. They depend only on its mask bit
+        and on time, so they are computed for the two bits, not for every position.
         """
         config = self.config
         bits = nn.Embed(2, config.width, name="mask", embedding_init=nn.initializers.normal(1.0))
@@ -126,7 +128,7 @@ class ConfidenceNetwork(nn.Module):
 
 
 def largest(logits: Logits, count: int) -> Float[Array, "length count"]:
-    """The largest probabilities of each position, falling; 0 where the vocabulary is smaller."""
+    """The `count` largest probabilities of each position, falling; padded with 0 to `count`."""
     logs, vocab = jax.nn.log_softmax(logits, axis=-1), logits.shape[-1]
     if count == 1:
         return jnp.exp(jnp.max(logs, axis=-1, keepdims=True))  # far cheaper than a sort
@@ -137,12 +139,12 @@ def largest(logits: Logits, count: int) -> Float[Array, "length count"]:
 def sinusoids(time: Scalar, config: ConfidenceConfig) -> Float[Array, " width"]:
     """cos and sin of time at frequencies from 1 down to 1 / time_period."""
     half = config.width // 2
-    rope_table = time * config.time_period ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    return jnp.concatenate([jnp.cos(rope_table), jnp.sin(rope_table)])
+    angles = time * config.time_period ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
 
 
 def _uniform(fan_in: int) -> nn.initializers.Initializer:
-    """Uniform in +-1 / sqrt(fan_in), which is what torch's linear layers start from."""
+    """Uniform in +-1 / sqrt(fan_in), PyTorch's default for linear layers."""
     bound = fan_in**-0.5
     return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
 

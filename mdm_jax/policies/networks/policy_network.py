@@ -49,7 +49,7 @@ class PolicyNetwork(nn.Module):
 
     `max_length` positions and up to `max_steps` steps left are told apart by learned embeddings;
     more steps left look like `max_steps`. `table` is the part that knows nothing else: it starts as
-    the Iid sampler, which reveals each position with probability 1 / steps left.
+    the Ancestral sampler, which reveals each position with probability 1 / steps left.
     """
 
     any_length: ClassVar[bool] = False

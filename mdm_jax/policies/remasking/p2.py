@@ -1,4 +1,4 @@
-"""Path planning (P2): every step decides anew which tokens stay."""
+"""Path planning (P2): every step decides for all positions which are revealed."""
 
 import jax.numpy as jnp
 
@@ -13,16 +13,17 @@ from mdm_jax.types import Decision, Observation, RowKey
 
 @pytree_dataclass
 class P2:
-    """Keeps the tokens of highest log-probability, as many as the schedule says, re-masks the rest.
+    """Keeps the positions of highest score, as many as the schedule says, and re-masks the rest.
 
-    Each position is judged by the log-probability of the token it would take now, which at revealed
-    positions is multiplied by eta: below 1 what is revealed tends to stay, at 0 always, above 1 it
-    is more likely to be re-masked. What stays keeps its token.
+    The score of a position is the log-probability of the token it would take now, multiplied by eta
+    if the position is revealed: with eta < 1 revealed positions tend to stay, with 0 they always do,
+    with eta > 1 they are more likely to be re-masked. Positions that stay keep their token.
+
     Reference: arXiv:2502.03540, self-planning.
     """
 
     steps: int = 8  # denoiser calls in all
-    eta: float = 1.0  # how readily revealed tokens are re-masked
+    eta: float = 1.0  # larger re-masks more
     schedule: Schedule = static(Linear())  # share that is masked over time
 
     def __post_init__(self) -> None:
@@ -36,10 +37,10 @@ class P2:
         self, key: RowKey, observation: Observation, state: PolicyState
     ) -> tuple[Decision, PolicyState]:
         block = current_block(state, observation)
-        sureness = log_prob(observation.logits, observation.proposal)
-        # a token that is there already wins a tie with one that is not
-        fresh = jnp.minimum(sureness, -jnp.finfo(jnp.float32).tiny)
-        scores = jnp.where(observation.is_masked, fresh, self.eta * sureness)
+        log_probs = log_prob(observation.logits, observation.proposal)
+        # below 0 at masked positions: a revealed token of probability 1 wins the tie
+        masked_scores = jnp.minimum(log_probs, -jnp.finfo(jnp.float32).tiny)
+        scores = jnp.where(observation.is_masked, masked_scores, self.eta * log_probs)
         masked = still_masked(
             self.schedule,
             observation.block_masks,
@@ -52,14 +53,14 @@ class P2:
 
 @pytree_dataclass
 class P2Plus:
-    """The order of the confidences at the first call, a scheduled number of positions at each step.
+    """In the order of the confidences at the first call of a block, a scheduled number at each step.
 
-    Never re-masks. The released code spends a call of its own on the order; here the same call
-    reveals the first positions. Reference: P2+ of arXiv:2502.03540's code.
+    Never re-masks. The released code spends a separate call on the order; here the first call also
+    reveals positions. Reference: P2+ in the code of arXiv:2502.03540.
     """
 
     steps: int = 8  # denoiser calls in all
-    schedule: CountRule = static(LinearCounts())  # how they share the positions
+    schedule: CountRule = static(LinearCounts())  # how many positions each reveals
 
     def __post_init__(self) -> None:
         check_knob("steps", self.steps, 1)

@@ -1,4 +1,4 @@
-"""Running-confidence re-masking (RCR): tokens stay by how sure they were when they were chosen."""
+"""Running-confidence re-masking (RCR): tokens stay by the confidence they were revealed with."""
 
 import jax.numpy as jnp
 
@@ -13,11 +13,11 @@ from mdm_jax.types import Decision, Observation, RowKey
 
 @pytree_dataclass
 class Rcr:
-    """Keeps the tokens of highest running confidence, as many as the schedule says.
+    """Keeps the positions of highest running confidence, as many as the schedule says.
 
-    The running confidence of a revealed token is the one it was revealed with, however long ago; that
-    of a masked position is the present one. Reference: MDPO's running-confidence re-masking, whose
-    port in ParallelBench also re-masks in earlier blocks; this one does not.
+    The running confidence of a revealed position is the one it was revealed with, that of a masked
+    one its present confidence. Re-masks only in the current block (the port in ParallelBench also
+    does in earlier ones). Reference: running-confidence re-masking of MDPO.
     """
 
     steps: int = 8  # denoiser calls in all

@@ -1,10 +1,10 @@
 """ReMDM: ancestral sampling in which a revealed token is re-masked with a small probability.
 
 From time t to the earlier time s, with alpha the share that is unmasked, a revealed token is
-re-masked with probability sigma and a masked position is revealed with
-(alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t), so that the share unmasked is alpha_s whatever sigma.
-Which sigma is what the samplers differ in; the tokens are the sampler's own draws (theirs: top_p 0.9,
-without the token that crosses it). A sequence is done as soon as nothing in it is masked.
+re-masked with probability sigma and a masked position is revealed with probability
+(alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t), so that the expected share unmasked is alpha_s for any
+sigma. The samplers differ in sigma. Tokens are drawn with the sampler's temperature and top_p (the
+paper: top_p 0.9, without the token that crosses it). A sequence ends once nothing in it is masked.
 
 Reference: arXiv:2503.00307.
 """
@@ -41,7 +41,9 @@ def times(steps: int | Count, observation: Observation) -> tuple[Scalar, Scalar]
 def transition(
     key: RowKey, reveal: Scalar, remask: Scores, s: Scalar, block: Mask, observation: Observation
 ) -> Decision:
-    """Every position on its own: masked ones revealed, revealed ones re-masked; all shown at s = 0."""
+    """Masked positions revealed and revealed ones re-masked, each independently; at s = 0 all masked
+    ones are revealed and none is re-masked.
+    """
     noise = jax.random.uniform(key, block.shape)
     last = s <= 0
     return Decision(
@@ -51,7 +53,7 @@ def transition(
 
 
 class Remdm(abc.ABC):
-    """Shape of a ReMDM sampler whose sigma is the same for every revealed token."""
+    """Base of ReMDM samplers whose sigma is the same for every revealed token."""
 
     steps: int
 
@@ -77,7 +79,7 @@ class Remdm(abc.ABC):
 
 @pytree_dataclass
 class RemdmCap(Remdm):
-    """sigma = eta, or sigma_max where that is less."""
+    """sigma = min(eta, sigma_max)."""
 
     steps: int = 16  # denoiser calls in all
     eta: float = 0.008  # probability of re-masking a token at each step
@@ -101,15 +103,15 @@ class RemdmRescale(Remdm):
 
 @pytree_dataclass
 class RemdmLoop(Remdm):
-    """No re-masking until the time t_on, by when the share alpha_on is unmasked; it stays there, with
-    sigma = eta, until t_off; then without re-masking to the end.
+    """Three phases: no re-masking until time t_on, when the share alpha_on is unmasked; then sigma =
+    eta at that constant share until t_off; then no re-masking to the end.
     """
 
     steps: int = 16  # denoiser calls in all
-    eta: float = 0.02  # probability of re-masking a token at each step between
-    t_on: float = 0.55  # these two
-    t_off: float = 0.05  # times,
-    alpha_on: float = 0.9  # while this share is unmasked
+    eta: float = 0.02  # probability of re-masking a token at each step between t_on and t_off
+    t_on: float = 0.55  # times run from 1 to 0
+    t_off: float = 0.05
+    alpha_on: float = 0.9  # share that is unmasked between t_on and t_off
 
     def rates(self, t: Scalar, s: Scalar) -> tuple[Scalar, Scalar]:
         on = (t <= self.t_on) & (t > self.t_off)
@@ -118,7 +120,7 @@ class RemdmLoop(Remdm):
         return reveal_rate(alpha_t, alpha_s, sigma), sigma
 
     def _alpha(self, time: Scalar, t: Scalar) -> Scalar:
-        """Share unmasked at `time`, as the phase that t lies in has it."""
+        """Share unmasked at `time`, by the formula of the phase that contains t."""
         rising = self.alpha_on * (1.0 - time) / (1.0 - self.t_on)
         ending = self.alpha_on + (1.0 - self.alpha_on) * (1.0 - time / self.t_off)
         return jnp.where(t > self.t_on, rising, jnp.where(t > self.t_off, self.alpha_on, ending))
@@ -126,8 +128,8 @@ class RemdmLoop(Remdm):
 
 @pytree_dataclass
 class RemdmConf:
-    """sigma_max shared out among the revealed tokens by softmax(-confidence), each with the confidence
-    it was revealed with.
+    """sigma = sigma_max * softmax(-confidence) over the revealed tokens, with the confidence that each
+    was revealed with.
     """
 
     steps: int = 16  # denoiser calls in all
@@ -135,21 +137,23 @@ class RemdmConf:
     def __post_init__(self) -> None:
         check_knob("steps", self.steps, 1)
 
-    def rates(self, t: Scalar, s: Scalar, shown: Scores, revealed: Mask) -> tuple[Scalar, Scores]:
+    def rates(self, t: Scalar, s: Scalar, scores: Scores, revealed: Mask) -> tuple[Scalar, Scores]:
         """Probabilities to reveal a masked position, and to re-mask each revealed one."""
-        weights = jnp.where(revealed, jnp.exp(-shown), 0.0)
+        weights = jnp.where(revealed, jnp.exp(-scores), 0.0)
         share = weights / jnp.maximum(jnp.sum(weights), 1e-9)
         return reveal_rate(1.0 - t, 1.0 - s, 0.0), share * sigma_max(1.0 - t, 1.0 - s)
 
     def init(self, length: int) -> PolicyState:
-        return jnp.zeros(length, bool), jnp.zeros(length)  # the block, confidences when revealed
+        return jnp.zeros(length, bool), jnp.zeros(
+            length
+        )  # current block, confidence of each reveal
 
     def __call__(
         self, key: RowKey, observation: Observation, state: PolicyState
     ) -> tuple[Decision, PolicyState]:
-        block, shown = current_block(state[0], observation), state[1]
+        block, scores = current_block(state[0], observation), state[1]
         t, s = times(self.steps, observation)
-        reveal, remask = self.rates(t, s, shown, block & ~observation.is_masked)
+        reveal, remask = self.rates(t, s, scores, block & ~observation.is_masked)
         decision = transition(key, reveal, remask, s, block, observation)
         now = jnp.exp(log_prob(observation.logits, observation.proposal))
-        return decision, (block, jnp.where(decision.unmask, now, shown))
+        return decision, (block, jnp.where(decision.unmask, now, scores))

@@ -1,4 +1,4 @@
-"""WINO: reveal generously, look again, take back what does not hold."""
+"""WINO: reveal many positions, verify the revealed tokens, re-mask those that fail."""
 
 from typing import ClassVar
 
@@ -10,31 +10,32 @@ from mdm_jax.policies.remasking.block import current_block
 from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.types import Count, Decision, Mask, Observation, RowKey
 
-FRESH = 30  # tokens that count as revealed before a block's first call
-LEAST, MOST, SHARE = 5, 20, 0.7  # of the masked positions, what one call reveals at most
+FRESH = 30  # revealed tokens assumed for the call before a block's first
+LEAST, MOST, SHARE = 5, 20, 0.7  # one call reveals at most SHARE of the masked, within LEAST..MOST
 
 
 @pytree_dataclass
 class Wino:
-    """Every position whose confidence exceeds `threshold`, at most 70 % of the masked ones (but 5, and
-    no more than 20), at least the best; and where several were revealed, those revealed before are
-    re-masked whose probability, were they masked, is below `threshold_back`.
+    """Reveals every position with confidence > `threshold`, at least the best one and at most 70 % of
+    the masked ones (that limit not below 5 or above 20). If it reveals more than one, it re-masks the
+    tokens revealed earlier in the block whose `verifier_prob` is below `threshold_back`.
 
-    No more are re-masked than would undo the call before: then only the least probable, one less than
-    it revealed. Needs a denoiser that is a `DenoiseVerifier`.
+    If those are as many as the previous call revealed, or more, only the least probable are re-masked,
+    one fewer than that. Needs a `DenoiseVerifier`.
+
     Reference: WINO (Wide-In, Narrow-Out), ICLR 2026.
     """
 
     wants_verifier: ClassVar[bool] = True
 
     threshold: float = 0.6  # confidence above which a position is revealed
-    threshold_back: float = 0.9  # probability below which a token is taken back
+    threshold_back: float = 0.9  # probability below which a token is re-masked
 
     def __post_init__(self) -> None:
         check_knob("threshold_back", self.threshold_back, 0)
 
     def init(self, length: int) -> PolicyState:
-        """The current block, and how many positions the call before revealed."""
+        """The current block, and how many positions the previous call revealed."""
         return jnp.zeros(length, bool), jnp.full((), FRESH)
 
     def __call__(
@@ -45,18 +46,21 @@ class Wino:
         k_reveal, k_remask = jax.random.split(key)
         unmask = self._accepted(k_reveal, observation)
         accepted = jnp.sum(unmask)
-        doubted = self._doubted(k_remask, block & ~observation.is_masked, before, observation)
-        return Decision(unmask, doubted & (accepted > 1)), (block, accepted)
+        rejected = self._rejected(k_remask, block & ~observation.is_masked, before, observation)
+        return Decision(unmask, rejected & (accepted > 1)), (block, accepted)
 
     def _accepted(self, key: RowKey, observation: Observation) -> Mask:
         scores, eligible = confidence(observation.logits), observation.eligible
         k_most, k_best = jax.random.split(key)
         most = jnp.clip(jnp.floor(SHARE * jnp.sum(eligible)), LEAST, MOST)
-        sure = eligible & (scores > self.threshold)
-        sure &= top(k_most, scores, eligible, most.astype(jnp.int32))
-        return or_best(k_best, sure, scores, eligible)
+        chosen = eligible & (scores > self.threshold)
+        chosen &= top(k_most, scores, eligible, most.astype(jnp.int32))
+        return or_best(k_best, chosen, scores, eligible)
 
-    def _doubted(self, key: RowKey, there: Mask, before: Count, observation: Observation) -> Mask:
-        doubted = there & (observation.verifier_prob < self.threshold_back)
-        fewer = top(key, -observation.verifier_prob, there, before - 1)
-        return jnp.where(jnp.sum(doubted) >= before, fewer, doubted)
+    def _rejected(
+        self, key: RowKey, revealed: Mask, before: Count, observation: Observation
+    ) -> Mask:
+        """The revealed positions to re-mask; `before`: what the previous call revealed."""
+        rejected = revealed & (observation.verifier_prob < self.threshold_back)
+        fewer = top(key, -observation.verifier_prob, revealed, before - 1)
+        return jnp.where(jnp.sum(rejected) >= before, fewer, rejected)

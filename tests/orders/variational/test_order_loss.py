@@ -266,7 +266,7 @@ def test_pairs_of_copies_are_learned_apart(budget):
 
 
 def learn_pairs(key, parts, updates=200, batch_size=32):
-    """Averaged parameters after so many updates, from the Iid start."""
+    """Averaged parameters after so many updates, from the Ancestral start."""
     k_init, k_train = jax.random.split(key)
     objective = OrderObjective(samples=4, temperature=PAIR_HEAT, start_beta_kl=0.1)
     rate = optax.cosine_decay_schedule(0.02, updates)

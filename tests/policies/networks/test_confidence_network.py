@@ -1,4 +1,4 @@
-"""The published confidence policy: its size, its start, what it sees."""
+"""The published confidence network: its size, initialisation and features."""
 
 from dataclasses import replace
 from functools import partial
@@ -53,12 +53,12 @@ def count(config):
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-def test_it_has_as_many_parameters_as_published():
+def test_parameter_count_is_the_published_one():
     assert count(ConfidenceConfig()) == 331_265
     assert count(ConfidenceConfig(top_p=50)) == 331_265 + 6_272
 
 
-def test_it_starts_revealing_twelve_percent_whatever_is_masked_and_whenever():
+def test_fresh_network_reveals_twelve_percent_at_any_mask_and_time():
     network, params = made(ConfidenceConfig())
     assert isinstance(network, Network)
     start = utilities(network, params)
@@ -70,7 +70,7 @@ def test_it_starts_revealing_twelve_percent_whatever_is_masked_and_whenever():
     assert utilities(bold, started).mean() > 1.5
 
 
-def test_it_sees_confidence_mask_and_time_and_nothing_else():
+def test_features_are_confidence_mask_and_time_only():
     network, params = made(SMALL)
     params = shaken(params)
     reference = utilities(network, params)
@@ -83,7 +83,7 @@ def test_it_sees_confidence_mask_and_time_and_nothing_else():
     np.testing.assert_array_equal(utilities(network, params, left=9), reference)
 
 
-def test_it_knows_distances_not_places_and_takes_any_length():
+def test_positions_are_relative_and_any_length_works():
     network, params = made(SMALL)
     params = shaken(params)
     even = jnp.zeros((LENGTH, VOCAB))
@@ -96,7 +96,7 @@ def test_it_knows_distances_not_places_and_takes_any_length():
     assert np.abs(swapped - utilities(network, params)).max() > 1e-4  # rotary: left is not right
 
 
-def test_top_probabilities_fall_and_are_filled_up():
+def test_top_probabilities_fall_and_are_padded():
     probs = np.asarray(largest(LOGITS, 10))
     np.testing.assert_allclose(
         probs[:, :VOCAB], -np.sort(-jax.nn.softmax(LOGITS), axis=1), rtol=1e-5
@@ -108,7 +108,7 @@ def test_top_probabilities_fall_and_are_filled_up():
     assert np.abs(utilities(network, params, sharper) - utilities(network, params)).max() > 1e-5
 
 
-def test_the_hidden_variant_looks_at_hidden_states():
+def test_hidden_states_as_features():
     hidden = jax.random.normal(jax.random.key(3), (LENGTH, 5))
     network, params = made(replace(SMALL, hidden=True), hidden)
     assert network.hidden_features(params) == 5
@@ -129,6 +129,6 @@ def test_the_period_of_time_is_a_knob():
 @pytest.mark.parametrize(
     "wrong", [{"width": 0}, {"heads": 3}, {"heads": 8}, {"top_p": 0}, {"time_period": 0.0}]
 )
-def test_shapes_that_make_no_sense(wrong):
+def test_sizes_that_do_not_fit_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         replace(SMALL, **wrong)

@@ -1,0 +1,68 @@
+"""The denoiser call of one step: its outputs at the positions that the policy is shown."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mdm_jax.policies.base import Scores, log_prob, wants_hidden, wants_verifier
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.rows import (
+    Positions,
+    RowContext,
+    RowState,
+    Sampler,
+    block_positions,
+    whole_canvas,
+)
+from mdm_jax.sampling.tokens import mask_logits
+from mdm_jax.types import Logits
+
+
+class Outputs(NamedTuple):
+    """What the denoiser predicts at `positions` of the window; `length` is their number."""
+
+    positions: Positions
+    logits: Logits  # float32; ids that are never produced are -inf
+    hidden: Float[Array, "length features"] | None = None
+    verifier_prob: Scores | None = None  # see `Observation`
+
+
+def call_denoiser(
+    sampler: Sampler, row: RowState, context: RowContext, positions: Positions
+) -> Outputs:
+    """One denoiser call on the row's canvas, with what the policy asks for."""
+    if wants_verifier(sampler.policy):
+        return _call_with_verifier(sampler, row, context)
+    denoise, config = sampler.denoise, sampler.config
+    wanted = None if len(positions) == len(context.canvas) else context.start + positions
+    arguments = whole_canvas(row, context), context.canvas != config.pad_id, wanted
+    if wants_hidden(sampler.policy):
+        logits, hidden = denoise.with_hidden(*arguments)
+    else:
+        logits, hidden = denoise(*arguments), None
+    return Outputs(positions, apply_logit_mask(logits, config), hidden)
+
+
+def _call_with_verifier(sampler: Sampler, row: RowState, context: RowContext) -> Outputs:
+    """Outputs at the whole window, with the verifier's probabilities of the current block."""
+    config, window = sampler.config, jnp.arange(len(row.window))
+    block = block_positions(row, config)
+    logits, verifier_logits = sampler.denoise.with_verifier_logits(
+        whole_canvas(row, context),
+        context.canvas != config.pad_id,
+        context.start + window,
+        context.start + block,
+        config.mask_id,
+    )
+    tokens = row.window[block]
+    probs = jnp.exp(log_prob(apply_logit_mask(verifier_logits, config), tokens))
+    is_revealed = tokens != config.mask_id
+    verifier_prob = jnp.ones(len(window)).at[block].set(jnp.where(is_revealed, probs, 1.0))
+    return Outputs(window, apply_logit_mask(logits, config), None, verifier_prob)
+
+
+def apply_logit_mask(logits: Float[Array, "wanted vocab"], config: SamplerConfig) -> Logits:
+    """float32 logits with the ids that are never produced at -inf."""
+    never = (config.mask_id, config.pad_id, *config.unused, *config.forbid_ids)
+    return mask_logits(logits.astype(jnp.float32), never)
