@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from rich.table import Table
 
-from experiments._cli import parser as cli
+from experiments import _cli as cli
 from experiments._cli.console import console
 from mdm_jax.denoisers.base import Bound, bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 from rich.table import Table
 
-from experiments._cli import parser as cli
+from experiments import _cli as cli
 from experiments._cli.console import console
 from mdm_jax.denoisers.attention import choose
 from mdm_jax.denoisers.base import Bound, bind

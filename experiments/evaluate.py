@@ -11,12 +11,12 @@ policy evaluated in the same directory is compared with the new one, prompt by p
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import numpy as np
 
-from experiments._cli import parser as cli
+from experiments import _cli as cli
 from experiments._cli.console import print_once, print_rows, progress
 from experiments._cli.policies import resolve
 from mdm_jax.denoisers.base import Denoise
@@ -62,6 +62,7 @@ class Config:
         runs/NAME/evaluate-... for a published checkpoint.
     """
 
+    sampler_flags: ClassVar[bool] = True  # LLaDA's and Dream's are understood too
     run: cli.RunDir = cli.REQUIRED
     task: cli.OptionalTask = None
     data_dir: str | None = None

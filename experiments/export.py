@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax
 
-from experiments._cli import parser as cli
+from experiments import _cli as cli
 from experiments._cli.console import print_once
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.runs.loading import load_run, read_config

@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments._cli import parser as cli
+from experiments import _cli as cli
 from experiments._cli.console import print_once, print_rows, progress
 from experiments._cli.policies import Learned
 from mdm_jax.denoisers.base import Bound, Denoise

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments import _cli as cli
 from experiments import train_denoiser
-from experiments._cli import parser as cli
 from experiments._cli.console import print_once, progress
 from experiments.order_start import HELDOUT, InitConfig, prompted, static_order
 from mdm_jax import sharding

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import _cli as cli
 from experiments import train_denoiser
-from experiments._cli import parser as cli
 from experiments._cli.console import print_once, progress
 from experiments.learn_order import get_denoiser
 from experiments.warm_start import WarmStart, imitated

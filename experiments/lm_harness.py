@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments._cli import parser as cli
+from experiments import _cli as cli
 from experiments._cli.console import console, progress
 from experiments._cli.policies import resolve
 from mdm_jax.evals.generate import check_request, generate

@@ -12,8 +12,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from experiments import _cli as cli
 from experiments import learn_order, train_denoiser
-from experiments._cli import parser as cli
 from experiments._cli.animation import play
 from experiments._cli.console import print_once, print_rows, progress
 from mdm_jax.denoisers.base import Denoise

@@ -5,11 +5,11 @@ python -m experiments.sample --denoiser DIR --prompt "How many days has a leap y
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
-from experiments._cli import parser as cli
+from experiments import _cli as cli
 from experiments._cli.animation import show_generation
 from experiments._cli.console import print_once
 from experiments._cli.policies import resolve
@@ -39,6 +39,7 @@ class Config:
       seed: of the token draws and the policy.
     """
 
+    sampler_flags: ClassVar[bool] = True  # LLaDA's and Dream's are understood too
     run: cli.RunDir = cli.REQUIRED
     prompt: str | None = None
     task: cli.OptionalTask = None

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from experiments import _cli as cli
 from experiments import learn_policy, train_denoiser
-from experiments._cli import parser as cli
 from experiments._cli.console import console, print_once
 from experiments.small_tasks import CHAINS, CHAINS_TRAINING, SUDOKU, SUDOKU_TRAINING
 from mdm_jax.evals.matched import PairedRow, compare_orders, headline, print_seeds, print_versus

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from experiments import _cli as cli
 from experiments import learn_order, train_denoiser
-from experiments._cli import parser as cli
 from experiments._cli.console import console, print_once
 from experiments.small_tasks import CHAINS, CHAINS_TRAINING, SUDOKU, SUDOKU_TRAINING
 from mdm_jax.denoisers.base import Denoise

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from experiments._cli import parser as cli
+from experiments import _cli as cli
 from experiments._cli.console import print_once, progress
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import bind

@@ -6,7 +6,7 @@ from functools import partial
 
 import jax
 
-from experiments._cli import parser as cli
+from experiments import _cli as cli
 from experiments._cli.console import progress
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise

@@ -73,7 +73,6 @@ MORE_THAN_SEVEN_PARAMETERS = {
 LONGER_THAN_200_LINES = {
     "benchmark",
     "benchmark_generation",
-    "evaluate",
     "learn_order",
     "learn_policy",
     "lm_harness",

@@ -1,1 +1,28 @@
-"""What the entry points share of the command line."""
+"""What the entry points share of the command line: `from experiments import _cli as cli`."""
+
+from experiments._cli.command_line import parse, with_data_dir
+from experiments._cli.fields import (
+    REQUIRED,
+    AnyHeuristic,
+    AnyPolicy,
+    AnyTask,
+    Fixed,
+    Flat,
+    OptionalTask,
+    RunDir,
+)
+from experiments._cli.main import main
+
+__all__ = [
+    "REQUIRED",
+    "AnyHeuristic",
+    "AnyPolicy",
+    "AnyTask",
+    "Fixed",
+    "Flat",
+    "OptionalTask",
+    "RunDir",
+    "main",
+    "parse",
+    "with_data_dir",
+]

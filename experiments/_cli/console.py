@@ -1,11 +1,18 @@
-"""What people see: progress with rate and time left, and tables."""
+"""What people see: lines, tables, and progress with rate and time left.
+
+Text that comes from users, models and paths is printed as it is: rich's markup has no meaning in it, and
+control characters are shown as escapes instead of reaching the terminal.
+"""
 
 import os
+import re
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import jax
 from rich.console import Console
@@ -22,11 +29,99 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from mdm_jax.evals.evaluate import Row
+if TYPE_CHECKING:
+    from mdm_jax.evals.evaluate import Row
 
 Advance = Callable[..., None]
-_WIDTH = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "140"))
-console = Console(width=_WIDTH, highlight=False)
+# C0 and C1 controls but tab and newline, surrogates, and what reverses the direction of writing
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+NARROW = 110  # columns; in less, tables have no padding and settings stand below the policy's name
+_WIDTH = None if sys.stdout.isatty() else shutil.get_terminal_size((140, 25)).columns
+console = Console(width=_WIDTH, highlight=False, markup=False, emoji=False)
+
+
+def _without_output() -> None:
+    """Whoever read the output has gone (`| head`): carry on, as a run is worth more than its lines."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print("standard output is closed: this run continues without it", file=sys.stderr)
+
+
+console.on_broken_pipe = _without_output
+
+
+def escape_controls(text: str) -> str:
+    """The text with control characters as escapes, such as \\x1b."""
+    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def print_once(message: str) -> None:
+    """Print text, once however many processes there are."""
+    if jax.process_index() == 0:
+        console.print(Text(escape_controls(message)), soft_wrap=True)
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1
+) -> None:
+    """Print a table once.
+
+    Args:
+      title: printed above.
+      columns: their names.
+      rows: a text for each column.
+      texts: how many columns, from the left, hold words, which are folded where they do not fit; the
+        others hold numbers, which are aligned at the right and never cut.
+    """
+    table = Table(
+        title=Text(escape_controls(title), style="italic"),
+        title_justify="left",
+        padding=(0, 0 if console.width < NARROW else 1),
+    )
+    for index, name in enumerate(columns):
+        if index < texts:
+            table.add_column(name, overflow="fold", min_width=12)
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(escape_controls(cell)) for cell in row))
+    if jax.process_index() == 0:
+        console.print(table)
+
+
+def print_rows(rows: "Sequence[Row]", title: str) -> None:
+    """The table of accuracy against cost."""
+    names = ["policy and settings"] if console.width < NARROW else ["policy", "settings"]
+    columns = (*names, "accuracy %", "95 % interval", "NFE [min, max]", "passes", "seq/s")
+    print_table(title, columns, ([*_named(row), *_figures(row)] for row in rows), texts=len(names))
+
+
+def _named(row: "Row") -> tuple[str, ...]:
+    """Policy and settings, in one column where two do not fit."""
+    named = row.policy, show_settings(row)
+    return ("\n".join(named),) if console.width < NARROW else named
+
+
+def _figures(row: "Row") -> tuple[str, ...]:
+    return (
+        f"{100 * row.accuracy:.1f}",
+        f"{100 * row.low:.1f} - {100 * row.high:.1f}",
+        f"{row.nfe:.2f} [{row.nfe_min}, {row.nfe_max}]",
+        f"{row.passes:.1f}",
+        _rate(row.sequences_per_second) if row.sequences_per_second else "-",
+    )
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
+
+
+def show_settings(row: "Row") -> str:
+    """Settings as `name=value`, in their order."""
+    return " ".join(f"{name}={_short(value)}" for name, value in row.settings.items())
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class _Rate(ProgressColumn):
@@ -35,12 +130,6 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.3g}/s" if speed else "", style="cyan")
-
-
-def print_once(message: str) -> None:
-    """Print a line, once however many processes there are."""
-    if jax.process_index() == 0:
-        console.print(message)
 
 
 @contextmanager
@@ -52,16 +141,16 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
     Args:
       title: what is done.
       total: units in all.
-      done: units that were there before; they say nothing about the rate.
+      done: units that are finished already; they do not count for the rate.
     """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     quiet = not console.is_terminal or jax.process_index() != 0
     with Progress(*columns, console=console, transient=False, disable=quiet) as bar:
@@ -80,37 +169,3 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
                 )
 
         yield advance
-
-
-def print_rows(rows: Sequence[Row], title: str) -> None:
-    """The table of accuracy against cost."""
-    table = Table(title=title, title_justify="left")
-    for name in ("policy", "settings"):
-        table.add_column(name, no_wrap=name == "policy")
-    for name in ("accuracy %", "95 % interval", "NFE [min, max]", "passes", "seq/s"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.policy,
-            show_settings(row),
-            f"{100 * row.accuracy:.1f}",
-            f"{100 * row.low:.1f} - {100 * row.high:.1f}",
-            f"{row.nfe:.2f} [{row.nfe_min}, {row.nfe_max}]",
-            f"{row.passes:.1f}",
-            _rate(row.sequences_per_second) if row.sequences_per_second else "-",
-        )
-    if jax.process_index() == 0:
-        console.print(table)
-
-
-def _rate(per_second: float) -> str:
-    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
-
-
-def show_settings(row: Row) -> str:
-    """Settings as `name=value`, in their order."""
-    return " ".join(f"{name}={_short(value)}" for name, value in row.settings.items())
-
-
-def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from test_cli_parser import one_line, refused
+from commands import refused
 from tiny_run import LEARN, POLICIES, contents, tiny
 
 from experiments import evaluate, frontier, learn_order, quickstart, sample
@@ -235,7 +235,7 @@ def test_learned_policies_on_the_frontier(order, tmp_path):
 def test_knobs_out_of_range(capsys, order, knobs, expected):
     before = contents(order)
     words = ["--run", order, "policy:learned", *knobs.split()]
-    assert expected in one_line(refused(capsys, "evaluate", *words))
+    assert expected in refused(capsys, "evaluate", *words)
     assert contents(order) == before
 
 
@@ -246,7 +246,7 @@ def test_a_learned_policy_of_another_task(capsys, trained, order):
         ("sample", ["policy:learned", "--policy.run"]),
         ("frontier", ["--learned"]),
     ):
-        line = one_line(refused(capsys, name, "--run", trained[0], *words, order))
+        line = refused(capsys, name, "--run", trained[0], *words, order)
         assert "learned the order of chains (13 of 18 positions, 21 ids), not of sudoku" in line
     assert contents(trained[0]) == before
 
@@ -256,12 +256,12 @@ def test_a_learned_policy_without_a_checkpoint(capsys, order, tmp_path):
     copy.mkdir()
     shutil.copy(order / "config.json", copy)
     words = ["--run", copy, "policy:learned"]
-    line = one_line(refused(capsys, "evaluate", *words))
+    line = refused(capsys, "evaluate", *words)
     assert f"{copy}/denoiser is no run directory" in line
     shutil.copytree(order / "denoiser", copy / "denoiser")
-    assert f"no checkpoints at {copy}/checkpoints" in one_line(refused(capsys, "sample", *words))
+    assert f"no checkpoints at {copy}/checkpoints" in refused(capsys, "sample", *words)
     (copy / "checkpoints").mkdir()
-    assert "no finished checkpoint" in one_line(refused(capsys, "evaluate", *words))
+    assert "no finished checkpoint" in refused(capsys, "evaluate", *words)
 
 
 def test_quickstart_learns_an_order_last(trained, tmp_path, capsys):

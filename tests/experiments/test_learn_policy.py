@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from test_cli_parser import one_line, parsed, refused
+from commands import parsed, refused
 
 from experiments import evaluate, learn_policy, table_unmasking_policies
 from experiments._cli.policies import Learned
@@ -282,7 +282,7 @@ def test_what_a_person_gets_wrong(capsys, tmp_path, words, expected):
 
 
 def test_a_policy_from_a_run_without_one(capsys, trained):
-    line = one_line(refused(capsys, "evaluate", "--run", trained[0], "policy:learned"))
+    line = refused(capsys, "evaluate", "--run", trained[0], "policy:learned")
     assert "holds no policy" in line
 
 

@@ -11,7 +11,7 @@ from published_files import EOS, MASK, write_checkpoint
 from tiny_run import LEARN, contents
 
 from experiments import evaluate, export, frontier, learn_order, sample
-from experiments._cli.parser import parse
+from experiments._cli import parse
 from experiments._cli.policies import Learned
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.evals.store import SampleStore

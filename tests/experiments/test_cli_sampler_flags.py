@@ -1,13 +1,14 @@
-"""The field's own flags on the command line, as policies and settings of ours."""
+"""The sampler flags of LLaDA, Dream and Fast-dLLM, as policies and settings of this project."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 
+from experiments import _cli as cli
 from experiments import train_denoiser
-from experiments._cli import parser as cli
-from experiments._cli.field_flags import translate
 from experiments._cli.policy_specs import Klass, PcSampler, Perturbed
+from experiments._cli.sampler_flags import SamplerFlags, apply
 from mdm_jax.diffusion.schedules import Cosine, Linear
 from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts
 from mdm_jax.policies.heuristics import (
@@ -27,23 +28,23 @@ from mdm_jax.policies.remasking.rounds import RemdmRounds
 from mdm_jax.policies.remasking.wino import Wino
 from mdm_jax.policies.threshold_quota import ThresholdQuota
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.prompted.humaneval import HumanEval
 
 DREAM = AncestralCounts(1e-3)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Config:
     """What evaluate and sample have in common."""
 
+    sampler_flags: ClassVar[bool] = True
     task: cli.OptionalTask = None
     policy: cli.AnyPolicy = field(default_factory=TopConfidence)
     sampling: cli.Flat[SamplerConfig] = field(default_factory=SamplerConfig)
 
 
-def asked(words, config=Asked):
-    found = []
-    cli.main(config, found.append, "doc", words=words.split())
-    return found[0]
+def parsed(words, config=Config):
+    return cli.parse(config, words.split())
 
 
 @pytest.mark.parametrize(
@@ -65,50 +66,54 @@ def asked(words, config=Asked):
         ("--alg confidence_threshold --steps 4", ThresholdQuota(4, 0.9)),
     ],
 )
-def test_the_fields_flags_name_our_policies(words, policy):
-    assert asked(words).policy == policy
+def test_flags_choose_the_policy(words, policy):
+    assert parsed(words).policy == policy
 
 
-def test_dreams_flags_come_with_its_settings():
-    got = asked("--alg entropy --steps 24 --temperature 0.1 --top_p 0.9 --top_k 5").sampling
+def test_dream_flags_choose_settings_too():
+    got = parsed("--alg entropy --steps 24 --temperature 0.1 --top_p 0.9 --top_k 5").sampling
     assert (got.policy_sees_draw, got.budget, got.top_p, got.top_k) == (True, 24, 0.9, 5)
     assert got.temperature == 0.1
-    plain = asked("--steps 24 --block_length 4").sampling
+    plain = parsed("--steps 24 --block_length 4").sampling
     assert (plain.policy_sees_draw, plain.budget, plain.block_length) == (False, None, 4)
-    assert asked("--alg entropy --steps 24 --budget 9").sampling.budget == 9
-    assert asked("--alg confidence_threshold --steps 5").sampling.budget == 10
-    words = translate(["--alg", "confidence_threshold", "--steps", "5", "--gen_length", "16"])
-    assert words[words.index("--budget") + 1] == "21"
-    assert words[words.index("--task.gen_length") + 1] == "16"
-    assert asked("--cfg_scale 1.5").sampling.guidance == 1.5
-    assert asked("--cfg_scale 1.5 policy:rcr").policy == Rcr()
+    assert parsed("--alg entropy --steps 24 --budget 9").sampling.budget == 9
+    assert parsed("--alg confidence_threshold --steps 5").sampling.budget == 10
+    assert parsed("--cfg_scale 1.5").sampling.guidance == 1.5
+    assert parsed("--cfg_scale 1.5 policy:rcr").policy == Rcr()
 
 
-def test_other_words_stay_as_they_are():
-    words = ["--run", "R", "policy:factor", "--policy.factor", "2", "--block_length", "4"]
-    assert translate(words) == words
-    assert asked("--task chains --steps 6", train_denoiser.Config).steps == 6  # its own flag
+def test_gen_length_is_a_setting_of_the_task():
+    config = Config(task=HumanEval(checkpoint="unread", gen_length=64))
+    flags = SamplerFlags(alg="confidence_threshold", steps=5, gen_length=16)
+    got = apply(flags, config, words=())
+    assert (got.sampling.budget, got.task.gen_length) == (21, 16)
+
+
+def test_configs_without_the_flags_keep_their_own():
+    assert parsed("--task chains --steps 6", train_denoiser.Config).steps == 6
 
 
 @pytest.mark.parametrize(
     "words, expected",
     [
-        ("--alg fastest --steps 4", "--alg 'fastest' is none of maskgit_plus, topk_margin"),
-        ("--steps 4 --remasking high", "--remasking 'high' is none of low_confidence, random"),
+        ("--alg fastest --steps 4", "invalid choice 'fastest' for argument '--alg'"),
+        ("--steps 4 --remasking high", "invalid choice 'high' for argument '--remasking'"),
         ("--alg entropy", "--alg entropy needs --steps"),
         ("--remasking random", "give --steps, --threshold or --factor too"),
-        ("--threshold 0.9 --factor 1", "--factor 1 means nothing beside the other flags"),
-        ("--alg origin --steps 4 --threshold 1", "--threshold 1 means nothing beside"),
-        ("--alg origin --steps 4 --alg_temp 1", "--alg_temp 1 means nothing beside"),
+        ("--threshold 0.9 --factor 1", "--factor 1 has no effect with the other flags"),
+        ("--alg origin --steps 4 --threshold 1", "--threshold 1 has no effect with"),
+        ("--alg origin --steps 4 --alg_temp 1", "--alg_temp 1 has no effect with"),
         ("--steps 4 policy:random", "give --steps 4 or a policy:NAME with its knobs, not both"),
-        ("--steps", "--steps needs a value"),
+        ("--steps", "Missing value for argument '--steps'"),
         ("--steps 0", "steps must be between 1"),
+        ("--gen_length 8", "--gen_length 8: this run has no such setting"),
+        ("--task sudoku --gen_length 8", "--gen_length 8: task sudoku has no such setting"),
     ],
 )
-def test_flags_that_make_no_sense(capsys, words, expected):
-    with pytest.raises(SystemExit) as caught:
-        asked(words)
-    assert caught.value.code == 2 and expected in " ".join(capsys.readouterr().err.split())
+def test_contradictory_flags(words, expected):
+    with pytest.raises(ValueError) as caught:
+        parsed(words)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -140,12 +145,12 @@ def test_flags_that_make_no_sense(capsys, words, expected):
         ("policy:wino --policy.threshold_back 0.8", Wino(0.6, 0.8)),
     ],
 )
-def test_our_names_of_the_wider_zoo(words, policy):
-    assert asked(words).policy == policy
+def test_policies_by_name(words, policy):
+    assert parsed(words).policy == policy
 
 
-def test_settings_of_tokens():
-    got = asked("--forbid_ids 3 --late_ids 4 5 --top_k 2 --policy_sees_draw").sampling
+def test_token_settings():
+    got = parsed("--forbid_ids 3 --late_ids 4 5 --top_k 2 --policy_sees_draw").sampling
     assert (got.forbid_ids, got.late_ids, got.top_k, got.policy_sees_draw) == (
         (3,),
         (4, 5),

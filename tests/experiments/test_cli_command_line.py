@@ -1,22 +1,16 @@
-"""The command line: what a person gets wrong is one clear line, and nothing on disk changes."""
+"""The command line of all experiments: configs from words, and refusals that change nothing on disk."""
 
 import shutil
 from dataclasses import replace
 
 import pytest
+from commands import MODULES, call, parsed, refused
 from tiny_run import WORDS, contents
 
 from experiments import (
-    benchmark,
-    evaluate,
-    frontier,
     learn_order,
-    learn_policy,
     quickstart,
-    sample,
-    train_denoiser,
 )
-from experiments._cli import parser as cli
 from experiments._cli.policies import Learned
 from mdm_jax.orders.variational.forms.plackett_luce import PlackettLuce
 from mdm_jax.policies.count_schedules import AlphaCounts
@@ -24,45 +18,6 @@ from mdm_jax.policies.heuristics import EntropyBound, TopConfidence
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.chains.task import Chains
 from mdm_jax.tasks.sudoku.task import Sudoku
-
-MODULES = {
-    "train": train_denoiser,
-    "quickstart": quickstart,
-    "learn_order": learn_order,
-    "learn_policy": learn_policy,
-    "evaluate": evaluate,
-    "frontier": frontier,
-    "sample": sample,
-    "benchmark": benchmark,
-}
-
-
-def call(name, *words, run=None):
-    module = MODULES[name]
-    presets = getattr(module, "PRESETS", None)
-    cli.main(module.Config, run or module.run, module.__doc__, presets, [str(w) for w in words])
-
-
-def refused(capsys, name, *words):
-    """The line that the call ends with."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        call(name, *words)
-    assert caught.value.code == 2
-    shown = capsys.readouterr()
-    assert "Traceback" not in shown.err + shown.out
-    return shown.err
-
-
-def one_line(text):
-    assert text.startswith("error: ") and text.count("\n") == 1 and text.endswith("\n"), text
-    return text
-
-
-def parsed(name, *words):
-    found = []
-    call(name, *words, run=found.append)
-    return found[0]
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +37,10 @@ def test_help(name, capsys):
     shown = capsys.readouterr().out
     assert caught.value.code == 0
     assert MODULES[name].__doc__.split()[0] in shown
-    assert ("--task NAME, one of sudoku, chains, gsm8k, text8" in shown) == (name != "benchmark")
+    assert ("--task {sudoku,chains,gsm8k,text8" in shown) == (name != "benchmark")
 
 
-def test_words_become_settings(run):
+def test_flags_become_settings(run):
     config = parsed("train", "--task", "chains", "--task.depth", "2", *WORDS)
     assert config.task == Chains(depth=2) and config.steps == 6 and config.model.width == 16
     config = parsed("evaluate", "policy:entropy-bound", "--policy.gamma", "0.5", "--run", run)
@@ -98,7 +53,7 @@ def test_words_become_settings(run):
     assert config == replace(quickstart.PRESETS["minute"], examples=5)
 
 
-def test_words_become_a_learned_policy(run):
+def test_flags_become_a_learned_policy(run):
     config = parsed("evaluate", "--run", run, "policy:learned")
     assert config.policy == Learned() and config.run == str(run)
     words = "policy:learned --policy.run /order --policy.steps 3 --policy.policy_temperature 1"
@@ -108,10 +63,10 @@ def test_words_become_a_learned_policy(run):
         assert config.policy == Learned("/order", 3, 1.0, 1.5, "spend") and config.run == str(run)
     config = parsed("frontier", "--run", run, "--learned", "a", "b", "--scales", "1", "2")
     assert config.learned == ("a", "b") and config.scales == (1.0, 2.0)
-    words = "--task chains --denoiser /run --budget 8 form:plackett-luce --objective.samples 6"
+    words = f"--task chains --denoiser {run} --budget 8 form:plackett-luce --objective.samples 6"
     config = parsed("learn_order", *words.split())
     assert config.task == Chains() and config.form == PlackettLuce()
-    assert (config.denoiser, config.budget, config.objective.samples) == ("/run", 8, 6)
+    assert (config.denoiser, config.budget, config.objective.samples) == (str(run), 8, 6)
     config = parsed("learn_order", "--preset", "plain", "--joint")
     assert config == replace(learn_order.PRESETS["plain"], joint=True)
 
@@ -120,13 +75,17 @@ def test_words_become_a_learned_policy(run):
     ("name", "words", "expected"),
     [
         ("train", "--task soduku", "unknown task 'soduku'; choose from sudoku, chains"),
-        ("train", "--task", "--task needs a value"),
-        ("quickstart", "--preset big", "unknown preset 'big'; choose from default, minute"),
-        ("benchmark", "--preset big", "choose from default, tiny"),
+        ("train", "--task", "Missing value for argument '--task'"),
+        (
+            "quickstart",
+            "--preset big",
+            "argument '--preset'. Expected one of ('default', 'minute')",
+        ),
+        ("benchmark", "--preset big", "invalid choice 'big'"),
         (
             "train",
             "--task sudoku --data_dir /somewhere",
-            "makes its own data; leave out --data_dir",
+            "generates its own data: leave out --data_dir",
         ),
         ("train", "--task text8", "pass a .txt file or a directory of them as --data_dir"),
         ("train", "--task text8 --data_dir /nowhere", "/nowhere does not exist"),
@@ -152,7 +111,7 @@ def test_words_become_a_learned_policy(run):
         ("quickstart", "--temperature -1", "temperature must be finite and >= 0, got -1.0"),
         ("quickstart", "--examples 0", "count 0 must be at least 1"),
         ("benchmark", "--steps 0", "steps must be between 1 and length 128, got 0"),
-        ("learn_order", "--preset big", "unknown preset 'big'; choose from default, plain"),
+        ("learn_order", "--preset big", "invalid choice 'big' for argument '--preset'"),
         ("learn_order", "--budget 0", "budget must be at least 1, got 0"),
         ("learn_order", "--budget 17", "budget 17 exceeds the 16 positions of sudoku"),
         ("learn_order", "--objective.samples 1", "samples must be at least 2"),
@@ -164,7 +123,7 @@ def test_words_become_a_learned_policy(run):
 )
 def test_refused_before_anything_is_written(capsys, tmp_path, monkeypatch, name, words, expected):
     monkeypatch.chdir(tmp_path)
-    assert expected in " ".join(refused(capsys, name, *words.split()).replace("│", " ").split())
+    assert expected in refused(capsys, name, *words.split())
     assert contents(tmp_path) == {}
 
 
@@ -184,6 +143,11 @@ def test_refused_before_anything_is_written(capsys, tmp_path, monkeypatch, name,
         ("evaluate", "--examples 0", "count 0 must be at least 1"),
         ("evaluate", "--task chains", "but task chains has"),
         ("evaluate", "--data_dir /nowhere", "leave out --data_dir /nowhere"),
+        ("evaluate", "--task humaneval", "task 'humaneval' is for published checkpoints"),
+        ("evaluate", "--denoiser R", "give --run or --denoiser, not both"),
+        ("evaluate", "--nonsense 3", "Unrecognized options: --nonsense, 3"),
+        ("evaluate", "--seed many", "--seed: invalid literal for int() with base 10: 'many'"),
+        ("evaluate", "positional", "Unrecognized options: positional"),
         ("frontier", "--block_length 3", "choose one of [1, 2, 4, 8, 16]"),
         ("frontier", "--batch_size 0", "a batch of 0 cannot"),
         ("frontier", "--steps --thresholds --factors --gammas", "nothing to sweep: give --steps"),
@@ -202,8 +166,7 @@ def test_refused_before_anything_is_written(capsys, tmp_path, monkeypatch, name,
 )
 def test_refused_with_a_run(capsys, run, name, words, expected):
     before = contents(run)
-    line = refused(capsys, name, "--run", run, *words.split())
-    assert expected in " ".join(line.replace("│", " ").split())
+    assert expected in refused(capsys, name, "--run", run, *words.split())
     assert contents(run) == before
 
 
@@ -216,7 +179,7 @@ def test_refused_with_a_run(capsys, run, name, words, expected):
         ("--policy.nonsense 3", "nonsense"),
     ],
 )
-def test_policies_that_are_not_there(capsys, run, words, expected):
+def test_wrong_policies(capsys, run, words, expected):
     before = contents(run)
     assert expected in refused(capsys, "evaluate", "--run", run, *words.split())
     assert contents(run) == before
@@ -225,7 +188,7 @@ def test_policies_that_are_not_there(capsys, run, words, expected):
 def test_a_run_with_another_configuration(capsys, run):
     before = contents(run)
     words = ["--run_dir", run, *WORDS, "--optimizer.learning_rate", "0.5"]
-    line = one_line(refused(capsys, "train", *words))
+    line = refused(capsys, "train", *words)
     assert (
         "holds a run with another configuration (optimizer.learning_rate: 0.003, now 0.5)" in line
     )
@@ -235,18 +198,18 @@ def test_a_run_with_another_configuration(capsys, run):
 
 def test_a_directory_of_something_else(capsys, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    line = one_line(refused(capsys, "train", "--run_dir", tmp_path, *WORDS))
+    line = refused(capsys, "train", "--run_dir", tmp_path, *WORDS)
     assert "is not a run directory but holds thesis.tex" in line
     assert contents(tmp_path) == {"thesis.tex": b"years of work"}
 
 
 def test_a_run_that_is_no_training_run(capsys, run, tmp_path):
     (tmp_path / "config.json").write_text('{"task": {"kind": "Sudoku"}}')
-    line = one_line(refused(capsys, "sample", "--run", tmp_path))
+    line = refused(capsys, "sample", "--run", tmp_path)
     assert "is no training run: give a directory of train_denoiser, quickstart, learn_order" in line
     (tmp_path / "config.json").write_text('{"task": {"ki')
-    assert "config.json is damaged" in one_line(refused(capsys, "sample", "--run", tmp_path))
-    assert "is no run directory" in one_line(refused(capsys, "sample", "--run", tmp_path / "x"))
+    assert "config.json is damaged" in refused(capsys, "sample", "--run", tmp_path)
+    assert "is no run directory" in refused(capsys, "sample", "--run", tmp_path / "x")
 
 
 @pytest.mark.parametrize("name", ["evaluate", "frontier", "sample"])
@@ -257,7 +220,7 @@ def test_a_damaged_checkpoint(capsys, run, tmp_path, name):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:10])
     before = contents(damaged)
-    line = one_line(refused(capsys, name, "--run", damaged))
+    line = refused(capsys, name, "--run", damaged)
     assert "checkpoint 6 in" in line and "cannot be read" in line
     assert f"delete {damaged}/checkpoints/6 to go back" in line
     assert contents(damaged) == before
@@ -268,7 +231,7 @@ def test_training_on_a_damaged_checkpoint(capsys, run, tmp_path):
     shutil.copytree(run, damaged)
     shutil.rmtree(damaged / "checkpoints" / "6" / "opt_state")
     before = contents(damaged)
-    line = one_line(refused(capsys, "train", "--run_dir", damaged, *WORDS))
+    line = refused(capsys, "train", "--run_dir", damaged, *WORDS)
     assert "checkpoint 6 in" in line and "cannot be read" in line
     changed = {name for name, text in contents(damaged).items() if before.get(name) != text}
     assert changed == {"env.json"}  # that it was started
@@ -276,23 +239,13 @@ def test_training_on_a_damaged_checkpoint(capsys, run, tmp_path):
 
 def test_no_checkpoint_yet(capsys, run, tmp_path):
     shutil.copy(run / "config.json", tmp_path)
-    assert "no checkpoints at" in one_line(refused(capsys, "sample", "--run", tmp_path))
+    assert "no checkpoints at" in refused(capsys, "sample", "--run", tmp_path)
     (tmp_path / "checkpoints").mkdir()
-    line = one_line(refused(capsys, "sample", "--run", tmp_path))
+    line = refused(capsys, "sample", "--run", tmp_path)
     assert "no finished checkpoint in" in line and "train first" in line
 
 
-def test_an_interruption_is_no_traceback(capsys):
-    def interrupted(_):
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as caught:
-        call("train", run=interrupted)
-    assert caught.value.code == 130
-    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
-
-
-def test_a_real_process(start, tmp_path):
+def test_a_refusal_of_a_process(start, tmp_path):
     process = start("-m", "experiments.sample", "--run", tmp_path / "nothing")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 2 and out == ""

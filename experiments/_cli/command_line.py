@@ -1,0 +1,175 @@
+"""The command line of all experiments: a config from words, and defaults that depend on them.
+
+`--preset NAME`, `--task NAME` and `--run DIR` (or `--denoiser DIR`, whose run says which task it was
+trained on) choose the defaults that the other flags change, wherever they stand. Which flags a task has
+is known only then. So the command line is parsed twice: for these flags alone, then as a whole.
+"""
+
+import io
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, fields, make_dataclass, replace
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from experiments._cli import sampler_flags
+from experiments._cli.fields import REGISTRY
+from experiments._cli.sampler_flags import SamplerFlags
+from mdm_jax.errors import MdmError
+from mdm_jax.runs.loading import read_task
+from mdm_jax.runs.published import is_published
+from mdm_jax.tasks import PROMPTED, TASKS
+from mdm_jax.tasks.base import Task
+from mdm_jax.tasks.prompted.free_prompt import FreePrompt
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How an experiment runs on this machine; no result depends on it.
+
+    Attributes:
+      compilation_cache: directory where compiled programs are kept for later runs, or none; by default
+        that of JAX_COMPILATION_CACHE_DIR, else mdm_jax/compiled in the user's cache directory.
+    """
+
+    compilation_cache: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the denoiser comes from, on command lines that have these flags."""
+
+    run: str | None = None
+    denoiser: str | None = None
+
+
+def parse(
+    config_type: type[C],
+    words: Sequence[str],
+    doc: str | None = None,
+    presets: Mapping[str, C] | None = None,
+) -> C:
+    """The config that a command line describes.
+
+    A config class with `sampler_flags = True` accepts the flags of `SamplerFlags` too.
+
+    Raises:
+      MdmError: it describes none.
+    """
+    words = [re.sub(":iid$", ":ancestral", word) for word in words]  # its other name in the field
+    choices = _choices(config_type, presets or {})
+    chosen = known(choices, words)
+    default = presets[chosen.preset] if presets else config_type()
+    if hasattr(chosen, "task"):
+        default = _with_task(default, chosen.task, known(Source, words))
+    parts: list[tuple[type, Any]] = [(config_type, default), (choices, choices())]
+    if getattr(config_type, "sampler_flags", False):
+        parts[0] = config_type, sampler_flags.apply(known(SamplerFlags, words), default, words)
+        parts.append((SamplerFlags, SamplerFlags()))
+    kinds, defaults = zip(*parts, (Options, Options()), strict=True)
+    side_by_side = tuple[tuple(Annotated[kind, tyro.conf.arg(name="")] for kind in kinds)]
+    return _tyro(side_by_side, words, default=defaults, description=doc)[0]
+
+
+def known(kind: type[C], words: Sequence[str]) -> C:
+    """The flags of a dataclass among those of a command line; all others are left alone."""
+    return _tyro(kind, words, return_unknown_args=True, add_help=False)[0]
+
+
+def with_data_dir(task: Task, data_dir: str | None) -> Task:
+    """The task reading its files from `data_dir`.
+
+    Raises:
+      MdmError: the task has no files.
+    """
+    if data_dir is None:
+        return task
+    if not hasattr(task, "data_dir"):
+        raise MdmError(f"task {task.name} generates its own data: leave out --data_dir {data_dir}")
+    return replace(task, data_dir=data_dir)
+
+
+def _choices(config_type: type, presets: Mapping[str, Any]) -> type:
+    """A dataclass of the flags that choose defaults."""
+    flags: list[tuple] = []
+    if presets:
+        help_text = "settings to start from, which the other flags change."
+        names = Annotated[Literal[tuple(presets)], tyro.conf.arg(help=help_text)]
+        flags.append(("preset", names, next(iter(presets))))
+    if "task" in {field.name for field in fields(config_type)}:
+        names = tyro.conf.arg(
+            metavar="{" + ",".join(dict.fromkeys((*TASKS, *PROMPTED))) + "}",
+            help=f"what to generate; its settings are the flags --task.X. {', '.join(PROMPTED)} give "
+            "prompts for published checkpoints, for which this flag is required.",
+        )
+        flags.append(("task", Annotated[str | None, names], None))
+    return make_dataclass("Choices", flags, frozen=True)
+
+
+def _with_task(default: C, name: str | None, source: Source) -> C:
+    """The config with the task of the run that it names, or with the one called `name`."""
+    if source.run and source.denoiser:
+        raise MdmError("give --run or --denoiser, not both")
+    home = source.run or source.denoiser
+    if home and is_published(home):
+        return replace(default, task=_prompted(home, name, hasattr(default, "prompt")))
+    if home:
+        default = replace(default, task=read_task(home))
+    if name is not None and name not in TASKS:
+        raise MdmError(
+            f"task {name!r} is for published checkpoints: give the directory of one"
+            if name in PROMPTED
+            else f"unknown task {name!r}; choose from {', '.join(TASKS)}"
+        )
+    if name is None or (default.task is not None and name == default.task.name):
+        return default
+    return replace(default, task=TASKS[name]())
+
+
+def _prompted(checkpoint: str, name: str | None, may_be_free: bool) -> Task:
+    """The natural-language prompts that a published checkpoint is given."""
+    name = FreePrompt.name if name is None and may_be_free else name
+    if name not in PROMPTED:
+        raise MdmError(
+            f"{checkpoint} is a published checkpoint: choose its prompts by --task, one of "
+            f"{', '.join(PROMPTED)}" + ("" if name is None else f", not {name!r}")
+        )
+    return PROMPTED[name](checkpoint=checkpoint)
+
+
+def _tyro(kind: Any, words: Sequence[str], **settings: Any) -> Any:
+    """`tyro.cli`, with its boxed refusals as errors of one line."""
+    box = io.StringIO()
+    try:
+        with redirect_stderr(box):
+            return tyro.cli(
+                kind,
+                args=list(words),
+                prog=_program(),
+                config=(tyro.conf.CascadeSubcommandArgs,),
+                registry=REGISTRY,
+                **settings,
+            )
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        raise MdmError(_unboxed(box.getvalue())) from None
+
+
+def _program() -> str:
+    """The command as it was typed, without its flags."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name}" if spec else sys.argv[0]
+
+
+def _unboxed(box: str) -> str:
+    """The text of tyro's box on one line; the sections about --help are left out."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
+    sections = "\n".join(lines[1:]).split("\n\n")  # lines[0] is the title; a rule is empty now
+    kept = (" ".join(text.split()) for text in sections if "helptext" not in text)
+    return re.sub(r"^Error parsing (\d+(\.|: ))?", "", "; ".join(filter(None, kept)))

@@ -1,0 +1,42 @@
+"""Compiled programs on disk: the same experiment starts faster the second time."""
+
+import os
+from pathlib import Path
+
+import jax
+
+LIMIT = 4 << 30  # bytes; the programs that have not been used for longest are dropped
+WORTHWHILE = 0.1  # seconds of compilation
+
+
+def use_compilation_cache(directory: str | None) -> None:
+    """Keep compiled programs for this process and later ones.
+
+    Args:
+      directory: "none": keep none; None: where JAX_COMPILATION_CACHE_DIR says, else in the user's
+        cache directory, if there is one that can be written to.
+
+    Raises:
+      OSError: the directory cannot be created.
+    """
+    if directory == "none":
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    if directory is None and jax.config.jax_compilation_cache_dir:
+        return
+    path = _user_cache() if directory is None else Path(directory).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        if directory is None:
+            return
+        raise
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_compilation_cache_max_size", LIMIT)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTHWHILE)
+
+
+def _user_cache() -> Path:
+    """The XDG cache directory, or ~/.cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "mdm_jax" / "compiled"

@@ -1,0 +1,120 @@
+"""Types of the fields of an experiment's config, and how the command line writes them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any, get_type_hints
+
+import docstring_parser
+import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
+
+from experiments._cli import policy_specs
+from experiments._cli.policies import Learned
+from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule
+from mdm_jax.policies import heuristics, randomised, threshold_quota
+from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts, CountRule, LinearCounts
+from mdm_jax.policies.remasking import p2, rcr, remdm, rounds, wino
+from mdm_jax.sampling.config import FROM_TASK, SamplerConfig
+from mdm_jax.tasks.chains.task import Chains
+from mdm_jax.tasks.gsm8k.task import Gsm8k
+from mdm_jax.tasks.prompted.free_prompt import FreePrompt
+from mdm_jax.tasks.prompted.gsm8k import PromptedGsm8k
+from mdm_jax.tasks.prompted.humaneval import HumanEval
+from mdm_jax.tasks.prompted.math import PromptedMath
+from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.tasks.text.task import Text8
+
+Tasks = Sudoku | Chains | Gsm8k | Text8 | PromptedGsm8k | PromptedMath | HumanEval | FreePrompt
+AnyTask = Annotated[Tasks, tyro.conf.AvoidSubcommands]
+OptionalTask = Annotated[Tasks | None, tyro.conf.AvoidSubcommands]
+RunDir = Annotated[str, tyro.conf.arg(aliases=("--denoiser",))]
+AnyHeuristic = (
+    heuristics.Random
+    | heuristics.Ancestral
+    | heuristics.TopConfidence
+    | heuristics.TopMargin
+    | heuristics.LowEntropy
+    | heuristics.LeftToRight
+    | heuristics.ConfidenceThreshold
+    | heuristics.Factor
+    | heuristics.EntropyBound
+    | threshold_quota.ThresholdQuota
+    | randomised.TopKRandom
+    | randomised.SoftmaxConfidence
+    | p2.P2Plus
+)
+AnyRemasking = (
+    remdm.RemdmCap
+    | remdm.RemdmRescale
+    | remdm.RemdmConf
+    | remdm.RemdmLoop
+    | rounds.RemdmRounds
+    | p2.P2
+    | rcr.Rcr
+    | wino.Wino
+)
+AnySpec = policy_specs.Perturbed | policy_specs.PcSampler | policy_specs.Klass
+AnyPolicy = AnyHeuristic | AnyRemasking | AnySpec | Learned
+Flat = tyro.conf.OmitArgPrefixes
+Fixed = tyro.conf.Fixed
+REQUIRED: Any = tyro.MISSING
+SCHEDULES: dict[str, Schedule] = {
+    "linear": Linear(),
+    "cosine": Cosine(),
+    "quadratic": Polynomial(2.0),
+}
+COUNT_RULES: dict[str, CountRule] = {
+    "linear": LinearCounts(),
+    "cosine": AlphaCounts(Cosine()),
+    "quota": AlphaCounts(Linear()),
+    "dream": AncestralCounts(1e-3),
+    "smdm": AncestralCounts(1e-5),
+}
+REGISTRY = ConstructorRegistry()
+
+
+def _by_name(kind: type, choices: Mapping[str, Any]) -> None:
+    """Let fields annotated with `kind` be given by name."""
+
+    def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        if info.type is not kind:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="{" + ",".join(choices) + "}",
+            instance_from_str=lambda words: choices[words[0]],
+            is_instance=lambda item: isinstance(item, kind),
+            str_from_instance=lambda item: [
+                next((n for n, c in choices.items() if c == item), str(item))
+            ],
+            choices=tuple(choices),
+        )
+
+    REGISTRY.primitive_rule(rule)
+
+
+_by_name(Schedule, SCHEDULES)
+_by_name(CountRule, COUNT_RULES)
+
+
+@REGISTRY.struct_rule
+def _sampler_config(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Flags for all settings of the sampler but those that the task or the program decides."""
+    if info.type is not SamplerConfig:
+        return None
+    default = info.default if isinstance(info.default, SamplerConfig) else SamplerConfig()
+    types, doc = get_type_hints(SamplerConfig), docstring_parser.parse(SamplerConfig.__doc__)
+    flags = tuple(
+        StructFieldSpec(name, types[name], getattr(default, name), " ".join(text.split()))
+        for name, text in ((param.arg_name, param.description) for param in doc.params)
+        if name not in (*FROM_TASK, "record", "commit")
+    )
+    return StructConstructorSpec(partial(replace, default), flags)

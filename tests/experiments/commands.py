@@ -1,0 +1,50 @@
+"""Calling the entry points in this process, as `python -m experiments.NAME WORDS...` does."""
+
+import pytest
+
+from experiments import _cli as cli
+from experiments import (
+    benchmark,
+    evaluate,
+    frontier,
+    learn_order,
+    learn_policy,
+    quickstart,
+    sample,
+    train_denoiser,
+)
+
+MODULES = {
+    "train": train_denoiser,
+    "quickstart": quickstart,
+    "learn_order": learn_order,
+    "learn_policy": learn_policy,
+    "evaluate": evaluate,
+    "frontier": frontier,
+    "sample": sample,
+    "benchmark": benchmark,
+}
+
+
+def call(name, *words, run=None):
+    module = MODULES[name]
+    presets = getattr(module, "PRESETS", None)
+    cli.main(module.Config, run or module.run, module.__doc__, presets, [str(w) for w in words])
+
+
+def refused(capsys, name, *words):
+    """The line that the call ends with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        call(name, *words)
+    assert caught.value.code == 2
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err + shown.out
+    assert shown.err.startswith("error: ") and shown.err.count("\n") == 1, shown.err
+    return shown.err
+
+
+def parsed(name, *words):
+    found = []
+    call(name, *words, run=found.append)
+    return found[0]
