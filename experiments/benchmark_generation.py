@@ -18,8 +18,9 @@ from experiments import _cli as cli
 from experiments._cli.console import console
 from mdm_jax.denoisers.attention import choose
 from mdm_jax.denoisers.base import Bound, bind
+from mdm_jax.denoisers.pretrained.config import PretrainedConfig
 from mdm_jax.denoisers.pretrained.llada import LLADA_8B
-from mdm_jax.denoisers.pretrained.network import PretrainedConfig, PretrainedTransformer
+from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence

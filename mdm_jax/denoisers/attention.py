@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mdm_jax.types import Mask
+from mdm_jax.types import Count, Mask
 
 Implementation = Literal["auto", "xla", "cudnn"]
 WIDEST_HEAD = 128  # of cuDNN's fused attention on every GPU that has it
@@ -78,6 +78,15 @@ def attend(
 def _lengths(
     query: Float[Array, "queries heads dim"], valid: Mask
 ) -> tuple[Int[Array, "1"], Int[Array, "1"]]:
-    """How many queries and keys there are. Under `vmap` cuDNN wants both batched as the queries are."""
-    nothing = (jnp.isnan(query[0, 0, 0]) & False).astype(jnp.int32)
-    return (nothing + query.shape[0])[None], (nothing + jnp.sum(valid, dtype=jnp.int32))[None]
+    """How many queries and valid keys there are, each [1]."""
+    queries = _batched_like(query, jnp.int32(query.shape[0]))
+    keys = _batched_like(query, jnp.sum(valid, dtype=jnp.int32))
+    return queries[None], keys[None]
+
+
+def _batched_like(x: Float[Array, "..."], count: Count) -> Count:
+    """`count`, with the batch axis that `vmap` has given `x`: cuDNN's kernel wants both to have it.
+
+    Both branches are the count; that one is chosen by `x` is what makes it one per row.
+    """
+    return jnp.where(x.ravel()[0] == 0, count, count)

@@ -1,4 +1,4 @@
-"""The denoiser contract, and the one way to make a network meet it."""
+"""What a denoiser is, and how a Flax module becomes one."""
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -30,7 +30,7 @@ class Denoise(Protocol):
 
 @runtime_checkable
 class DenoiseHidden(Denoise, Protocol):
-    """A `Denoise` that also gives its hidden states, for policies that look at them."""
+    """A `Denoise` that also gives its hidden states, for policies with those as features."""
 
     def with_hidden(
         self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
@@ -40,29 +40,29 @@ class DenoiseHidden(Denoise, Protocol):
 
 
 class KVCache(NamedTuple):
-    """What a denoiser has computed of every position of one canvas: its cache."""
+    """Key-value cache of one canvas."""
 
     layers: tuple[Any, ...]  # keys and values of each layer, [length, heads, dim]
-    hidden: Float[Array, "length width"]  # what the logits are computed from
+    hidden: Float[Array, "length width"]  # final hidden states, which are unembedded
 
 
 @runtime_checkable
 class DenoiseCached(DenoiseHidden, Protocol):
-    """A `DenoiseHidden` whose call can be split, so that a slice of the canvas is computed anew
-    while the rest is taken as it was.
+    """A `DenoiseHidden` whose call can be split, so that a slice of the canvas is recomputed while
+    the rest comes from a cache.
 
     `with_hidden(canvas, valid, positions)` is `read(prefill(canvas, valid), positions)`, and `extend`
     with the whole canvas as slice is `prefill`.
     """
 
     def prefill(self, canvas: Tokens, valid: Mask) -> KVCache:
-        """Everything computed for the whole canvas."""
+        """The cache of the whole canvas."""
         ...
 
     def extend(
         self, tokens: Int[Array, " slice"], start: Count, valid: Mask, kv_cache: KVCache
     ) -> KVCache:
-        """`known` with the positions from `start` on computed anew, `tokens` being what is there."""
+        """`kv_cache` with the positions from `start` on recomputed for `tokens`."""
         ...
 
     def read(
@@ -74,17 +74,17 @@ class DenoiseCached(DenoiseHidden, Protocol):
 
 @runtime_checkable
 class DenoiseVerifier(Denoise, Protocol):
-    """A `Denoise` that can judge tokens as if each were masked, for policies that verify them."""
+    """A `Denoise` that also gives p(token | all the others), for policies that verify tokens."""
 
     def with_verifier_logits(
         self,
         canvas: Tokens,
         valid: Mask,
         positions: Int[Array, " wanted"] | None,
-        again: Int[Array, " doubted"],
+        again: Int[Array, " verified"],
         mask_id: int,
-    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "doubted vocab"]]:
-        """The same logits at `positions`, and logits at `again` that do not see the token there."""
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "verified vocab"]]:
+        """The same logits at `positions`, and logits at `again` that do not see the tokens there."""
         ...
 
 
@@ -134,10 +134,10 @@ class Bound:
         canvas: Tokens,
         valid: Mask,
         positions: Int[Array, " wanted"] | None,
-        again: Int[Array, " doubted"],
+        again: Int[Array, " verified"],
         mask_id: int,
-    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "doubted vocab"]]:
-        _require(self.module, "with_verifier_logits", "looks at no token twice")
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "verified vocab"]]:
+        _require(self.module, "with_verifier_logits", "gives no verifier logits")
         arguments = {"params": self.params}, canvas, valid, positions, again, mask_id
         return self.module.apply(*arguments, method="with_verifier_logits")
 

@@ -3,23 +3,23 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-RopeTable = tuple[Float[Array, "places half"], Float[Array, "places half"]]
-Heads = Float[Array, "places heads dim"]
+RopeTable = tuple[Float[Array, "positions half"], Float[Array, "positions half"]]
+Heads = Float[Array, "positions heads dim"]
 
 
-def rope_table(places: Int[Array, " places"], dim: int, base: float) -> RopeTable:
-    """cos and sin, float32, of place * base^(-i / half) for i in 0..half - 1; half = dim / 2."""
+def rope_table(positions: Int[Array, " positions"], dim: int, base: float) -> RopeTable:
+    """cos and sin, float32, of position * base^(-i / half) for i in 0..half - 1; half = dim / 2."""
     half = dim // 2
     frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    turned = places.astype(jnp.float32)[:, None] * frequencies
-    return jnp.cos(turned), jnp.sin(turned)
+    angles = positions.astype(jnp.float32)[:, None] * frequencies
+    return jnp.cos(angles), jnp.sin(angles)
 
 
-def apply_rope(x: Heads, by: RopeTable) -> Heads:
-    """Each pair (i, i + half) of every head turned by its angle, in the type of the table; the
-    result has x's own type.
+def apply_rope(x: Heads, rope: RopeTable) -> Heads:
+    """Each pair (i, i + half) of every head rotated by its angle: computed in the table's type,
+    returned in x's.
     """
-    cos, sin = (table[:, None, :] for table in by)
+    cos, sin = (table[:, None, :] for table in rope)
     first, second = jnp.split(x.astype(cos.dtype), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x.dtype)
+    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.astype(x.dtype)

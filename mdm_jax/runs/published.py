@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh
 
 from mdm_jax.denoisers.base import Bound
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
-from mdm_jax.denoisers.pretrained.network import Dtype
+from mdm_jax.denoisers.pretrained.config import Dtype
 from mdm_jax.tasks.base import Task
 
 _SAMPLED_BYTES = 2**16

@@ -107,21 +107,21 @@ def test_long_prompts_are_refused_or_keep_their_end(where, gsm8k):
 
 def test_a_chat_prompt_asks_for_a_box_in_tags(gsm8k):
     canvas, reference = respond(gsm8k, 0, "")
-    words = gsm8k.words(canvas, reference)
-    assert words.prompt.startswith("<|startoftext|><|start_header_id|>user<|end_header_id|>")
-    assert words.prompt.endswith("assistant<|end_header_id|>\n\n") and r"\boxed{}" in words.prompt
-    assert ITEMS[0]["question"] in words.prompt
-    assert canvas[0] == BOS and (words.text, words.answer, words.reference) == ("", None, "996")
+    record = gsm8k.text_record(canvas, reference)
+    assert record.prompt.startswith("<|startoftext|><|start_header_id|>user<|end_header_id|>")
+    assert record.prompt.endswith("assistant<|end_header_id|>\n\n") and r"\boxed{}" in record.prompt
+    assert ITEMS[0]["question"] in record.prompt
+    assert canvas[0] == BOS and (record.text, record.answer, record.reference) == ("", None, "996")
 
 
 def test_plain_prompts_with_worked_examples(where):
     task = PromptedGsm8k(**where["gsm8k"], chat=False, shots=2, opening=" Well,")
     canvas, reference = respond(task, 3, " 998 + 1\n#### 999\n\nQuestion: next?\n#### 5")
-    words = task.words(canvas, reference)
+    record = task.text_record(canvas, reference)
     worked = [f"Question: {i['question']}\nAnswer: {i['answer']}\n\n" for i in ITEMS[:3]]
-    assert sum(part in words.prompt for part in worked) == 2  # one of the first is held out
-    assert words.prompt.endswith(f"Question: {ITEMS[3]['question']}\nAnswer: Well,")
-    assert (words.answer, words.reference) == ("999", "999") and task.verify(canvas, reference)
+    assert sum(part in record.prompt for part in worked) == 2  # one of the first is held out
+    assert record.prompt.endswith(f"Question: {ITEMS[3]['question']}\nAnswer: Well,")
+    assert (record.answer, record.reference) == ("999", "999") and task.verify(canvas, reference)
     assert len(task.problems("train")) == len(PromptedGsm8k(**where["gsm8k"]).problems("train")) - 2
     with pytest.raises(ValueError, match="100 shots leave none of the"):
         PromptedGsm8k(**where["gsm8k"], shots=100).examples("test")
@@ -143,8 +143,8 @@ def test_plain_prompts_with_worked_examples(where):
 )
 def test_answers_in_boxes_and_tags(gsm8k, text, answer):
     canvas, reference = respond(gsm8k, 5, text, after_eos=r"\boxed{1001}")
-    words = gsm8k.words(canvas, reference)
-    assert (words.text, words.answer, words.reference) == (text, answer, "1,001")
+    record = gsm8k.text_record(canvas, reference)
+    assert (record.text, record.answer, record.reference) == (text, answer, "1,001")
     assert gsm8k.verify(canvas, reference) == (answer == "1001")
 
 
@@ -154,9 +154,9 @@ def test_what_is_no_text_is_no_answer(gsm8k):
     for odd in (MASK, 256, VOCAB - 1):
         spoiled = canvas.copy()
         spoiled[reference.start + 13] = odd
-        words = gsm8k.words(spoiled, reference)
-        assert not gsm8k.verify(spoiled, reference) and words.answer is None
-        assert words.text.rstrip("∎") == r"\boxed{1001} " + ("▁" if odd == MASK else "�")
+        record = gsm8k.text_record(spoiled, reference)
+        assert not gsm8k.verify(spoiled, reference) and record.answer is None
+        assert record.text.rstrip("∎") == r"\boxed{1001} " + ("▁" if odd == MASK else "�")
     turn_over = canvas.copy()
     turn_over[reference.start + 13] = EOT  # a special token is left out
     assert gsm8k.verify(turn_over, reference)
@@ -179,7 +179,7 @@ def test_clean_sequences_are_prompts_with_answers_that_verify(where, gsm8k):
 def test_math_reads_the_last_box(where):
     task = PromptedMath(**where["math"])
     canvas, reference = respond(task, 3, r"\boxed{9} so \boxed{\dfrac32}")
-    assert task.words(canvas, reference).answer == r"\dfrac32"
+    assert task.text_record(canvas, reference).answer == r"\dfrac32"
     assert reference.answer == r"\frac{3}{2}" and task.verify(canvas, reference)
     assert not task.verify(*respond(task, 3, r"\boxed{\dfrac{3}{2}} so \boxed{9}"))
     assert not task.verify(*respond(task, 3, "3/2"))
@@ -192,13 +192,13 @@ def test_humaneval_runs_programs_only_when_asked(where):
     assert not careful.can_verify and task.can_verify
     with pytest.raises(ValueError, match=r"pass --task\.execute"):
         careful.verify(*respond(careful, 0, right))
-    assert careful.words(*respond(careful, 0, right)).answer.startswith("def add")
+    assert careful.text_record(*respond(careful, 0, right)).answer.startswith("def add")
     assert task.verify(*respond(task, 0, right))
     assert not task.verify(*respond(task, 0, right.replace("a, b]", "a, a]")))
     assert task.verify(*respond(task, 0, "```\n    return a + b\n"))  # the prompt goes on
     plain = HumanEval(**where["humaneval"], execute=True, chat=False)
     canvas, reference = respond(plain, 0, "    return a + b\n\ndef more():\n    1 / 0\nmore()")
-    assert plain.words(canvas, reference).prompt == ADD["prompt"]
+    assert plain.text_record(canvas, reference).prompt == ADD["prompt"]
     assert plain.verify(canvas, reference)
     with pytest.raises(ValueError, match="has a test split only, no train"):
         task.train_batch(0, 0, 1)
@@ -240,8 +240,8 @@ def test_real_questions_fit_and_gold_answers_verify(official_data, where, tmp_pa
 def test_a_prompt_of_ones_own(where):
     task = FreePrompt(**where["prompt"])
     canvas, reference = respond(task, 0, "Because.")
-    words = task.words(canvas, reference)
-    assert "Why?" in words.prompt and words.text == words.answer == "Because."
+    record = task.text_record(canvas, reference)
+    assert "Why?" in record.prompt and record.text == record.answer == "Because."
     assert not task.verify(canvas, reference)
     with pytest.raises(ValueError, match="there is no prompt: pass --prompt"):
         FreePrompt(checkpoint=task.checkpoint).examples("test")

@@ -1,12 +1,22 @@
-"""What there is to know of a family of published checkpoints."""
+"""A family of published checkpoints: how its config.json and tensors become the network here.
 
-from collections.abc import Callable, Mapping
+Each family's own file has the tables; this one has what is done with them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
 
-from mdm_jax.denoisers.pretrained.network import PretrainedConfig
+from mdm_jax.denoisers.pretrained.config import PretrainedConfig
+from mdm_jax.denoisers.pretrained.config_fields import (
+    FieldRules,
+    Fields,
+    check_value,
+    read_attributes,
+)
 
 Path = tuple[str, ...]
 Array = Shaped[np.ndarray, "..."]
@@ -31,29 +41,97 @@ class Tensor(NamedTuple):
     join: Callable[..., Array] = lambda part: part
 
 
-class CheckpointFormat(NamedTuple):
+class TensorNames(NamedTuple):
+    """What a family calls the weights of the network, without the final ".weight".
+
+    `block` is what stands before the names of block {}; the names after it are relative to that.
+    """
+
+    embed: str
+    final_norm: str
+    head: str
+    block: str
+    attention_norm: str
+    out: str
+    mlp_norm: str
+    gate: str
+    up: str
+    down: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFormat:
     """A published architecture: how its files are read as a `PretrainedTransformer`.
 
-    `recognises`, `config` and `ids` take the fields of config.json; `config` raises ValueError, naming
-    the field, for what it does not understand.
+    Attributes:
+      name: of the family.
+      recognises: whether the fields of a config.json are of this family.
+      rules: which fields there are.
+      complete: the attributes of `PretrainedConfig` that no single field gives.
+      ids: the special ids.
+      names: of the tensors.
+      projections: the tensors of queries, keys and values of one block, relative to it.
     """
 
     name: str
-    recognises: Callable[[Mapping[str, Any]], bool]
-    config: Callable[[Mapping[str, Any]], PretrainedConfig]
-    ids: Callable[[Mapping[str, Any]], SpecialIds]
-    tensors: Callable[[PretrainedConfig], list[Tensor]]
+    recognises: Callable[[Fields], bool]
+    rules: FieldRules
+    complete: Callable[[Fields], Mapping[str, Any]]
+    ids: Callable[[Fields], SpecialIds]
+    names: TensorNames
+    projections: Callable[[PretrainedConfig], Sequence[Tensor]]
+
+    def config(self, published: Fields) -> PretrainedConfig:
+        """The network that a config.json describes.
+
+        Raises:
+          MdmError: a field is missing, not understood, contradictory, or has a value that is not
+            implemented.
+        """
+        attributes = read_attributes(published, self.rules)
+        config = PretrainedConfig(**attributes, **self.complete(published))
+        check_value("head_dim", published.get("head_dim"), (None, config.dim))
+        return config
+
+    def tensors(self, config: PretrainedConfig) -> list[Tensor]:
+        """Every tensor of a checkpoint."""
+        names = self.names
+        outer = {
+            names.embed: ("embed",),
+            names.final_norm: ("final_norm", "scale"),
+            names.head: ("head",),
+        }
+        inner = {
+            names.attention_norm: ("attention_norm", "scale"),
+            names.out: ("attention", "out", "weight"),
+            names.mlp_norm: ("mlp_norm", "scale"),
+            names.gate: ("gate", "weight"),
+            names.up: ("up", "weight"),
+            names.down: ("down", "weight"),
+        }
+        block = [*_weights(inner), *self.projections(config)]
+        blocks = [self._inside(i, tensor) for i in range(config.depth) for tensor in block]
+        return _weights(outer) + blocks
+
+    def _inside(self, i: int, tensor: Tensor) -> Tensor:
+        """A tensor of block `i`."""
+        paths = tuple((f"block_{i}", *path) for path in tensor.paths)
+        return tensor._replace(name=self.names.block.format(i) + tensor.name, paths=paths)
 
 
-def one_to_one(names: Mapping[str, Path]) -> list[Tensor]:
-    """Tensors that are parameters as they stand."""
-    return [Tensor(name, (path,)) for name, path in names.items()]
+def separate_projections(*names: str, parts: Sequence[str] = ("weight",)) -> list[Tensor]:
+    """Queries, keys and values as three tensors (or three of each of `parts`)."""
+    return [
+        Tensor(f"{name}.{part}", (("attention", ours, part),))
+        for name, ours in zip(names, ("query", "key", "value"), strict=True)
+        for part in parts
+    ]
 
 
-def per_block(depth: int, names: Mapping[str, Path], prefix: str) -> dict[str, Path]:
-    """The names of every block, `prefix` having a place for its number; paths are inside the block."""
-    return {
-        prefix.format(i) + name: (f"block_{i}", *path)
-        for i in range(depth)
-        for name, path in names.items()
-    }
+def first_id(ids: Any) -> int | None:
+    """A token id; the first one where config.json lists several."""
+    return ids[0] if isinstance(ids, list) else ids
+
+
+def _weights(paths: Mapping[str, Path]) -> list[Tensor]:
+    return [Tensor(f"{name}.weight", (path,)) for name, path in paths.items()]

@@ -2,18 +2,15 @@
 values; its logits are shifted by one position.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from mdm_jax.denoisers.pretrained.checkpoint_format import (
     CheckpointFormat,
     SpecialIds,
-    Tensor,
-    one_to_one,
-    per_block,
+    TensorNames,
+    first_id,
+    separate_projections,
 )
-from mdm_jax.denoisers.pretrained.config_fields import check_fields
-from mdm_jax.denoisers.pretrained.network import PretrainedConfig
+from mdm_jax.denoisers.pretrained.config import PretrainedConfig
+from mdm_jax.denoisers.pretrained.config_fields import FieldRules
 
 DREAM_7B = PretrainedConfig(
     vocab=152064,
@@ -31,80 +28,47 @@ DREAM_7B = PretrainedConfig(
     dtype="bfloat16",
 )
 
-READ = (
-    "eos_token_id",
-    "hidden_size",
-    "intermediate_size",
-    "mask_token_id",
-    "max_position_embeddings",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "num_key_value_heads",
-    "rms_norm_eps",
-    "rope_theta",
-    "vocab_size",
+RULES = FieldRules(
+    attributes={
+        "hidden_size": "width",
+        "intermediate_size": "mlp",
+        "max_position_embeddings": "max_length",
+        "num_attention_heads": "heads",
+        "num_hidden_layers": "depth",
+        "num_key_value_heads": "kv_heads",
+        "rms_norm_eps": "norm_eps",
+        "rope_theta": "rope_base",
+        "vocab_size": "vocab",
+    },
+    required=("eos_token_id", "mask_token_id"),
+    fixed={"hidden_act": ("silu",), "model_type": ("Dream",)},
 )
-FIXED = {
-    "hidden_act": ("silu",),
-    "model_type": ("Dream",),
-    "rope_scaling": (None,),
-    "sliding_window": (None,),
-    "tie_word_embeddings": (False,),
-    "use_sliding_window": (False,),
-}
-HARMLESS = ("max_window_layers", "pad_token_id")  # of sliding windows, which are off
-
-
-def read_config(published: Mapping[str, Any]) -> PretrainedConfig:
-    """The network that a Dream config.json describes.
-
-    Raises:
-      ValueError: a field is missing, unknown, contradictory or has a value that is not implemented.
-    """
-    check_fields(published, read=READ, fixed=FIXED, harmless=HARMLESS)
-    return PretrainedConfig(
-        vocab=published["vocab_size"],
-        embeddings=published["vocab_size"],
-        width=published["hidden_size"],
-        depth=published["num_hidden_layers"],
-        heads=published["num_attention_heads"],
-        kv_heads=published["num_key_value_heads"],
-        mlp=published["intermediate_size"],
-        max_length=published["max_position_embeddings"],
-        norm_eps=published["rms_norm_eps"],
-        rope_base=published["rope_theta"],
-        qkv_bias=True,
-        shifted=True,
-    )
-
-
-def tensors(config: PretrainedConfig) -> list[Tensor]:
-    """Every tensor of a checkpoint."""
-    projections = {"q_proj": "query", "k_proj": "key", "v_proj": "value"}
-    block = {
-        "input_layernorm.weight": ("attention_norm", "scale"),
-        "self_attn.o_proj.weight": ("attention", "out", "weight"),
-        "post_attention_layernorm.weight": ("mlp_norm", "scale"),
-        "mlp.gate_proj.weight": ("gate", "weight"),
-        "mlp.up_proj.weight": ("up", "weight"),
-        "mlp.down_proj.weight": ("down", "weight"),
-    } | {
-        f"self_attn.{name}.{part}": ("attention", ours, part)
-        for name, ours in projections.items()
-        for part in ("weight", "bias")
-    }
-    around = {
-        "model.embed_tokens.weight": ("embed",),
-        "model.norm.weight": ("final_norm", "scale"),
-        "lm_head.weight": ("head",),
-    }
-    return one_to_one(around | per_block(config.depth, block, "model.layers.{}."))
-
+NAMES = TensorNames(
+    embed="model.embed_tokens",
+    final_norm="model.norm",
+    head="lm_head",
+    block="model.layers.{}.",
+    attention_norm="input_layernorm",
+    out="self_attn.o_proj",
+    mlp_norm="post_attention_layernorm",
+    gate="mlp.gate_proj",
+    up="mlp.up_proj",
+    down="mlp.down_proj",
+)
+PROJECTIONS = "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"
 
 DREAM = CheckpointFormat(
     name="dream",
     recognises=lambda published: published.get("model_type") == "Dream",
-    config=read_config,
-    ids=lambda published: SpecialIds(published["mask_token_id"], published["eos_token_id"]),
-    tensors=tensors,
+    rules=RULES,
+    complete=lambda published: {
+        "embeddings": published["vocab_size"],
+        "qkv_bias": True,
+        "shifted": True,
+    },
+    ids=lambda published: SpecialIds(
+        published["mask_token_id"], first_id(published["eos_token_id"])
+    ),
+    names=NAMES,
+    projections=lambda _: separate_projections(*PROJECTIONS, parts=("weight", "bias")),
 )

@@ -3,18 +3,18 @@
 Source of names and fields: GSAI-ML/LLaDA-8B-Base and -Instruct.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from mdm_jax.denoisers.pretrained.checkpoint_format import (
     CheckpointFormat,
     SpecialIds,
-    Tensor,
-    one_to_one,
-    per_block,
+    TensorNames,
+    first_id,
+    separate_projections,
 )
-from mdm_jax.denoisers.pretrained.config_fields import check_fields
-from mdm_jax.denoisers.pretrained.network import PretrainedConfig
+from mdm_jax.denoisers.pretrained.config import PretrainedConfig
+from mdm_jax.denoisers.pretrained.config_fields import FieldRules, Fields
+from mdm_jax.errors import MdmError
 
 LLADA_8B = PretrainedConfig(
     vocab=126464,
@@ -30,101 +30,80 @@ LLADA_8B = PretrainedConfig(
     dtype="bfloat16",
 )
 
-READ = (
-    "d_model",
-    "eos_token_id",
-    "mask_token_id",
-    "max_sequence_length",
-    "mlp_hidden_size",
-    "n_heads",
-    "n_layers",
-    "rms_norm_eps",
-    "rope_theta",
-    "vocab_size",
+RULES = FieldRules(
+    attributes={
+        "d_model": "width",
+        "max_sequence_length": "max_length",
+        "mlp_hidden_size": "mlp",
+        "n_heads": "heads",
+        "n_layers": "depth",
+        "rms_norm_eps": "norm_eps",
+        "rope_theta": "rope_base",
+    },
+    required=("eos_token_id", "mask_token_id", "vocab_size"),
+    fixed={
+        "activation_type": ("silu",),
+        "alibi": (False,),
+        "attention_layer_norm": (False,),
+        "bias_for_layer_norm": (False, None),
+        "block_group_size": (1,),
+        "block_type": ("llama",),
+        "clip_qkv": (None,),
+        "include_bias": (False,),
+        "include_qkv_bias": (False, None),
+        "input_emb_norm": (False,),
+        "layer_norm_type": ("rms",),
+        "layer_norm_with_affine": (True,),
+        "model_type": ("llada",),
+        "multi_query_attention": (None, False),
+        "rope": (True,),
+        "rope_full_precision": (True,),
+        "scale_logits": (False,),
+        "weight_tying": (False,),
+    },
+    ignored=(
+        "alibi_bias_max",
+        "attention_layer_norm_with_affine",
+        "embedding_size",
+        "flash_attention",
+        "mlp_ratio",
+        "n_kv_heads",
+    ),
 )
-FIXED = {
-    "activation_type": ("silu",),
-    "alibi": (False,),
-    "attention_layer_norm": (False,),
-    "bias_for_layer_norm": (False, None),
-    "block_group_size": (1,),
-    "block_type": ("llama",),
-    "clip_qkv": (None,),
-    "include_bias": (False,),
-    "include_qkv_bias": (False, None),
-    "input_emb_norm": (False,),
-    "layer_norm_type": ("rms",),
-    "layer_norm_with_affine": (True,),
-    "model_type": ("llada",),
-    "multi_query_attention": (None, False),
-    "rope": (True,),
-    "rope_full_precision": (True,),
-    "scale_logits": (False,),
-    "weight_tying": (False,),
-}
-HARMLESS = (
-    "alibi_bias_max",
-    "attention_layer_norm_with_affine",
-    "embedding_size",
-    "flash_attention",
-    "mlp_ratio",
-    "n_kv_heads",
-    "pad_token_id",
+NAMES = TensorNames(
+    embed="model.transformer.wte",
+    final_norm="model.transformer.ln_f",
+    head="model.transformer.ff_out",
+    block="model.transformer.blocks.{}.",
+    attention_norm="attn_norm",
+    out="attn_out",
+    mlp_norm="ff_norm",
+    gate="ff_proj",
+    up="up_proj",
+    down="ff_out",
 )
 
 
-def read_config(published: Mapping[str, Any]) -> PretrainedConfig:
-    """The network that a LLaDA config.json describes.
-
-    Raises:
-      ValueError: a field is missing, unknown, contradictory or has a value that is not implemented.
-    """
-    check_fields(published, read=READ, fixed=FIXED, harmless=HARMLESS)
+def _complete(published: Fields) -> dict[str, Any]:
+    """Rows of embedding and head, which may be more than the vocabulary, and key heads."""
     rows = published.get("embedding_size") or published["vocab_size"]
     if rows < published["vocab_size"]:
-        raise ValueError(
+        raise MdmError(
             f"config.json contradicts itself: embedding_size {rows} has no room for "
             f"vocab_size {published['vocab_size']}"
         )
-    return PretrainedConfig(
-        vocab=rows,
-        embeddings=rows,
-        width=published["d_model"],
-        depth=published["n_layers"],
-        heads=published["n_heads"],
-        kv_heads=published.get("n_kv_heads") or published["n_heads"],
-        mlp=published["mlp_hidden_size"],
-        max_length=published["max_sequence_length"],
-        norm_eps=published["rms_norm_eps"],
-        rope_base=published["rope_theta"],
-    )
-
-
-def tensors(config: PretrainedConfig) -> list[Tensor]:
-    """Every tensor of a checkpoint."""
-    block = {
-        "attn_norm.weight": ("attention_norm", "scale"),
-        "q_proj.weight": ("attention", "query", "weight"),
-        "k_proj.weight": ("attention", "key", "weight"),
-        "v_proj.weight": ("attention", "value", "weight"),
-        "attn_out.weight": ("attention", "out", "weight"),
-        "ff_norm.weight": ("mlp_norm", "scale"),
-        "ff_proj.weight": ("gate", "weight"),
-        "up_proj.weight": ("up", "weight"),
-        "ff_out.weight": ("down", "weight"),
-    }
-    around = {
-        "model.transformer.wte.weight": ("embed",),
-        "model.transformer.ln_f.weight": ("final_norm", "scale"),
-        "model.transformer.ff_out.weight": ("head",),
-    }
-    return one_to_one(around | per_block(config.depth, block, "model.transformer.blocks.{}."))
+    kv_heads = published.get("n_kv_heads") or published["n_heads"]
+    return {"vocab": rows, "embeddings": rows, "kv_heads": kv_heads}
 
 
 LLADA = CheckpointFormat(
     name="llada",
     recognises=lambda published: published.get("model_type") == "llada",
-    config=read_config,
-    ids=lambda published: SpecialIds(published["mask_token_id"], published["eos_token_id"]),
-    tensors=tensors,
+    rules=RULES,
+    complete=_complete,
+    ids=lambda published: SpecialIds(
+        published["mask_token_id"], first_id(published["eos_token_id"])
+    ),
+    names=NAMES,
+    projections=lambda _: separate_projections("q_proj", "k_proj", "v_proj"),
 )

@@ -5,7 +5,6 @@ SMDM knows no padding. Checkpoints come without a config.json: write one with th
 `Config` beside the weights.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,11 +15,12 @@ from mdm_jax.denoisers.pretrained.checkpoint_format import (
     CheckpointFormat,
     SpecialIds,
     Tensor,
-    one_to_one,
-    per_block,
+    TensorNames,
+    first_id,
 )
-from mdm_jax.denoisers.pretrained.config_fields import check_fields
-from mdm_jax.denoisers.pretrained.network import PretrainedConfig
+from mdm_jax.denoisers.pretrained.config import PretrainedConfig
+from mdm_jax.denoisers.pretrained.config_fields import FieldRules, Fields, check_number
+from mdm_jax.errors import MdmError
 
 SMDM_170M = PretrainedConfig(
     vocab=32000,
@@ -51,62 +51,61 @@ SMDM_1B = PretrainedConfig(
     dtype="bfloat16",
 )
 
-READ = (
-    "block_size",
-    "intermediate_size",
-    "n_embd",
-    "n_head",
-    "n_layer",
-    "n_query_groups",
-    "norm_eps",
-    "padded_vocab_size",
+RULES = FieldRules(
+    attributes={
+        "block_size": "max_length",
+        "intermediate_size": "mlp",
+        "n_embd": "width",
+        "n_head": "heads",
+        "n_layer": "depth",
+        "n_query_groups": "kv_heads",
+        "norm_eps": "norm_eps",
+        "padded_vocab_size": "vocab",
+    },
+    required=(),
+    fixed={
+        "_mlp_class": ("LLaMAMLP",),
+        "_norm_class": ("FusedRMSNorm", "RMSNorm"),
+        "bias": (False,),
+        "condense_ratio": (1,),
+        "parallel_residual": (False,),
+        "rotary_percentage": (1.0,),
+        "shared_attention_norm": (False,),
+    },
+    ignored=(
+        "eos_token_id",
+        "mask_token_id",
+        "name",
+        "org",
+        "padding_multiple",
+        "rope_base",
+        "vocab_size",
+    ),
 )
-FIXED = {
-    "_mlp_class": ("LLaMAMLP",),
-    "_norm_class": ("FusedRMSNorm", "RMSNorm"),
-    "bias": (False,),
-    "condense_ratio": (1,),
-    "parallel_residual": (False,),
-    "rotary_percentage": (1.0,),
-    "shared_attention_norm": (False,),
-}
-HARMLESS = (
-    "eos_token_id",
-    "mask_token_id",
-    "name",
-    "org",
-    "padding_multiple",
-    "rope_base",
-    "vocab_size",
+NAMES = TensorNames(
+    embed="transformer.wte",
+    final_norm="transformer.ln_f",
+    head="lm_head",
+    block="transformer.h.{}.",
+    attention_norm="norm_1",
+    out="attn.proj",
+    mlp_norm="norm_2",
+    gate="mlp.swiglu.w1",
+    up="mlp.swiglu.w2",
+    down="mlp.swiglu.w3",
 )
 
 
-def read_config(published: Mapping[str, Any]) -> PretrainedConfig:
-    """The network that a lit_gpt `Config` describes.
-
-    Raises:
-      ValueError: a field is missing, unknown, contradictory or has a value that is not implemented.
-    """
-    check_fields(published, read=READ, fixed=FIXED, harmless=HARMLESS)
-    rows = published["padded_vocab_size"]
+def _complete(published: Fields) -> dict[str, Any]:
+    """The embedding with its row for MASK, and the rotary table."""
+    rows, base = published["padded_vocab_size"], published.get("rope_base", 10000)
     if published.get("mask_token_id", rows) != rows:
-        raise ValueError(
+        raise MdmError(
             f"config.json contradicts itself: mask_token_id is {published['mask_token_id']}, "
             f"but MASK comes after padded_vocab_size {rows}"
         )
-    return PretrainedConfig(
-        vocab=rows,
-        embeddings=rows + 1,
-        width=published["n_embd"],
-        depth=published["n_layer"],
-        heads=published["n_head"],
-        kv_heads=published["n_query_groups"],
-        mlp=published["intermediate_size"],
-        max_length=published["block_size"],
-        norm_eps=published["norm_eps"],
-        rope_base=float(published.get("rope_base", 10000)),
-        rounded_rope=True,
-    )
+    check_number("rope_base", base)
+    return {"embeddings": rows + 1, "rope_base": float(base), "rounded_rope": True}
 
 
 def split_groups(fused: Array, *, config: PretrainedConfig) -> tuple[Array, Array, Array]:
@@ -124,38 +123,21 @@ def join_groups(query: Array, key: Array, value: Array, *, config: PretrainedCon
     return np.concatenate(parts, axis=1).reshape(-1, width)
 
 
-def tensors(config: PretrainedConfig) -> list[Tensor]:
-    """Every tensor of a checkpoint."""
-    block = {
-        "norm_1.weight": ("attention_norm", "scale"),
-        "attn.proj.weight": ("attention", "out", "weight"),
-        "norm_2.weight": ("mlp_norm", "scale"),
-        "mlp.swiglu.w1.weight": ("gate", "weight"),
-        "mlp.swiglu.w2.weight": ("up", "weight"),
-        "mlp.swiglu.w3.weight": ("down", "weight"),
-    }
-    around = {
-        "transformer.wte.weight": ("embed",),
-        "transformer.ln_f.weight": ("final_norm", "scale"),
-        "lm_head.weight": ("head",),
-    }
-    names = around | per_block(config.depth, block, "transformer.h.{}.")
-    return one_to_one(names) + [_packed(config, i) for i in range(config.depth)]
-
-
-def _packed(config: PretrainedConfig, i: int) -> Tensor:
-    return Tensor(
-        f"transformer.h.{i}.attn.attn.weight",
-        tuple((f"block_{i}", "attention", part, "weight") for part in ("query", "key", "value")),
-        partial(split_groups, config=config),
-        partial(join_groups, config=config),
-    )
+def _packed(config: PretrainedConfig) -> list[Tensor]:
+    """Queries, keys and values of a block in one tensor."""
+    paths = tuple(("attention", part, "weight") for part in ("query", "key", "value"))
+    how = partial(split_groups, config=config), partial(join_groups, config=config)
+    return [Tensor("attn.attn.weight", paths, *how)]
 
 
 SMDM = CheckpointFormat(
     name="smdm",
     recognises=lambda published: {"padded_vocab_size", "n_query_groups"} <= published.keys(),
-    config=read_config,
-    ids=lambda published: SpecialIds(published["padded_vocab_size"], published.get("eos_token_id")),
-    tensors=tensors,
+    rules=RULES,
+    complete=_complete,
+    ids=lambda published: SpecialIds(
+        published["padded_vocab_size"], first_id(published.get("eos_token_id"))
+    ),
+    names=NAMES,
+    projections=_packed,
 )

@@ -11,13 +11,16 @@ from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mdm_jax.errors import MdmError
+from mdm_jax.external_files import check_not_pointer, read_json
+
 Array = Shaped[np.ndarray, "..."]
 WEIGHTS = "model.safetensors"
 INDEX = WEIGHTS + ".index.json"
 FILE_BYTES = 4 * 2**30  # of one file, when writing
 
 
-class Found(NamedTuple):
+class StoredTensor(NamedTuple):
     """A tensor in a file, not yet read."""
 
     file: Path
@@ -25,55 +28,90 @@ class Found(NamedTuple):
     dtype: str  # as safetensors spells it: F32, BF16
 
 
-def find(directory: Path) -> dict[str, Found]:
+def find(directory: Path) -> dict[str, StoredTensor]:
     """Every tensor of a directory by name.
 
+    The index decides which files are read; without one there must be a single file, or one called
+    model.safetensors.
+
     Raises:
-      ValueError: no such directory, no weights, a damaged file, or an index that does not agree with
-        the files.
+      MdmError: no such directory, no weights, several files of which none is preferred, a damaged
+        file, or an index that does not agree with the files.
     """
     if not directory.is_dir():
-        raise ValueError(f"{directory} is no directory; give one with config.json and safetensors")
+        raise MdmError(f"{directory} is no directory; give one with config.json and safetensors")
+    if (directory / INDEX).is_file():
+        return _find_indexed(directory)
+    return _header(_only_file(directory))
+
+
+def _only_file(directory: Path) -> Path:
+    """The one file of weights of a directory without an index."""
     files = sorted(directory.glob("*.safetensors"))
     if not files:
-        raise ValueError(f"{directory} holds no *.safetensors")
-    found: dict[str, Found] = {}
-    for file in files:
-        found |= _header(file)
-    if (directory / INDEX).is_file():
-        _check_index(read_json(directory / INDEX), found, directory)
-    return found
+        raise MdmError(f"{directory} holds no *.safetensors")
+    if len(files) > 1 and directory / WEIGHTS not in files:
+        raise MdmError(
+            f"{directory} holds {len(files)} *.safetensors and no {INDEX}, so which belong to the "
+            "model cannot be decided: add the index, or keep one file"
+        )
+    return directory / WEIGHTS if directory / WEIGHTS in files else files[0]
 
 
-def _header(file: Path) -> dict[str, Found]:
-    def describe(opened: Any, name: str) -> Found:
+def _find_indexed(directory: Path) -> dict[str, StoredTensor]:
+    listed = _read_index(directory / INDEX)
+    names = sorted(set(listed.values()))
+    absent = [name for name in names if not (directory / name).is_file()]
+    if absent:
+        raise MdmError(f"{directory} lacks files that {INDEX} lists: {', '.join(absent)}")
+    if WEIGHTS not in names and (directory / WEIGHTS).is_file():
+        raise MdmError(
+            f"{directory} holds both {WEIGHTS} and an index of other files, so which are the weights "
+            f"cannot be decided: remove {WEIGHTS} or {INDEX}"
+        )
+    headers = {name: _header(directory / name) for name in names}
+    astray = sorted(tensor for tensor, name in listed.items() if tensor not in headers[name])
+    if astray:
+        raise MdmError(f"{INDEX} names another file than the one that holds {', '.join(astray)}")
+    found = {tensor: stored for header in headers.values() for tensor, stored in header.items()}
+    return found | {tensor: headers[name][tensor] for tensor, name in listed.items()}
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """The file of each tensor."""
+    index = read_json(path)
+    listed = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(listed, dict) or not listed:
+        raise MdmError(f"{path} is damaged: it has no weight_map")
+    for name in listed.values():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise MdmError(f"{path} is damaged: {name!r} is no name of a file beside it")
+    return listed
+
+
+def _header(file: Path) -> dict[str, StoredTensor]:
+    def describe(opened: Any, name: str) -> StoredTensor:
         part = opened.get_slice(name)
-        return Found(file, tuple(part.get_shape()), part.get_dtype())
+        return StoredTensor(file, tuple(part.get_shape()), part.get_dtype())
 
-    return _opened(file, lambda opened: {name: describe(opened, name) for name in opened.keys()})  # noqa: SIM118
+    def describe_all(opened: Any) -> dict[str, StoredTensor]:
+        return {name: describe(opened, name) for name in sorted(opened.keys())}
+
+    return _opened(file, describe_all)
 
 
 def _opened(file: Path, use: Callable[[Any], Any]) -> Any:
     try:
+        check_not_pointer(file)
         with safe_open(file, framework="numpy") as opened:
             return use(opened)
     except SafetensorError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
+        raise MdmError(f"{file} is damaged: {error}") from error
+    except OSError as error:
+        raise MdmError(f"{file} cannot be read: {error}") from error
 
 
-def _check_index(index: Any, found: Mapping[str, Found], directory: Path) -> None:
-    listed = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(listed, dict):
-        raise ValueError(f"{directory / INDEX} is damaged: it has no weight_map")
-    absent = sorted(set(listed.values()) - {item.file.name for item in found.values()})
-    if absent:
-        raise ValueError(f"{directory} lacks files that {INDEX} lists: {', '.join(absent)}")
-    astray = sorted(n for n, name in listed.items() if n in found and found[n].file.name != name)
-    if astray:
-        raise ValueError(f"{INDEX} names another file than the one that holds {', '.join(astray)}")
-
-
-def read(found: Mapping[str, Found], name: str) -> Array:
+def read(found: Mapping[str, StoredTensor], name: str) -> Array:
     """One tensor, on the host."""
     return _opened(found[name].file, lambda opened: opened.get_tensor(name))
 
@@ -112,21 +150,7 @@ def _filled(sizes: Mapping[str, int]) -> Iterator[list[str]]:
     yield group
 
 
-def read_json(file: Path) -> Any:
-    """What a JSON file says.
-
-    Raises:
-      ValueError: there is none, or it is damaged.
-    """
-    if not file.is_file():
-        raise ValueError(f"{file.parent} has no {file.name}")
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
-
-
 def write_json(file: Path, content: Any) -> None:
     """Write a JSON file, on the first process."""
     if jax.process_index() == 0:
-        file.write_text(json.dumps(content, indent=2))
+        file.write_text(json.dumps(content, indent=2), encoding="utf-8")

@@ -12,9 +12,11 @@ from recorded import EVERY, RECORDINGS, arrays
 
 from mdm_jax.denoisers.base import Denoise, DenoiseCached, bind
 from mdm_jax.denoisers.pretrained.checkpoints import load
+from mdm_jax.denoisers.pretrained.config import PretrainedConfig
 from mdm_jax.denoisers.pretrained.dream import DREAM_7B
+from mdm_jax.denoisers.pretrained.layers import Block
 from mdm_jax.denoisers.pretrained.llada import LLADA_8B
-from mdm_jax.denoisers.pretrained.network import Block, PretrainedConfig, PretrainedTransformer
+from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
 from mdm_jax.denoisers.pretrained.smdm import SMDM_1B, SMDM_170M
 from mdm_jax.denoisers.rope import rope_table
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig

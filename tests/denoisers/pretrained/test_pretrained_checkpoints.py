@@ -101,7 +101,8 @@ def test_smdm_packs_per_group():
 # ---- config.json ---------------------------------------------------------------------------------
 
 REFUSED = [
-    ("llada", {"rope_scaling": "yarn"}, r"not understood: \{'rope_scaling': 'yarn'\}"),
+    ("llada", {"rope_scaling": "yarn"}, "rope_scaling = 'yarn'; only None or"),
+    ("llada", {"logit_scale": 2}, r"not understood: \{'logit_scale': 2\}"),
     ("llada", {"include_qkv_bias": True}, "include_qkv_bias = True; only False or None"),
     ("llada", {"layer_norm_type": "default"}, "layer_norm_type = 'default'; only 'rms'"),
     ("llada", {"d_model": None}, "lacks d_model"),
@@ -116,6 +117,15 @@ REFUSED = [
     ("dream", {"quantization_config": {}}, "quantization_config"),
     ("smdm", {"mask_token_id": 3}, "mask_token_id is 3, but MASK comes after padded_vocab_size 24"),
     ("smdm", {"rotary_percentage": 0.5}, "rotary_percentage = 0.5; only 1.0"),
+    ("llada", {"n_layers": True}, "n_layers = True; it must be a number"),
+    ("llada", {"d_model": 16.0}, "d_model = 16.0; it must be a whole number"),
+    ("llada", {"rope_theta": 0}, "rope_base must be positive and finite, got 0.0"),
+    ("llada", {"rms_norm_eps": float("inf")}, "rms_norm_eps = inf; it must be a number"),
+    ("llada", {"mask_token_id": 1.5}, "mask_token_id = 1.5, but there are 24 rows"),
+    ("dream", {"head_dim": 8}, "head_dim = 8; only None or 4"),
+    ("dream", {"layer_types": ["sliding_attention"]}, "layer_types = .*only None"),
+    ("dream", {"rope_parameters": {"rope_theta": 9.0}}, "rope_theta is 100.0, and 9.0"),
+    ("dream", {"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters = "),
 ]
 
 
@@ -144,6 +154,30 @@ def test_fields_that_are_not_understood_are_named(name, changes, message, tmp_pa
 def test_fields_that_no_shape_would_betray_are_read(name, field, value, attribute):
     config = family_of(name).config(PUBLISHED[name] | {field: value})
     assert getattr(config, attribute) == value
+
+
+ADMITTED = [
+    ("dream", {"use_mrope": False}),
+    ("dream", {"layer_types": ["full_attention"] * 2}),
+    ("dream", {"head_dim": None}),
+    ("dream", {"head_dim": 4}),
+    ("dream", {"eos_token_id": [1, 2]}),
+    ("dream", {"_attn_implementation_autoset": True, "id2label": {"0": "LABEL_0"}}),
+    ("dream", {"rope_theta": None, "rope_parameters": {"rope_theta": 100.0}}),
+    ("llada", {"tie_word_embeddings": False}),
+    ("llada", {"rope_scaling": None, "pruned_heads": {}, "is_decoder": False}),
+    ("llada", {"rope_parameters": {"rope_theta": 500.0, "rope_type": "default"}}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), ADMITTED)
+def test_fields_without_effect_are_admitted(name, changes):
+    family, published = family_of(name), PUBLISHED[name]
+    fields = {**published, **changes}
+    if changes.get("rope_theta", 0) is None:
+        del fields["rope_theta"]
+    assert family.config(fields) == family.config(published)
+    assert family.ids(fields) == family.ids(published)
 
 
 # ---- files ---------------------------------------------------------------------------------------
@@ -179,26 +213,53 @@ def cut(directory):
 
 
 def list_another(directory):
-    index = {"weight_map": {"model.transformer.wte.weight": "model-00002-of-00002.safetensors"}}
+    write_index(directory, x="model-00002-of-00002.safetensors")
+
+
+def write_index(directory, **weight_map):
+    index = {"weight_map": weight_map}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def list_astray(directory):
     save_file({"extra": np.zeros(2, np.float32)}, directory / "other.safetensors")
-    index = {"weight_map": {"extra": "model.safetensors"}}
-    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    write_index(directory, extra="model.safetensors")
+
+
+def list_outside(directory):
+    write_index(directory, extra="../model.safetensors")
+
+
+def two_without_an_index(directory):
+    (directory / "model.safetensors").rename(directory / "a.safetensors")
+    save_file({"extra": np.zeros(2, np.float32)}, directory / "b.safetensors")
+
+
+def two_sources(directory):
+    """A stale index beside a single file."""
+    save_file({"extra": np.zeros(2, np.float32)}, directory / "model-1.safetensors")
+    write_index(directory, extra="model-1.safetensors")
+
+
+def git_lfs_pointer(directory):
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4976698672\n"
+    (directory / "model.safetensors").write_text(text)
 
 
 DAMAGES = [
     (shutil.rmtree, "is no directory"),
     (lambda d: (d / "model.safetensors").unlink(), r"holds no \*.safetensors"),
     (lambda d: (d / "config.json").unlink(), "has no config.json"),
-    (lambda d: (d / "config.json").write_text("{"), "config.json is damaged"),
+    (lambda d: (d / "config.json").write_text("{"), "config.json is not JSON"),
     (lambda d: (d / "config.json").write_text("[]"), "config.json is damaged: it is no object"),
     (lambda d: (d / "model.safetensors.index.json").write_text("{}"), "it has no weight_map"),
     (cut, "model.safetensors is damaged"),
     (list_another, "lacks files that .* lists: model-00002-of-00002.safetensors"),
     (list_astray, "names another file than the one that holds extra"),
+    (list_outside, "'../model.safetensors' is no name of a file beside it"),
+    (two_without_an_index, "2 .*safetensors and no .*cannot be decided"),
+    (two_sources, "both model.safetensors and an index of other files"),
+    (git_lfs_pointer, "model.safetensors is only a git-lfs pointer .*git lfs pull"),
 ]
 
 
@@ -207,6 +268,25 @@ def test_what_is_wrong_with_a_directory_is_said(damage, message, directory):
     damage(directory)
     with pytest.raises(ValueError, match=message):
         load(directory)
+
+
+def test_an_index_decides_which_files_are_read(directory):
+    """A further file, such as an adapter, is left alone."""
+    first = load(directory).denoise
+    (directory / "model.safetensors").rename(directory / "model-1.safetensors")
+    tensors = load_file(directory / "model-1.safetensors")
+    save_file({"extra": np.zeros(2, np.float32)}, directory / "adapter_model.safetensors")
+    write_index(directory, **dict.fromkeys(tensors, "model-1.safetensors"))
+    equal_trees(load(directory).denoise, first)
+    (directory / "model.safetensors.index.json").unlink()
+    (directory / "model-1.safetensors").rename(directory / "model.safetensors")
+    equal_trees(load(directory).denoise, first)
+
+
+def test_config_json_is_utf8_with_or_without_a_mark(directory):
+    text = json.dumps({**PUBLISHED["llada"], "_name_or_path": "jürgen"}, ensure_ascii=False)
+    (directory / "config.json").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load(directory).info.published["_name_or_path"] == "jürgen"
 
 
 def test_weights_are_never_overwritten(directory):

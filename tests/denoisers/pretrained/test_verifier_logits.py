@@ -1,4 +1,4 @@
-"""Tokens judged as if masked, against whole passes in which they are."""
+"""Verifier logits: those of a token as if it were masked, against calls in which it is."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def one_layer():
 
 
 @jax.jit
-def look(denoise, canvas, again, positions=None):
+def verify(denoise, canvas, again, positions=None):
     return denoise.with_verifier_logits(canvas, VALID, positions, again, MASK)
 
 
@@ -32,42 +32,42 @@ def plain(denoise, canvas, positions):
 
 def test_first_logits_are_what_they_always_are():
     positions = jnp.array([3, 5, 7])
-    got = look(DENOISE, CANVAS, jnp.array([4, 5]), positions)[0]
+    got = verify(DENOISE, CANVAS, jnp.array([4, 5]), positions)[0]
     np.testing.assert_allclose(got, plain(DENOISE, CANVAS, positions), atol=1e-5)
-    everywhere = look(DENOISE, CANVAS, jnp.array([4, 5]))[0]
+    everywhere = verify(DENOISE, CANVAS, jnp.array([4, 5]))[0]
     np.testing.assert_allclose(everywhere[positions], got, atol=1e-5)
     assert isinstance(DENOISE, DenoiseVerifier)
 
 
 @pytest.mark.parametrize("place", [0, 4, 6])
-def test_a_second_look_does_not_see_the_token_it_is_about(place):
+def test_verifier_logits_do_not_depend_on_their_token(place):
     """But everything else, padding apart."""
     denoise, again = one_layer(), jnp.array([place])
-    first = look(denoise, CANVAS, again)[1]
-    np.testing.assert_allclose(look(denoise, CANVAS.at[place].set(8), again)[1], first, atol=1e-5)
+    first = verify(denoise, CANVAS, again)[1]
+    np.testing.assert_allclose(verify(denoise, CANVAS.at[place].set(8), again)[1], first, atol=1e-5)
     for other in (1, 5, 7):
-        assert np.abs(look(denoise, CANVAS.at[other].set(8), again)[1] - first).max() > 1e-3
-    np.testing.assert_allclose(look(denoise, CANVAS.at[8].set(8), again)[1], first, atol=1e-6)
+        assert np.abs(verify(denoise, CANVAS.at[other].set(8), again)[1] - first).max() > 1e-3
+    np.testing.assert_allclose(verify(denoise, CANVAS.at[8].set(8), again)[1], first, atol=1e-6)
 
 
 def test_in_one_layer_it_is_a_pass_in_which_the_token_is_masked():
     """In more, the tokens that it sees have seen what it does not."""
     again, masked = jnp.array([4]), CANVAS.at[4].set(MASK)
     for denoise, same in ((one_layer(), True), (DENOISE, False)):
-        gap = np.abs(look(denoise, CANVAS, again)[1] - plain(denoise, masked, again)).max()
+        gap = np.abs(verify(denoise, CANVAS, again)[1] - plain(denoise, masked, again)).max()
         assert (gap < 1e-5) == same
 
 
 def test_looks_see_each_other():
     """Which is why they are not the same as one look at a time."""
-    both, one = (look(DENOISE, CANVAS, jnp.array(again))[1][0] for again in ([4, 5], [4]))
+    both, one = (verify(DENOISE, CANVAS, jnp.array(again))[1][0] for again in ([4, 5], [4]))
     assert np.abs(both - one).max() > 1e-3
 
 
 def test_denoisers_that_cannot():
-    with pytest.raises(ValueError, match="no second look where"):
+    with pytest.raises(ValueError, match="shifted logits has no verifier logits"):
         shifted, _ = small("dream")
         shifted.with_verifier_logits(CANVAS, VALID, None, jnp.array([4]), MASK)
     plain = bind(Transformer(TransformerConfig(width=8, depth=1, heads=2), 12), {})
-    with pytest.raises(ValueError, match="Transformer looks at no token twice"):
+    with pytest.raises(ValueError, match="Transformer gives no verifier logits"):
         plain.with_verifier_logits(CANVAS, VALID, None, jnp.array([4]), MASK)
