@@ -73,8 +73,6 @@ MORE_THAN_SEVEN_PARAMETERS = {
     "mdm_jax.orders.variational.evaluation.order_bound",
 }
 LONGER_THAN_200_LINES = {
-    "benchmark",
-    "benchmark_generation",
     "learn_order",
     "learn_policy",
     "lm_harness",

@@ -1,40 +1,32 @@
-"""What one denoiser call costs: a full one, and a cached one of a block, against a machine's limits."""
+"""Time of one denoiser call, full or cached, as shares of the machine's measured peak rates."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from mdm_jax.denoisers.base import Bound, KVCache
-from mdm_jax.profiling.timing import Job, interleaved
+from mdm_jax.profiling.timing import Job, Peaks, interleaved
+from mdm_jax.types import Count
 
 CALLS = 8  # denoiser calls in one timed run
 Canvases = Int[Array, "batch length"]
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What this machine reached in a large matrix product, FLOP/s, and in reading, bytes/s."""
-
-    products: float
-    reading: float
-
-
-@dataclass(frozen=True)
-class Call:
-    """Time of one denoiser call, and its shares of the machine's limits."""
+class CallCost(NamedTuple):
+    """Time of one denoiser call, and its shares of the machine's peak rates."""
 
     kind: str
     batch: int
     milliseconds: float
-    share_of_products: float
-    share_of_reading: float
+    share_of_peak_flops: float
+    share_of_peak_bytes: float
 
 
 def measure_calls(
-    denoise: Bound, canvases: Canvases, block_length: int, limits: Limits, repeats: int
-) -> list[Call]:
+    denoise: Bound, canvases: Canvases, block_length: int, peaks: Peaks, repeats: int
+) -> list[CallCost]:
     """A full call and a cached one of the last block; both unembed that block alone."""
     batch, length = canvases.shape
     block = length - block_length + jnp.arange(block_length)
@@ -49,36 +41,36 @@ def measure_calls(
     for kind, fed in (("full canvas", length), ("cached block", block_length)):
         seconds = times[kind] / CALLS
         flops = call_flops(denoise, batch, length, fed, block_length)
-        products = flops / seconds / limits.products
-        reading = call_bytes(denoise, batch, length, fed) / seconds / limits.reading
-        lines.append(Call(kind, batch, 1e3 * seconds, products, reading))
+        share_of_flops = flops / seconds / peaks.flops
+        share_of_bytes = call_bytes(denoise, batch, length, fed) / seconds / peaks.bytes
+        lines.append(CallCost(kind, batch, 1e3 * seconds, share_of_flops, share_of_bytes))
     return lines
 
 
 def call_flops(denoise: Bound, batch: int, length: int, fed: int, unembedded: int) -> float:
-    """FLOPs of the matrix products in a call that computes `fed` positions of each canvas anew."""
+    """FLOPs of the matrix products in a call that recomputes `fed` positions of each canvas."""
     model = denoise.module.config
     projections = 2 * model.width**2 + 2 * model.width * model.kv_heads * model.dim
     layer = projections + 3 * model.width * model.mlp + 2 * length * model.width
     return 2.0 * batch * (fed * model.depth * layer + unembedded * model.width * model.vocab)
 
 
-def call_bytes(denoise: Bound, batch: int, length: int, fed: int) -> float:
-    """Bytes that such a call has to read: every weight but the embedding once, and what is kept."""
+def call_bytes(denoise: Bound, batch: int, length: int, fed: int) -> int:
+    """Bytes that such a call has to read: every weight but the embedding once, and the cache."""
     model, params = denoise.module.config, denoise.params
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(params)) - params["embed"].nbytes
-    kept = (length - fed) * model.depth * 2 * model.kv_heads * model.dim
-    return weights + batch * kept * jnp.dtype(model.dtype).itemsize
+    cached = (length - fed) * model.depth * 2 * model.kv_heads * model.dim
+    return weights + batch * cached * jnp.dtype(model.dtype).itemsize
 
 
 def _full_calls(denoise: Bound, canvases: Canvases, block: Int[Array, " block"]) -> Job:
-    """Calls of the denoiser one after another, and nothing else."""
+    """`CALLS` sequential calls of the denoiser."""
 
     @jax.jit
     def calls(denoise: Bound, canvases: Canvases) -> Canvases:
         valid = jnp.ones(canvases.shape, bool)
 
-        def call(_: int, canvases: Canvases) -> Canvases:
+        def call(_: Count, canvases: Canvases) -> Canvases:
             return _after(jax.vmap(denoise, (0, 0, None))(canvases, valid, block), canvases)
 
         return jax.lax.fori_loop(0, CALLS, call, canvases)
@@ -87,7 +79,7 @@ def _full_calls(denoise: Bound, canvases: Canvases, block: Int[Array, " block"])
 
 
 def _cached_calls(denoise: Bound, canvases: Canvases, block: Int[Array, " block"]) -> Job:
-    """The same for the block, against a cache that is made before and not timed."""
+    """The same for the block, with a cache that is prefilled before and not timed."""
     valid, length = jnp.ones(canvases.shape, bool), len(block)
     kv_cache = jax.jit(lambda denoise: jax.vmap(denoise.prefill)(canvases, valid))(denoise)
 
@@ -96,7 +88,7 @@ def _cached_calls(denoise: Bound, canvases: Canvases, block: Int[Array, " block"
         extend = jax.vmap(denoise.extend, (0, None, 0, 0))
         read = jax.vmap(denoise.read, (0, None))
 
-        def call(_: int, carry: tuple[Canvases, KVCache]) -> tuple[Canvases, KVCache]:
+        def call(_: Count, carry: tuple[Canvases, KVCache]) -> tuple[Canvases, KVCache]:
             canvases, kv_cache = carry
             kv_cache = extend(canvases[:, -length:], block[0], valid, kv_cache)
             return _after(read(kv_cache, block)[0], canvases), kv_cache
@@ -107,5 +99,5 @@ def _cached_calls(denoise: Bound, canvases: Canvases, block: Int[Array, " block"
 
 
 def _after(logits: Array, canvases: Canvases) -> Canvases:
-    """The canvases as they are, once all the logits are there."""
+    """The canvases unchanged, but only once all logits are computed: keeps the calls sequential."""
     return canvases + (jnp.max(logits) > 1e30).astype(canvases.dtype)

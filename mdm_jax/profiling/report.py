@@ -1,4 +1,4 @@
-"""How fast a published checkpoint generated: tokens, calls, and share of what the device can multiply."""
+"""How fast a published checkpoint generated: tokens and calls per second, percent of measured peak."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from experiments._cli.console import print_once
 from mdm_jax.denoisers.base import Bound
 from mdm_jax.evals.store import Generations
-from mdm_jax.profiling.throughput import matmul_flops, throughput
-from mdm_jax.profiling.timing import matmul_ceiling
+from mdm_jax.profiling.flops import program_flops
+from mdm_jax.profiling.throughput import throughput
+from mdm_jax.profiling.timing import peak_matmul_flops
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 
@@ -24,8 +25,8 @@ def report_speed(
 ) -> dict[str, float | None]:
     """Print the speed of stored generations, and give it by name.
 
-    The share is that of the matrix products of full denoiser calls in a large product of the same
-    type, measured now, on this machine. With a cache calls are not full, and none is given.
+    `share_of_peak` is the FLOP/s of full denoiser calls relative to those of a large matrix product of
+    the same type, measured now on this machine; None with a cache, whose calls are not full.
     """
     speed = throughput(found, examples.canvases, task.vocabulary)
     print_once(
@@ -36,18 +37,18 @@ def report_speed(
         print_once(
             "no rates: only the batch that compiled was generated in this or an earlier start"
         )
-        return speed._asdict() | {"share_of_ceiling": None}
+        return speed._asdict() | {"share_of_peak": None}
     print_once(
         f"{speed.useful_tokens_per_second:,.1f} tokens before EOS and "
         f"{speed.canvas_tokens_per_second:,.1f} positions per second"
     )
     if config.cache is not None:
-        return speed._asdict() | {"share_of_ceiling": None}
+        return speed._asdict() | {"share_of_peak": None}
     passes = speed.passes_per_second * (2 if config.guidance else 1)
-    ceiling = devices * matmul_ceiling(denoise.module.config.dtype, REPEATS)
-    share = flops_of_call(denoise, task) * passes / ceiling
-    print_once(f"{100 * share:.1f} % of the matrix-multiply ceiling of this machine")
-    return speed._asdict() | {"share_of_ceiling": share}
+    peak = devices * peak_matmul_flops(denoise.module.config.dtype, REPEATS)
+    share = flops_of_call(denoise, task) * passes / peak
+    print_once(f"{100 * share:.1f} % of the measured peak of matrix products on this machine")
+    return speed._asdict() | {"share_of_peak": share}
 
 
 def flops_of_call(denoise: Bound, task: Task) -> float:
@@ -55,4 +56,4 @@ def flops_of_call(denoise: Bound, task: Task) -> float:
     canvas = jax.ShapeDtypeStruct((task.length,), jnp.int32)
     valid = jax.ShapeDtypeStruct((task.length,), bool)
     positions = jax.ShapeDtypeStruct((task.gen_length or task.length,), jnp.int32)
-    return matmul_flops(denoise, canvas, valid, positions)
+    return program_flops(Bound.__call__, denoise, canvas, valid, positions)

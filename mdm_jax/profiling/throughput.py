@@ -1,10 +1,7 @@
-"""Tokens per second and per denoiser call, and the matrix products behind them."""
+"""Tokens per second and per denoiser call of stored generations."""
 
-import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
@@ -65,35 +62,3 @@ def live(
     if vocabulary.eos_id is None:
         return is_response
     return is_response & (np.cumsum(is_response & (tokens == vocabulary.eos_id), axis=1) == 0)
-
-
-def matmul_flops(fn: Callable, *args: Any) -> float:
-    """Floating-point operations of the matrix products in fn(*args), read off its program.
-
-    A product of [m, k] and [k, n] has 2 m k n. A scan counts every turn, a loop of unknown length
-    one, of branches the dearest. Kernels that are no plain product, such as cuDNN's attention, are not
-    counted.
-    """
-    return _count(jax.make_jaxpr(fn)(*args).jaxpr)
-
-
-def _count(jaxpr: Any) -> float:
-    return sum(map(_count_one, jaxpr.eqns), 0.0)
-
-
-def _count_one(eqn: Any) -> float:
-    if eqn.primitive.name == "dot_general":
-        (summed, _), _ = eqn.params["dimension_numbers"]
-        shape = eqn.invars[0].aval.shape
-        return 2.0 * math.prod(eqn.outvars[0].aval.shape) * math.prod(shape[i] for i in summed)
-    inner = [_count(jaxpr) for value in eqn.params.values() for jaxpr in _programs(value)]
-    total = max(inner, default=0.0) if eqn.primitive.name == "cond" else sum(inner, 0.0)
-    return total * eqn.params.get("length", 1) if eqn.primitive.name == "scan" else total
-
-
-def _programs(value: Any) -> Iterator[Any]:
-    """The programs among the parameters of an operation."""
-    for one in value if isinstance(value, tuple | list) else (value,):
-        one = getattr(one, "jaxpr", one)
-        if hasattr(one, "eqns"):
-            yield one

@@ -1,10 +1,10 @@
-"""What a job takes to compile and to run, and what this machine could do at best."""
+"""Seconds that a job takes to compile and to run, and the peak rates that this machine reaches."""
 
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,35 +13,44 @@ Job = Callable[[], jax.Array]
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
-@contextmanager
-def _counted() -> Iterator[list[float]]:
-    """The seconds of each compilation that happens inside."""
-    seen: list[float] = []
+class Peaks(NamedTuple):
+    """What this machine reached in a large matrix product, FLOP/s, and in reading, bytes/s."""
 
-    def listen(event: str, seconds: float, **_: object) -> None:
-        if event == COMPILE_EVENT:
-            seen.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield seen
-    jax.monitoring.unregister_event_duration_listener(listen)
+    flops: float
+    bytes: float
 
 
 class Compiled(NamedTuple):
-    """What it took to compile a job, and what the job gives."""
+    """What it took to compile a job, and what the job returns."""
 
     seconds: float
-    number: int
+    compilations: int
     result: jax.Array
 
 
 def compile_job(job: Job) -> Compiled:
     """Seconds and number of compilations of the first run; the second must need none."""
-    with _counted() as first:
+    with _compile_seconds() as first:
         jax.block_until_ready(job())
-    with _counted() as again:
+    with _compile_seconds() as again:
         result = jax.block_until_ready(job())
     return Compiled(sum(first), len(first) + len(again), result)
+
+
+@contextmanager
+def _compile_seconds() -> Iterator[list[float]]:
+    """The seconds of each compilation inside the context."""
+    seconds: list[float] = []
+
+    def listen(event: str, duration: float, **_: object) -> None:
+        if event == COMPILE_EVENT:
+            seconds.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seconds
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def seconds_of(job: Job) -> float:
@@ -51,28 +60,44 @@ def seconds_of(job: Job) -> float:
     return time.perf_counter() - began
 
 
-def interleaved(jobs: dict[str, Job], repeats: int) -> dict[str, float]:
-    """Median seconds of each job, the jobs taking turns."""
-    seen: dict[str, list[float]] = {name: [] for name in jobs}
+def interleaved(jobs: dict[Any, Job], repeats: int) -> dict[Any, float]:
+    """Median seconds of each job over `repeats` rounds in which every job runs once."""
+    seen: dict[Any, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():
             seen[name].append(seconds_of(job))
     return {name: statistics.median(times) for name, times in seen.items()}
 
 
-def matmul_ceiling(dtype: str, repeats: int) -> float:
-    """FLOP/s of a large square matrix product of this type, the best of the repetitions."""
+def peak_matmul_flops(dtype: str, repeats: int) -> float:
+    """FLOP/s of a large square matrix product of this type, the best of the repetitions.
+
+    The factors are random: a GPU draws less power, and clocks higher, on constant ones.
+    """
     size = 8192 if jax.default_backend() != "cpu" else 2048
-    a = jnp.ones((size, size), dtype)
-    product = jax.jit(lambda a: a @ a)
-    jax.block_until_ready(product(a))
-    return 2.0 * size**3 / min(seconds_of(lambda: product(a)) for _ in range(repeats))
+    a, b = (_random((size, size), dtype, seed) for seed in (0, 1))
+    product = jax.jit(jnp.matmul)
+    return 2.0 * size**3 / _best_seconds(lambda: product(a, b), repeats)
 
 
-def reading_ceiling(dtype: str, repeats: int) -> float:
+def peak_read_bytes(dtype: str, repeats: int) -> float:
     """Bytes/s of reading a large array once, as a product with a vector, the best of the repetitions."""
     size = 32768 if jax.default_backend() != "cpu" else 8192
-    a, x = jnp.ones((size, size), dtype), jnp.ones((size,), dtype)
-    product = jax.jit(lambda a, x: a @ x)
-    jax.block_until_ready(product(a, x))
-    return a.nbytes / min(seconds_of(lambda: product(a, x)) for _ in range(repeats))
+    a, x = _random((size, size), dtype, 0), _random((size,), dtype, 1)
+    product = jax.jit(jnp.matmul)
+    return a.nbytes / _best_seconds(lambda: product(a, x), repeats)
+
+
+def measure_peaks(dtype: str, repeats: int) -> Peaks:
+    """Both peak rates of this machine."""
+    return Peaks(peak_matmul_flops(dtype, repeats), peak_read_bytes(dtype, repeats))
+
+
+def _random(shape: tuple[int, ...], dtype: str, seed: int) -> jax.Array:
+    return jax.jit(lambda key: jax.random.normal(key, shape, dtype))(jax.random.key(seed))
+
+
+def _best_seconds(job: Job, repeats: int) -> float:
+    """Seconds of the fastest run after a first one that compiles."""
+    jax.block_until_ready(job())
+    return min(seconds_of(job) for _ in range(repeats))

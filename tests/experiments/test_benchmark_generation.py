@@ -1,4 +1,4 @@
-"""The benchmark of generation: what it counts, by other means, and one small run."""
+"""The benchmark of generation: operations and bytes by other means, and one small run."""
 
 from dataclasses import replace
 
@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.benchmark_generation import PRESETS, Config, random_params, run
-from mdm_jax.denoisers.base import bind
+from experiments.benchmark_generation import PRESETS, Config, run
+from mdm_jax.denoisers.base import Bound, bind
 from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
 from mdm_jax.profiling.denoiser_cost import call_bytes, call_flops
-from mdm_jax.profiling.throughput import matmul_flops
+from mdm_jax.profiling.flops import program_flops
+from mdm_jax.profiling.generation_cost import random_params
 
 TINY = PRESETS["tiny"]
 VALID = jnp.ones(20, bool)
@@ -23,14 +24,23 @@ def denoise():
 
 
 def test_products_are_those_of_the_program(denoise):
+    """Elementwise operations add a few percent at this width."""
     canvas, block = jnp.zeros(20, int), jnp.arange(12, 20)
-    assert call_flops(denoise, 3, 20, 20, 8) == 3 * matmul_flops(denoise, canvas, VALID, block)
+    products, counted = (
+        call_flops(denoise, 3, 20, 20, 8),
+        3 * program_flops(Bound.__call__, denoise, canvas, VALID, block),
+    )
+    assert products < counted == pytest.approx(products, rel=0.2)
 
-    def cached(tokens, kv_cache):
+    def cached(denoise, tokens, kv_cache):
         return denoise.read(denoise.extend(tokens, jnp.int32(12), VALID, kv_cache), block)[0]
 
     kv_cache = denoise.prefill(canvas, VALID)
-    assert call_flops(denoise, 1, 20, 8, 8) == matmul_flops(cached, canvas[12:], kv_cache)
+    products, counted = (
+        call_flops(denoise, 1, 20, 8, 8),
+        program_flops(cached, denoise, canvas[12:], kv_cache),
+    )
+    assert products < counted == pytest.approx(products, rel=0.2)
 
 
 def test_bytes_by_hand(denoise):
@@ -57,14 +67,7 @@ def test_every_job_compiles_once():
         assert line.seconds > 0 and line.compile_seconds > 0
     assert [line.kind for line in calls] == ["full canvas", "cached block"]
     for line in calls:
-        assert line.milliseconds > 0 and line.share_of_products > 0 and line.share_of_reading > 0
-
-
-def test_presets_are_what_they_say():
-    model = PRESETS["llada_8b"].model
-    assert (model.width, model.depth, model.dtype) == (4096, 32, "bfloat16")
-    default = PRESETS["default"]
-    assert (default.length, default.steps, default.model.vocab) == (160, 64, 8192)
+        assert min(line.milliseconds, line.share_of_peak_flops, line.share_of_peak_bytes) > 0
 
 
 @pytest.mark.parametrize(
@@ -72,6 +75,7 @@ def test_presets_are_what_they_say():
     [
         ({"block_length": 24}, "block_length 24 does not divide gen_length 128"),
         ({"steps": 3}, "steps 3 are less than one call for each block"),
+        ({"block_length": 0}, "block_length 0 and gen_length 128 must be at least 1"),
         ({"batch_sizes": (0,)}, "batch_sizes must be at least 1"),
     ],
 )

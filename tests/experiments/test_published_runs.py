@@ -56,7 +56,7 @@ def test_evaluate_keeps_what_was_said_and_how_fast(config, checkpoint, capsys):
     told = capsys.readouterr().out
     assert outcome.row.total == 9 and outcome.row.nfe == 4
     assert "generating 9/9, " in told and "/s, 0:00:00 left" in told
-    assert "% of the matrix-multiply ceiling" in told and "tokens before EOS per sequence" in told
+    assert "% of the measured peak" in told and "tokens before EOS per sequence" in told
     assert contents(checkpoint) == before  # checkpoints are only read
     directory = published.home_of(checkpoint) / "evaluate-math-test-0"
     rows = [json.loads(line) for line in (directory / "samples.jsonl").open()]
@@ -68,7 +68,7 @@ def test_evaluate_keeps_what_was_said_and_how_fast(config, checkpoint, capsys):
         kept = response[: response.index(EOS)] if EOS in response else response
         assert row["text"] == config.task.tokenizer.decode(kept)
     measured = json.loads((directory / "rows.jsonl").read_text())
-    assert measured["canvas_tokens_per_call"] == 4 and 0 < measured["share_of_ceiling"] < 1
+    assert measured["canvas_tokens_per_call"] == 4 and 0 < measured["share_of_peak"] < 1
     assert measured["useful_tokens_per_second"] <= measured["canvas_tokens_per_second"]
 
 

@@ -115,7 +115,7 @@ def read_attributes(published: Fields, rules: FieldRules) -> dict[str, Any]:
     return {ours: _typed(name, published[name], ours) for name, ours in rules.attributes.items()}
 
 
-def _typed(name: str, value: float, attribute: str) -> float:
+def _typed(name: str, value: int | float, attribute: str) -> int | float:
     """A float for the attributes that are floats, else a whole number."""
     if attribute in FLOATS:
         return float(value)

@@ -1,0 +1,134 @@
+"""Time of whole generations of a published denoiser, with and without a cache."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from mdm_jax.denoisers.base import Bound, bind
+from mdm_jax.denoisers.pretrained.config import PretrainedConfig
+from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
+from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.policies.base import Policy
+from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence
+from mdm_jax.profiling.timing import Job, compile_job, interleaved
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.loop import sample
+
+Cache = Literal["none", "prefix", "dual"]
+
+
+class GenerationCost(NamedTuple):
+    """Time of generating one batch."""
+
+    policy: str
+    cache: str
+    batch: int
+    calls: int
+    seconds: float
+    compile_seconds: float
+    compilations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationWorkload:
+    """A denoiser with random weights, and random prompts to complete.
+
+    Attributes:
+      model: shape and type of the denoiser; the last id of its vocabulary is MASK.
+      prompt: positions that are given.
+      gen_length: positions that are generated.
+      block_length: of a block.
+      steps: denoiser calls of a generation with fixed counts, and the most of one with a threshold.
+      threshold: of `ConfidenceThreshold`.
+    """
+
+    model: PretrainedConfig
+    prompt: int
+    gen_length: int
+    block_length: int
+    steps: int
+    threshold: float
+
+    @property
+    def mask_id(self) -> int:
+        return self.model.vocab - 1
+
+    def denoise(self) -> Bound:
+        """The denoiser with fresh random parameters."""
+        module = PretrainedTransformer(self.model)
+        return bind(module, random_params(module, jax.random.key(0)))
+
+    def canvases(self, batch: int) -> Int[Array, "batch length"]:
+        """Prompts followed by MASK."""
+        shape = batch, self.prompt
+        prompts = jax.random.randint(jax.random.key(1), shape, 0, self.mask_id)
+        masks = jnp.full((batch, self.gen_length), self.mask_id)
+        return jnp.concatenate([prompts, masks], axis=1)
+
+    def policies(self) -> dict[str, Policy]:
+        """Those that are compared, by name."""
+        return {
+            "fixed steps": TopConfidence(self.steps),
+            "threshold": ConfidenceThreshold(self.threshold),
+        }
+
+    def sampler(self, cache: Cache) -> SamplerConfig:
+        """The sampler's settings with a cache."""
+        return SamplerConfig(
+            mask_id=self.mask_id,
+            pad_id=self.model.vocab,
+            budget=self.steps,
+            block_length=self.block_length,
+            gen_length=self.gen_length,
+            cache=None if cache == "none" else cache,
+        )
+
+
+def random_params(module: PretrainedTransformer, key: jax.Array) -> dict:
+    """Matrices drawn with deviation 0.02, everything else 1; one at a time, to save memory."""
+    canvas = jnp.zeros(1, int), jnp.ones(1, bool)
+    shapes = jax.eval_shape(module.init, key, *canvas)["params"]
+    leaves, structure = jax.tree.flatten(shapes)
+    draw = jax.jit(
+        lambda key, like: (0.02 * jax.random.normal(key, like.shape)).astype(like.dtype),
+        static_argnums=1,
+    )
+    made = [
+        draw(jax.random.fold_in(key, i), leaf)
+        if leaf.ndim > 1
+        else jnp.ones(leaf.shape, leaf.dtype)
+        for i, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(structure, made)
+
+
+def measure_generations(
+    work: GenerationWorkload, denoise: Bound, caches: tuple[Cache, ...], batch: int, repeats: int
+) -> list[GenerationCost]:
+    """The cost of every policy with every cache: medians of interleaved runs, compilation apart."""
+    jobs = {
+        (name, cache): _generation(work, denoise, policy, cache, batch)
+        for name, policy in work.policies().items()
+        for cache in caches
+    }
+    compiled = {setting: compile_job(job) for setting, job in jobs.items()}
+    times = interleaved(jobs, repeats)
+    costs = []
+    for setting, first in compiled.items():
+        calls, seconds = int(first.result.max()), times[setting]
+        costs.append(
+            GenerationCost(*setting, batch, calls, seconds, first.seconds, first.compilations)
+        )
+    return costs
+
+
+def _generation(
+    work: GenerationWorkload, denoise: Bound, policy: Policy, cache: Cache, batch: int
+) -> Job:
+    """Generates the batch, and returns the denoiser calls of each sequence."""
+    keys = row_keys(jax.random.key(2), jnp.arange(batch))
+    canvases, config = work.canvases(batch), work.sampler(cache)
+    return lambda: sample(keys, canvases, denoise=denoise, policy=policy, config=config).nfe
