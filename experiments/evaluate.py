@@ -35,9 +35,11 @@ from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.profiling.report import report_speed
-from mdm_jax.runs.loading import load_run, read_task
-from mdm_jax.runs.log import open_run
-from mdm_jax.runs.published import Loading, home_of, identity, is_published
+from mdm_jax.runs.config import read_task
+from mdm_jax.runs.denoisers import load_denoiser
+from mdm_jax.runs.directory import open_run
+from mdm_jax.runs.identity import identity, results_home
+from mdm_jax.runs.published import Loading, is_published
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 
@@ -113,7 +115,7 @@ def prepare(config: Config) -> Asked:
     usual = 8 if is_published(config.run) else 256
     batch_size = usual if config.batch_size is None else config.batch_size
     check_request(examples.canvases, settings, batch_size, config.parallel)
-    denoise, task, step = load_run(config.run, task, config.loading)
+    denoise, task, step = load_denoiser(config.run, task, config.loading)
     policy = resolve(config.policy, config.run, denoise, task)
     return Asked(task, examples, denoise, policy, settings, step, batch_size)
 
@@ -121,10 +123,10 @@ def prepare(config: Config) -> Asked:
 def open_directory(config: Config, asked: Asked) -> Path:
     """Where this evaluation is kept; it may hold other policies' generations, of the same weights."""
     name = f"evaluate-{asked.task.name}-{config.split}-{config.seed}"
-    directory = Path(config.out_dir or home_of(config.run) / name)
+    directory = Path(config.out_dir or results_home(config.run) / name)
     same = {"task": asked.task, "split": config.split, "seed": config.seed, "step": asked.step}
     same |= identity(config.run, config.loading)
-    open_run(directory, same, ignore=("task.checkpoint", "task.execute", "task.limits"))
+    open_run(directory, "evaluate", same, ignore=("task.checkpoint", "task.execute", "task.limits"))
     return directory
 
 

@@ -15,7 +15,8 @@ import jax
 from experiments import _cli as cli
 from experiments._cli.console import print_once
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
-from mdm_jax.runs.loading import load_run, read_config
+from mdm_jax.runs.config import read_config
+from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.published import Loading, is_published, load_checkpoint
 
 COPIED = (".json", ".txt", ".py", ".jinja", ".model")
@@ -48,7 +49,7 @@ def run(config: Config) -> Path:
     if is_published(config.run):
         denoise = load_checkpoint(config.run, config.loading)
     else:
-        denoise = load_run(config.run).denoise
+        denoise = load_denoiser(config.run).denoise
     pretrained.save(out, denoise, pretrained.read_info(origin))
     if jax.process_index() == 0:
         copy_beside_weights(origin, out)

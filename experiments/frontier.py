@@ -26,9 +26,11 @@ from mdm_jax.evals.plots import results as result_plots
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
-from mdm_jax.runs.loading import load_run, read_task
-from mdm_jax.runs.log import open_run
-from mdm_jax.runs.published import Loading, home_of, identity
+from mdm_jax.runs.config import read_task
+from mdm_jax.runs.denoisers import load_denoiser
+from mdm_jax.runs.directory import open_run
+from mdm_jax.runs.identity import identity, results_home
+from mdm_jax.runs.published import Loading
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 
@@ -106,7 +108,7 @@ def families(config: Config, denoise: Bound, task: Task) -> Iterator[tuple[str, 
 def run(config: Config) -> list[Row]:
     """Sweep, print, draw."""
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
-    denoise, task, step = load_run(config.run, task, config.loading)
+    denoise, task, step = load_denoiser(config.run, task, config.loading)
     examples = task.examples(config.split, config.examples)
     settings, policies = config.sampling.for_task(task), list(families(config, denoise, task))
     check_request(examples.canvases, settings, config.batch_size)
@@ -115,9 +117,9 @@ def run(config: Config) -> list[Row]:
             "nothing to sweep: give --steps, --thresholds, --factors, --gammas or --learned"
         )
     name = f"frontier-{task.name}-{config.split}-{config.seed}"
-    directory = Path(config.out_dir or home_of(config.run) / name)
+    directory = Path(config.out_dir or results_home(config.run) / name)
     same = {"task": task, "split": config.split, "seed": config.seed, "step": step}
-    open_run(directory, same | identity(config.run, config.loading))
+    open_run(directory, "frontier", same | identity(config.run, config.loading))
     store = SampleStore(directory / "samples.jsonl")
     rows = []
     with progress("policies", len(policies)) as advance:

@@ -6,7 +6,6 @@ directory with config.json, env.json, metrics.jsonl, start.json, checkpoints, sa
 and figures. The same command goes on where a killed run stopped.
 """
 
-import json
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from experiments import train_denoiser
 from experiments._cli.console import print_once, progress
 from experiments.order_start import HELDOUT, InitConfig, prompted, static_order
 from mdm_jax import sharding
-from mdm_jax.denoisers.base import Denoise
+from mdm_jax.denoisers.base import Denoise, hidden_width
 from mdm_jax.evals.likelihood import heldout_likelihood
 from mdm_jax.evals.matched import PairedRow, compare_orders, print_versus
 from mdm_jax.evals.plots.learned import draw_figures
@@ -42,15 +41,11 @@ from mdm_jax.orders.variational.loss import (
 from mdm_jax.orders.variational.posterior import ScorerConfig, start_scores
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.policy_network import PolicyConfig, start_table
-from mdm_jax.runs.loading import (
-    CHECKPOINTS,
-    DENOISER,
-    exact_denoiser,
-    hidden_width,
-    load_run,
-    order_parts,
-)
-from mdm_jax.runs.log import RunLog, open_run
+from mdm_jax.runs.denoisers import exact_denoiser, load_denoiser
+from mdm_jax.runs.directory import CHECKPOINTS, DENOISER, open_run
+from mdm_jax.runs.json_files import write_json
+from mdm_jax.runs.metrics import MetricsLog
+from mdm_jax.runs.orders import order_parts
 from mdm_jax.tasks.sudoku.task import Sudoku
 from mdm_jax.training import checkpoints
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
@@ -210,7 +205,8 @@ def run(config: Config) -> list[PairedRow]:
 def learn(config: Config) -> Learned:
     """Train to the end, from wherever the run directory is; report the held-out bound."""
     config, directory = resolve(config), Path(resolve(config).run_dir)
-    log = open_run(directory, replace(config, run_dir=None), ignore=EVALUATION_ONLY)
+    open_run(directory, "learn_order", replace(config, run_dir=None), ignore=EVALUATION_ONLY)
+    log = MetricsLog(directory)
     denoise = get_denoiser(config, directory)
     parts = order_parts(config.task, config.budget, config.form, config.scorer, config.policy)
     mesh = sharding.make_mesh()
@@ -227,7 +223,7 @@ def learn(config: Config) -> Learned:
         state = _loop(config, parts, optimizer, denoise, state, mesh, manager, log)
     params = jax.tree.map(jnp.asarray, sharding.to_host(state.ema))
     learned = as_learned(config, parts, params, denoise)
-    report(config, learned, log)
+    report(config, learned)
     return learned
 
 
@@ -236,10 +232,10 @@ def get_denoiser(config: Config, directory: Path) -> Denoise:
     if config.oracle:
         return exact_denoiser(config.task)
     if config.denoiser is not None:
-        return load_run(config.denoiser, config.task).denoise
+        return load_denoiser(config.denoiser, config.task).denoise
     home = str(directory / DENOISER)
     train_denoiser.run(replace(config.train, task=config.task, run_dir=home, seed=config.seed))
-    return load_run(home, config.task).denoise
+    return load_denoiser(home, config.task).denoise
 
 
 def start_params(
@@ -284,7 +280,7 @@ def _loop(
     state: TrainState,
     mesh: jax.sharding.Mesh,
     manager: Any,
-    log: RunLog,
+    log: MetricsLog,
 ) -> TrainState:
     """Updates with logging and checkpoints."""
     k_train = sharding.shard(
@@ -331,7 +327,7 @@ def as_learned(config: Config, parts: OrderParts, params: dict, denoise: Denoise
     return Learned(policy, bound_denoiser(params, denoise), denoise, params, parts)
 
 
-def report(config: Config, learned: Learned, log: RunLog) -> None:
+def report(config: Config, learned: Learned) -> None:
     """The held-out order bound beside the vanilla one on the same sequences."""
     data = prompted(config.task, config.seed, HELDOUT + 2, config.heldout_rows)
     k_eval = jax.random.fold_in(jax.random.key(config.seed), 7)
@@ -364,7 +360,7 @@ def report(config: Config, learned: Learned, log: RunLog) -> None:
         f"  {any_order:.3f} nats is the bound of the same denoiser over all orders, one by one"
     )
     measured = bound._asdict() | {"any_order_nelbo": any_order}
-    (log.directory / "bound.json").write_text(json.dumps(measured, indent=2))
+    write_json(Path(config.run_dir) / "bound.json", measured)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,9 @@ from mdm_jax.rl.grpo import GrpoObjective
 from mdm_jax.rl.learner import Learner, iterate, reinforce
 from mdm_jax.rl.monitor import divergence_reason, ends_best_window
 from mdm_jax.rl.rollouts import Prompts
-from mdm_jax.runs.loading import CHECKPOINTS
-from mdm_jax.runs.log import RunLog, open_run
-from mdm_jax.runs.policies import BEST, PolicySpec, build
+from mdm_jax.runs.directory import BEST, CHECKPOINTS, open_run
+from mdm_jax.runs.metrics import MetricsLog
+from mdm_jax.runs.policies import PolicySpec, build_policy
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 from mdm_jax.tasks.sudoku.task import Sudoku
@@ -203,10 +203,11 @@ def learn(config: Config) -> Learned:
     """Learn to the end, from wherever the run directory is."""
     config = resolve(config)
     directory = Path(config.run_dir)
-    log = open_run(directory, replace(config, run_dir=None), ignore=EVALUATION_ONLY)
+    open_run(directory, "learn_policy", replace(config, run_dir=None), ignore=EVALUATION_ONLY)
+    log = MetricsLog(directory, config.tensorboard)
     denoise = get_denoiser(config, directory)
     k_policy = jax.random.fold_in(jax.random.key(config.seed), 11)
-    policy = build(config.design, config.task, denoise, k_policy)
+    policy = build_policy(config.design, config.task, denoise, k_policy)
     learner = make_learner(config, policy)
     mesh = sharding.make_mesh()
     sharding.check_batch(config.prompts, mesh.size)
@@ -300,11 +301,10 @@ def _loop(
     state: TrainState,
     mesh: jax.sharding.Mesh,
     managers: tuple[Any, Any],
-    log: RunLog,
+    log: MetricsLog,
 ) -> TrainState:
     """Iterations with logging, checkpoints, and an end where something goes wrong."""
     manager, best = managers
-    record = recorder(config, log)
     step = make_step(config, learner, sharding.shard(denoise, sharding.replicated(mesh)), mesh)
     k_train = sharding.shard(
         jax.random.fold_in(jax.random.key(config.seed), 13), sharding.replicated(mesh)
@@ -313,11 +313,11 @@ def _loop(
     with progress("learning from rewards", config.steps, int(state.step)) as advance:
         for done, now, metrics in fit(state, step, batch_at, k_train, config.steps):
             row = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            record(done, row)
+            log.append(done, row)
             note = f"reward {row['reward']:.3f}, {100 * row['accuracy']:.0f} % in {row['nfe']:.1f}"
             advance(1, note)
             state = now
-            rewards = [row["reward"] for row in log.metrics()]
+            rewards = [row["reward"] for row in log.rows()]
             if wrong := divergence_reason(row, rewards, config.window, config.collapse):
                 print_once(f"stopped at iteration {done}: {wrong}; the last good policy is kept")
                 break
@@ -326,25 +326,6 @@ def _loop(
             if done == config.steps or done % config.save_every == 0:
                 checkpoints.save(manager, now)
     return state
-
-
-def recorder(config: Config, log: RunLog) -> Callable[[int, dict[str, float]], None]:
-    """Writes the metrics of an iteration to metrics.jsonl, and where asked for TensorBoard."""
-    if not config.tensorboard:
-        return log.append
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise ValueError("--tensorboard needs the package: pip install tensorboardX") from error
-    writer = SummaryWriter(str(log.directory / "tensorboard"))
-
-    def record(step: int, row: dict[str, float]) -> None:
-        log.append(step, row)
-        for name, value in row.items():
-            writer.add_scalar(name, value, step)
-        writer.flush()
-
-    return record
 
 
 if __name__ == "__main__":

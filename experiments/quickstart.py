@@ -27,7 +27,7 @@ from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import AlphaCounts
 from mdm_jax.policies.switch import as_switch
-from mdm_jax.runs.loading import load_run
+from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
 from mdm_jax.tasks.sudoku.task import Sudoku
@@ -117,7 +117,7 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     examples = task.examples("test", config.examples)
     check_request(examples.canvases, settings_of(config, task), config.batch_size, config.parallel)
     train_denoiser.run(replace(config.train, task=task, run_dir=str(directory), seed=config.seed))
-    denoise, task, _ = load_run(directory)
+    denoise, task, _ = load_denoiser(directory)
     if config.learned:
         policies = (*policies, learn(config, task, directory))
     rows = compare(config, task, examples, denoise, policies, directory)

@@ -14,7 +14,8 @@ from experiments._cli.animation import show_generation
 from experiments._cli.console import print_once
 from experiments._cli.policies import resolve
 from mdm_jax.policies import heuristics
-from mdm_jax.runs.loading import load_run, read_task
+from mdm_jax.runs.config import read_task
+from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.published import Loading
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
@@ -62,7 +63,7 @@ def run(config: Config) -> list[str]:
     task = asked(config)
     examples = task.examples(config.split, config.first + config.count)
     settings = config.sampling.for_task(task)
-    denoise, task, _ = load_run(config.run, task, config.loading)
+    denoise, task, _ = load_denoiser(config.run, task, config.loading)
     policy = resolve(config.policy, config.run, denoise, task)
     key = jax.random.key(config.seed)
     texts = []

@@ -25,7 +25,7 @@ from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.loss import OrderObjective
 from mdm_jax.orders.variational.posterior import ScorerConfig
 from mdm_jax.policies.networks.policy_network import PolicyConfig
-from mdm_jax.runs.loading import exact_denoiser, load_run
+from mdm_jax.runs.denoisers import exact_denoiser, load_denoiser
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.gsm8k.task import Gsm8k
 from mdm_jax.tasks.sudoku.task import Sudoku
@@ -219,7 +219,7 @@ def denoisers(config: Config, case: Case, home: Path) -> tuple[Path | None, Deno
     start = train(case, home / "denoiser", 0)
     more = config.control_steps
     control = train(case, home / "control", more) if more else start
-    return start, load_run(control, case.task).denoise
+    return start, load_denoiser(control, case.task).denoise
 
 
 def train(case: Case, directory: Path, more: int) -> Path:

@@ -22,11 +22,12 @@ from mdm_jax.diffusion.elbo import bits_per_token, perplexity
 from mdm_jax.diffusion.objectives import Antithetic, AnyOrder, Complement, Continuous, Discrete
 from mdm_jax.evals.likelihood import Likelihood, heldout_likelihood
 from mdm_jax.evals.plots import results as result_plots
-from mdm_jax.runs.loading import CHECKPOINTS, TOKENIZER, init_params
-from mdm_jax.runs.log import RunLog, open_run
+from mdm_jax.runs.directory import CHECKPOINTS, TOKENIZER, open_run
+from mdm_jax.runs.metrics import MetricsLog
 from mdm_jax.tasks.base import Batch, Task
 from mdm_jax.tasks.sudoku.task import Sudoku
 from mdm_jax.training import checkpoints
+from mdm_jax.training.denoiser import init_params
 from mdm_jax.training.losses import CanvasIds, TokenBatch, denoising_loss
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.state import TrainState, fit, init_state, train_step
@@ -145,7 +146,7 @@ def run(config: Config) -> Likelihood:
         heldout = trim(config.task.heldout(), config.heldout_rows)
         likelihood = _loop(config, module, state, step, mesh, manager, log, heldout)
     if log:
-        result_plots.save(result_plots.training_figure(log.metrics()), directory / "training.png")
+        result_plots.save(result_plots.training_figure(log.rows()), directory / "training.png")
     report(likelihood, config.task, directory)
     return likelihood
 
@@ -166,9 +167,9 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> tuple[Transformer, TrainSt
     module = Transformer(config.model, ids.size)
     optimizer = make_optimizer(config.optimizer, config.steps)
     k_init = jax.random.fold_in(jax.random.key(config.seed), 0)
-    state = jax.jit(lambda key: init_state(init_params(module, config.task, key), optimizer))(
-        k_init
-    )
+    state = jax.jit(
+        lambda key: init_state(init_params(module, key, config.task.length, ids.mask_id), optimizer)
+    )(k_init)
     homes = jax.tree.map(lambda _: sharding.replicated(mesh), state)
     if config.shard_params:
         homes = sharding.shard_largest_axis(mesh, state)
@@ -190,14 +191,14 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> tuple[Transformer, TrainSt
     return module, sharding.shard(jax.device_get(state), homes), compiled
 
 
-def open_log(config: Config, directory: Path) -> RunLog | None:
+def open_log(config: Config, directory: Path) -> MetricsLog | None:
     """The run directory's log, on the process that writes it."""
+    open_run(directory, "train_denoiser", replace(config, run_dir=None), ignore=("processes",))
     if jax.process_index() != 0:
         return None
-    log = open_run(directory, replace(config, run_dir=None), ignore=("processes",))
     if hasattr(config.task, "tokenizer"):
         config.task.tokenizer.save(str(directory / TOKENIZER))
-    return log
+    return MetricsLog(directory)
 
 
 def _loop(
@@ -207,7 +208,7 @@ def _loop(
     step: Any,
     mesh: jax.sharding.Mesh,
     manager: Any,
-    log: RunLog | None,
+    log: MetricsLog | None,
     heldout: Batch,
 ) -> Likelihood:
     """Updates with logging, held-out bound and checkpoints; the held-out bound at the end."""
@@ -244,7 +245,7 @@ def _loop(
     return likelihood or measure(state)
 
 
-def _append(log: RunLog | None, step: int, metrics: dict[str, Any]) -> str:
+def _append(log: MetricsLog | None, step: int, metrics: dict[str, Any]) -> str:
     """Write one row of metrics; returns a note for the progress bar."""
     row = {name: float(value) for name, value in jax.device_get(metrics).items()}
     if log is not None:

@@ -1,7 +1,10 @@
 """Devices and processes: a mesh, where arrays live on it, and maps of a vmapped function over it."""
 
+import os
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +14,46 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
 Mapped = Callable[..., Any]
+
+
+def start_processes(
+    count: int | None = None, id: int | None = None, coordinator: str | None = None
+) -> None:
+    """Connects the processes of one run; to be called before anything else of JAX.
+
+    Without arguments the settings are found under SLURM (srun), Open MPI and on TPU pods, and nothing
+    happens elsewhere.
+
+    Args:
+      count: number of processes; 1: nothing happens.
+      id: of this process, from 0.
+      coordinator: where process 0 listens, as host:port.
+    """
+    if count is None and _launched_together():
+        jax.distributed.initialize()
+    elif count is not None and count > 1:
+        jax.distributed.initialize(coordinator, count, id)
+
+
+def _launched_together() -> bool:
+    """Whether a launcher has started this process as one of several, or it runs on a TPU machine."""
+    counts = (
+        os.environ.get(name, "1") for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+    )
+    tpu = any(Path(device).exists() for device in ("/dev/accel0", "/dev/vfio/0"))
+    return any(int(count) > 1 for count in counts) or (tpu and find_spec("libtpu") is not None)
+
+
+def wait_for_processes(name: str) -> None:
+    """Returns when every process of the run has come here; at once where there is one.
+
+    Args:
+      name: of this point, the same on every process.
+    """
+    if jax.process_count() > 1:
+        from jax.experimental.multihost_utils import sync_global_devices
+
+        sync_global_devices(name)
 
 
 def make_mesh() -> Mesh:

@@ -249,7 +249,7 @@ def test_no_module_collects_odds_and_ends():
         ("mdm_jax.tasks.sudoku.task", "import tyro"),
         ("mdm_jax.evals.evaluate", "from experiments.train import Config"),
         ("mdm_jax.evals.evaluate", "print(1)"),
-        ("mdm_jax.runs.log", "import jax\njax.config.update('x', 1)"),
+        ("mdm_jax.runs.directory", "import jax\njax.config.update('x', 1)"),
     ],
 )
 def test_a_broken_rule_is_found(name, source):

@@ -145,7 +145,7 @@ def test_largest_axis_that_divides_is_split():
     assert shard(tree, found)["wide"].addressable_shards[0].data.shape == (8, 3)
 
 
-def test_place_and_fetch():
+def test_arrays_come_back_from_devices_as_they_went():
     mesh = mesh_of(4)
     tree = {
         "x": np.arange(24, dtype=np.float32).reshape(8, 3),
@@ -182,12 +182,12 @@ def trainer(network, homes, mesh):
     return optimizer, jax.jit(step, out_shardings=out)
 
 
-def three_updates(network, devices, shard):
+def three_updates(network, devices, split):
     """The state and metrics after three updates with the batch split over devices."""
     mesh = mesh_of(devices)
     state = init_state(network[1], make_optimizer(OptimizerConfig(), 10))
     homes = jax.tree.map(lambda _: replicated(mesh), state)
-    homes = shard_largest_axis(mesh, state) if shard else homes
+    homes = shard_largest_axis(mesh, state) if split else homes
     _, step = trainer(network, homes, mesh)
     state, key = shard(state, homes), shard(jax.random.key(0), replicated(mesh))
     rng = np.random.default_rng(0)
@@ -202,14 +202,14 @@ def three_updates(network, devices, shard):
 @pytest.fixture(scope="module")
 def alone(network):
     with jax.debug_key_reuse(True):
-        return to_host(three_updates(network, 1, shard=False))
+        return to_host(three_updates(network, 1, split=False))
 
 
-@pytest.mark.parametrize("shard", [False, True], ids=["replicated", "sharded"])
-def test_training_on_four_devices_is_training_on_one(network, alone, shard):
-    state, metrics = three_updates(network, 4, shard)
+@pytest.mark.parametrize("split", [False, True], ids=["replicated", "sharded"])
+def test_training_on_four_devices_is_training_on_one(network, alone, split):
+    state, metrics = three_updates(network, 4, split)
     kernel = state.params["block_0"]["gate"]["kernel"]
-    assert kernel.addressable_shards[0].data.size == kernel.size // (4 if shard else 1)
+    assert kernel.addressable_shards[0].data.size == kernel.size // (4 if split else 1)
     start = jax.tree.leaves(network[1])
     moved = [np.abs(a - b).max() for a, b in zip(jax.tree.leaves(state.params), start, strict=True)]
     assert min(moved) > 1e-4

@@ -19,7 +19,7 @@ from experiments._cli import sampler_flags
 from experiments._cli.fields import REGISTRY
 from experiments._cli.sampler_flags import SamplerFlags
 from mdm_jax.errors import MdmError
-from mdm_jax.runs.loading import read_task
+from mdm_jax.runs.config import read_task
 from mdm_jax.runs.published import is_published
 from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments._cli.policy_specs import Klass, PcSampler, Perturbed
-from mdm_jax.denoisers.base import Denoise
+from mdm_jax.denoisers.base import Denoise, hidden_width
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.learned import Fallback, LearnedPolicy
-from mdm_jax.runs.loading import hidden_width, read_task
+from mdm_jax.runs.config import read_task
 from mdm_jax.runs.policies import load_policy
 from mdm_jax.tasks.base import Task
 

@@ -150,3 +150,8 @@ def _require(module: Any, method: str, lack: str) -> None:
 def bind(module: Any, params: Any) -> Bound:
     """The denoiser that `module` is with these parameters."""
     return Bound(module=module, params=params)
+
+
+def hidden_width(denoise: Denoise) -> int:
+    """Features of the denoiser's hidden states (1 where it has none)."""
+    return getattr(getattr(getattr(denoise, "module", None), "config", None), "width", 1)

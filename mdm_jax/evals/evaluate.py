@@ -18,7 +18,7 @@ from mdm_jax.evals.intervals import beta_interval
 from mdm_jax.evals.store import Generations, Sample, SampleStore
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.switch import SwitchPolicy
-from mdm_jax.runs.log import describe
+from mdm_jax.runs.description import describe
 from mdm_jax.sampling.config import FROM_TASK, SamplerConfig
 from mdm_jax.tasks.base import Examples, Task, TextTask
 from mdm_jax.types import RowKey

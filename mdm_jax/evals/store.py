@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdm_jax.runs.log import append_rows, read_rows
+from mdm_jax.runs.json_files import append_rows, read_rows
 
 
 class Sample(NamedTuple):

@@ -10,24 +10,25 @@ from jaxtyping import PyTree
 from mdm_jax.sharding import make_mesh, replicated
 from mdm_jax.training.state import TrainState
 
+Manager = ocp.CheckpointManager
 ITEMS = ("progress", "params", "ema", "opt_state")
 
 
-def open_manager(directory: Path | str, keep: int = 2) -> ocp.CheckpointManager:
-    """The checkpoints of a run. A save is written aside and renamed: a killed run leaves none torn."""
+def open_manager(directory: Path | str, keep: int = 2) -> Manager:
+    """The checkpoints of a run. Each is written aside and renamed, so a killed run leaves none torn."""
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
     return ocp.CheckpointManager(Path(directory).absolute(), options=options, item_names=ITEMS)
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState) -> None:
-    """Save under the state's step number; goes on in the background until `manager.close()`."""
+def save(manager: Manager, state: TrainState) -> None:
+    """Save under the state's step number, in the background; `manager.close()` waits for it."""
     parts = {"params": state.params, "ema": state.ema, "opt_state": state.opt_state}
     items = {name: ocp.args.StandardSave(tree) for name, tree in parts.items()}
     items["progress"] = ocp.args.StandardSave({"step": state.step})
     manager.save(int(state.step), args=ocp.args.Composite(**items))
 
 
-def restore(manager: ocp.CheckpointManager, like: TrainState) -> TrainState:
+def restore(manager: Manager, like: TrainState) -> TrainState:
     """The latest saved state, shaped and placed as `like`; `like` itself when there is none.
 
     Raises:
@@ -64,7 +65,7 @@ def restore_ema(directory: Path | str, like: PyTree) -> tuple[PyTree, int]:
         return jax.tree.map(jnp.asarray, found), manager.latest_step()
 
 
-def _read(manager: ocp.CheckpointManager, parts: dict[str, PyTree]) -> dict[str, PyTree]:
+def _read(manager: Manager, parts: dict[str, PyTree]) -> dict[str, PyTree]:
     """Restore named items of the latest step, with one clear error for all that may be wrong."""
     step = manager.latest_step()
     shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, parts)

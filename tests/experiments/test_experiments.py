@@ -15,8 +15,9 @@ from experiments import benchmark, evaluate, frontier, quickstart, sample, train
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
-from mdm_jax.runs.loading import load_run, read_task
-from mdm_jax.runs.log import describe
+from mdm_jax.runs.config import read_task
+from mdm_jax.runs.denoisers import load_denoiser
+from mdm_jax.runs.description import describe
 from mdm_jax.tasks.chains.task import Chains
 from mdm_jax.tasks.gsm8k.task import Gsm8k
 from mdm_jax.tasks.sudoku.task import Sudoku
@@ -185,13 +186,13 @@ def test_sample_shows_finished_grids(trained, capsys):
 
 def test_loaded_denoiser_is_the_average_of_training(trained):
     directory, _ = trained
-    loaded = load_run(directory)
+    loaded = load_denoiser(directory)
     assert loaded.step == 6 and loaded.task == Sudoku()
     assert loaded.denoise.module.config == replace(TRAIN.model, max_length=16)
     with pytest.raises(
         ValueError, match=r"was trained with .*size=4.*but task sudoku has .*size=9"
     ):
-        load_run(directory, Sudoku(side=9))
+        load_denoiser(directory, Sudoku(side=9))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_loaded_denoiser_is_the_average_of_training(trained):
     ids=lambda task: task.name,
 )
 def test_a_task_is_read_back_from_its_run(tmp_path, task):
-    described = {"task": describe(task), "model": {}}
+    described = {"format": 2, "experiment": "train_denoiser", "task": describe(task)}
     (tmp_path / "config.json").write_text(json.dumps(described))
     assert read_task(tmp_path) == task
 
@@ -250,7 +251,7 @@ def test_a_save_is_never_ahead_of_the_log(trained, tmp_path, monkeypatch):
     train_denoiser.run(config)
     rows = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert rows == (trained[0] / "metrics.jsonl").read_text()
-    ours, theirs = load_run(tmp_path / "run"), load_run(trained[0])
+    ours, theirs = load_denoiser(tmp_path / "run"), load_denoiser(trained[0])
     jax.tree.map(np.testing.assert_array_equal, ours.denoise.params, theirs.denoise.params)
 
 
@@ -262,5 +263,5 @@ def test_the_last_row_is_not_lost_either(trained, tmp_path):
     shutil.rmtree(copy / "checkpoints" / "6")
     train_denoiser.run(replace(TRAIN, run_dir=str(copy)))
     assert (copy / "metrics.jsonl").read_text() == (trained[0] / "metrics.jsonl").read_text()
-    ours, theirs = load_run(copy), load_run(trained[0])
+    ours, theirs = load_denoiser(copy), load_denoiser(trained[0])
     jax.tree.map(np.testing.assert_array_equal, ours.denoise.params, theirs.denoise.params)

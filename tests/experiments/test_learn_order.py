@@ -19,8 +19,10 @@ from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies.heuristics import EntropyBound
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
-from mdm_jax.runs.loading import FORMS, from_json, load_order, load_run
-from mdm_jax.runs.log import describe
+from mdm_jax.runs.denoisers import load_denoiser
+from mdm_jax.runs.description import describe, from_json
+from mdm_jax.runs.orders import FORMS
+from mdm_jax.runs.policies import load_policy
 from mdm_jax.tasks.chains.task import Chains
 
 FIGURES = {"learning.png", "order_map.png", "priorities.png", "steps.png"}
@@ -126,12 +128,12 @@ def test_a_stopped_run_ends_like_one_that_was_not(ordered, order, tmp_path, monk
     learn_order.learn(config)
     for name in ("metrics.jsonl", "start.json", "bound.json"):
         assert (directory / name).read_text() == (order / name).read_text()
-    same(load_order(directory).params, load_order(order).params)
-    same(load_run(directory).denoise.params, load_run(order).denoise.params)
+    same(load_policy(directory, config.task).params, load_policy(order, config.task).params)
+    same(load_denoiser(directory).denoise.params, load_denoiser(order).denoise.params)
 
 
 def test_the_denoiser_learned_along(ordered, order):
-    after, before = load_run(order), load_run(order / "denoiser")
+    after, before = load_denoiser(order), load_denoiser(order / "denoiser")
     assert (after.step, before.step) == (4, 1)
     assert after.task == before.task == ordered[0].task
     moved = jax.tree.map(
@@ -141,7 +143,7 @@ def test_the_denoiser_learned_along(ordered, order):
 
 
 def test_a_policy_comes_with_its_knobs(ordered, order):
-    denoise, task, _ = load_run(order)
+    denoise, task, _ = load_denoiser(order)
     policy = policies.resolve(Learned(), order, denoise, task)
     assert (policy.steps, policy.policy_temperature, policy.scale) == (3, 0.0, 1.0)
     given = Learned(str(order), 2, 0.5, 1.5, "spend")
@@ -153,7 +155,7 @@ def test_a_policy_comes_with_its_knobs(ordered, order):
 
 
 def test_a_policy_for_something_else_is_refused(order, monkeypatch):
-    denoise, _, _ = load_run(order)
+    denoise, _, _ = load_denoiser(order)
     with pytest.raises(ValueError, match=r"of chains \(13 of 18.*, not of chains \(22 of 30"):
         Learned().load(order, denoise, Chains(depth=2))
     network = PolicyNetwork(PolicyConfig(hidden=True), 13, 3)
@@ -277,4 +279,4 @@ def test_quickstart_learns_an_order_last(trained, tmp_path, capsys):
     assert bound["kl"] == bound["posterior_entropy"] == 0 and bound["steps_used"] == 1
     told = " ".join(capsys.readouterr().out.split())
     assert "learned policy: " in told and " in 1.00 denoiser calls" in told
-    same(load_run(directory / "order").denoise.params, load_run(directory).denoise.params)
+    same(load_denoiser(directory / "order").denoise.params, load_denoiser(directory).denoise.params)

@@ -18,7 +18,7 @@ from mdm_jax.policies.action_distributions import Categorical, Independent
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
 from mdm_jax.rl.reference_kl import MaxConfidence
 from mdm_jax.rl.rewards import Additive
-from mdm_jax.runs.loading import load_run
+from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.policies import PolicySpec, load_policy
 from mdm_jax.tasks.chains.task import Chains
 from mdm_jax.training.checkpoints import restore_ema
@@ -183,7 +183,9 @@ def test_every_way_of_learning_runs_and_is_read_back(rewarded, tmp_path, changes
         learned.policy.steps,
     )
     k_policy = jax.random.fold_in(jax.random.key(0), 11)
-    fresh = learn_policy.build(changes["design"], rewarded[0].task, learned.denoise, k_policy)
+    fresh = learn_policy.build_policy(
+        changes["design"], rewarded[0].task, learned.denoise, k_policy
+    )
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), policy.params, fresh.params)
     assert any(jax.tree.leaves(moved))
 
@@ -199,7 +201,7 @@ def test_an_order_that_was_learned_by_a_bound_learns_on(rewarded, ordered, tmp_p
 
 
 def test_a_policy_moves_to_another_length(rewarded, home, trained, tmp_path):
-    denoise, task, _ = load_run(trained[0])
+    denoise, task, _ = load_denoiser(trained[0])
     policy = Learned(run=str(home)).load(trained[0], denoise, task)
     assert policy.steps == task.length == 16
     config = evaluate.Config(

@@ -13,7 +13,7 @@ from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.variational.loss import init_order
 from mdm_jax.orders.variational.posterior import ScorerConfig, start_scores
 from mdm_jax.policies.networks.policy_network import PolicyConfig
-from mdm_jax.runs.loading import order_parts
+from mdm_jax.runs.orders import order_parts
 from mdm_jax.tasks.base import Batch, Vocabulary
 
 

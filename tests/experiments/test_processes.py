@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_run import WORDS, contents
 
-from mdm_jax.runs.loading import load_run
+from mdm_jax.runs.denoisers import load_denoiser
 
 DRIVER = """
 import sys
@@ -20,7 +20,7 @@ import jax, numpy as np
 sys.path.insert(0, sys.argv[1])
 from tiny_run import TRAIN
 from experiments import train_denoiser
-from mdm_jax.runs.loading import load_run
+from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.evals.generate import generate
 from mdm_jax.policies.heuristics import EntropyBound
 from mdm_jax.sampling.config import SamplerConfig
@@ -37,7 +37,7 @@ train_denoiser.run(
         ),
     )
 )
-denoise, task, _ = load_run(f"{directory}/run")
+denoise, task, _ = load_denoiser(f"{directory}/run")
 examples, config = task.examples("test", 5), SamplerConfig(temperature=1.0).for_task(task)
 batches = list(
     generate(jax.random.key(0), examples.canvases, denoise, EntropyBound(2.0), config,
@@ -65,7 +65,7 @@ def finish(*processes):
 
 
 def weights(directory):
-    return jax.device_get(load_run(directory).denoise.params)
+    return jax.device_get(load_denoiser(directory).denoise.params)
 
 
 def rows(directory):

@@ -17,7 +17,8 @@ from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence
 from mdm_jax.runs import published
-from mdm_jax.runs.loading import load_run
+from mdm_jax.runs.denoisers import load_denoiser
+from mdm_jax.runs.identity import results_home
 from mdm_jax.runs.policies import load_policy
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.prompted.free_prompt import FreePrompt
@@ -58,7 +59,7 @@ def test_evaluate_keeps_what_was_said_and_how_fast(config, checkpoint, capsys):
     assert "generating 9/9, " in told and "/s, 0:00:00 left" in told
     assert "% of the measured peak" in told and "tokens before EOS per sequence" in told
     assert contents(checkpoint) == before  # checkpoints are only read
-    directory = published.home_of(checkpoint) / "evaluate-math-test-0"
+    directory = results_home(checkpoint) / "evaluate-math-test-0"
     rows = [json.loads(line) for line in (directory / "samples.jsonl").open()]
     assert [row["index"] for row in rows] == list(range(9))
     for i, row in enumerate(rows):
@@ -176,7 +177,7 @@ def test_an_order_is_learned_on_a_checkpoint_and_used(learned, config, tmp_path)
 
 def test_what_learned_along_is_written_as_it_was_published(learned, checkpoint, tmp_path):
     home, out = learned[0].run_dir, tmp_path / "out"
-    tuned = load_run(home).denoise
+    tuned = load_denoiser(home).denoise
     export.run(export.Config(run=home, out=str(out)))
     assert {path.name for path in out.iterdir()} == {path.name for path in checkpoint.iterdir()}
     again = pretrained.load(out).denoise.params
@@ -206,7 +207,13 @@ def test_a_checkpoint_is_written_in_another_type(checkpoint, tmp_path):
     ],
 )
 def test_what_cannot_be_written(checkpoint, tmp_path, described, message):
-    config = {"task": {}, "form": {}, "denoiser": str(checkpoint), **described}
+    config = {
+        "format": 2,
+        "experiment": "learn_order",
+        "task": {},
+        "denoiser": str(checkpoint),
+        **described,
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
         export.run(export.Config(run=str(tmp_path), out=str(tmp_path / "x")))
@@ -253,7 +260,7 @@ def test_files_that_are_missing(config, checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r"has no config\.json"):
         evaluate.run(without("config.json"))
     with pytest.raises(ValueError, match="it is for another denoiser"):
-        load_run(str(checkpoint), replace(learn_order.Config().task))
+        load_denoiser(str(checkpoint), replace(learn_order.Config().task))
     with pytest.raises(ValueError, match="say what to ask it"):
-        load_run(str(checkpoint))
+        load_denoiser(str(checkpoint))
     assert not (tmp_path / "x").exists()

@@ -22,7 +22,7 @@ from mdm_jax.orders.variational.elbo import Sequence, eos_places, response
 from mdm_jax.orders.variational.forms.base import draw_path
 from mdm_jax.orders.variational.loss import OrderParts, scores_of
 from mdm_jax.policies.learned import LearnedPolicy
-from mdm_jax.runs.log import RunLog
+from mdm_jax.runs.metrics import read_metrics
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Batch, Task
 from mdm_jax.tasks.sudoku.task import Sudoku
@@ -70,7 +70,7 @@ def draw_figures(
     stored = {row.label: first(found[row.label], row.total) for row in table}
     grid = _grid(task)
     figures = {
-        "learning": result_plots.training_figure(RunLog(directory).metrics(), LEARNING),
+        "learning": result_plots.training_figure(read_metrics(directory), LEARNING),
         "order_map": result_plots.order_map_figure(order_maps(table, stored), grid),
         "priorities": order_plots.priorities_figure(
             *priorities(task, learned, table[0], temperature), grid
@@ -92,7 +92,7 @@ def draw_rewarded(task: Task, rows: Rows[PairedRow], directory: Path) -> None:
     table = [paired_row.row for paired_row in rows if paired_row.row.label in found]
     stored = {row.label: first(found[row.label], row.total) for row in table}
     figures = {
-        "learning": result_plots.training_figure(RunLog(directory).metrics(), REWARDED),
+        "learning": result_plots.training_figure(read_metrics(directory), REWARDED),
         "frontier": result_plots.frontier_figure(table),
         "order_map": result_plots.order_map_figure(order_maps(table, stored), _grid(task)),
     }

@@ -1,0 +1,58 @@
+"""config.json of a run directory read back: the experiment, its settings, its task."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mdm_jax.errors import MdmError
+from mdm_jax.runs.directory import CONFIG, DENOISER, FORMAT, TOKENIZER
+from mdm_jax.runs.json_files import read_json
+from mdm_jax.tasks import PROMPTED, TASKS
+from mdm_jax.tasks.base import Task
+
+TRAINING = ("train_denoiser", "learn_order", "learn_policy")
+
+
+def read_config(run: str | Path) -> dict[str, Any]:
+    """config.json of a training run; its "experiment" is one of `TRAINING`.
+
+    Raises:
+      MdmError: not the directory of a training run, or one of an earlier version.
+    """
+    path = Path(run) / CONFIG
+    if not path.is_file():
+        raise MdmError(f"{run} is no run directory (it has no {CONFIG}): train first")
+    config = read_json(path)
+    if not isinstance(config, dict) or not {"task", "experiment"} & config.keys():
+        raise MdmError(_not_trained(run))
+    if config.get("format") != FORMAT:
+        raise MdmError(f"{run} was written by an earlier version of mdm_jax: train again")
+    if config["experiment"] not in TRAINING:
+        raise MdmError(_not_trained(run))
+    return config
+
+
+def _not_trained(run: str | Path) -> str:
+    return (
+        f"{run} is no training run: give a directory of train_denoiser, quickstart, learn_order or "
+        "learn_policy"
+    )
+
+
+def read_task(run: str | Path) -> Task:
+    """The task of a run, with the tokenizer stored in the run directory."""
+    config = read_config(run)
+    described = dict(config["task"])
+    kinds = {task.__name__: task for task in (*TASKS.values(), *PROMPTED.values())}
+    task = kinds[described.pop("kind")](**described)
+    tokenizer = Path(run) / TOKENIZER
+    if tokenizer.is_file():
+        return replace(task, tokenizer_file=str(tokenizer))
+    if config["experiment"] != "train_denoiser" and hasattr(task, "tokenizer_file"):
+        return replace(task, tokenizer_file=read_task(denoiser_run(run, config)).tokenizer_file)
+    return task
+
+
+def denoiser_run(run: str | Path, config: dict[str, Any]) -> str | Path:
+    """The run (or published checkpoint) of the denoiser that an order or a policy learned with."""
+    return config["denoiser"] or Path(run) / DENOISER

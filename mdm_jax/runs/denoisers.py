@@ -1,0 +1,102 @@
+"""Loading the denoiser of a run directory, or of a published checkpoint."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from mdm_jax.denoisers.base import Denoise, bind
+from mdm_jax.denoisers.oracle import Oracle
+from mdm_jax.denoisers.pretrained import checkpoints as pretrained
+from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
+from mdm_jax.errors import MdmError
+from mdm_jax.runs.config import denoiser_run, read_config, read_task
+from mdm_jax.runs.description import from_json
+from mdm_jax.runs.directory import CHECKPOINTS
+from mdm_jax.runs.orders import order_params
+from mdm_jax.runs.published import Loading, is_published, load_published
+from mdm_jax.tasks.base import Task
+from mdm_jax.training.checkpoints import restore_ema
+from mdm_jax.training.denoiser import init_params
+
+
+class LoadedDenoiser(NamedTuple):
+    """A trained denoiser, the task it is for, and its number of updates."""
+
+    denoise: Denoise
+    task: Task
+    step: int
+
+
+def load_denoiser(
+    run: str | Path, task: Task | None = None, loading: Loading | None = None
+) -> LoadedDenoiser:
+    """The denoiser of a run with its averaged weights, or of a published checkpoint.
+
+    Args:
+      run: run directory of `train_denoiser`, `quickstart`, `learn_order` or `learn_policy`, or the
+        directory of a published checkpoint.
+      task: what it will be used on; None: the task that it was trained on.
+      loading: how a published checkpoint is put on devices; None: as it is stored, on one device.
+
+    Raises:
+      MdmError: no run, no readable checkpoint, or the task has other ids than the one trained on.
+    """
+    if is_published(run):
+        return LoadedDenoiser(load_published(run, task, loading or Loading()), task, 0)
+    config = read_config(run)
+    if config["experiment"] == "train_denoiser":
+        return _load_trained(run, config, task)
+    before = denoiser_before(run, config, task)
+    return _load_jointly_tuned(run, config, before) if config.get("joint") else before
+
+
+def exact_denoiser(task: Task) -> Oracle:
+    """The oracle of a task whose sequences can be listed.
+
+    Raises:
+      MdmError: they cannot.
+    """
+    if not hasattr(task, "oracle"):
+        raise MdmError(f"task {task.name} cannot be listed: train a denoiser instead of --oracle")
+    return task.oracle()
+
+
+def denoiser_before(run: str | Path, config: dict[str, Any], task: Task | None) -> LoadedDenoiser:
+    """The denoiser that an order or a policy started from."""
+    task = read_task(run) if task is None else task
+    if config["oracle"]:
+        return LoadedDenoiser(exact_denoiser(task), task, 0)
+    return load_denoiser(denoiser_run(run, config), task)
+
+
+def denoiser_shapes(run: str | Path, config: dict[str, Any]) -> LoadedDenoiser:
+    """`denoiser_before`, but of a published checkpoint only the shapes: its weights are large."""
+    home = denoiser_run(run, config)
+    if config["oracle"] or not is_published(home):
+        return denoiser_before(run, config, None)
+    return LoadedDenoiser(pretrained.load_shapes(home), read_task(run), 0)
+
+
+def _load_trained(run: str | Path, config: dict[str, Any], task: Task | None) -> LoadedDenoiser:
+    trained_on = read_task(run)
+    task = trained_on if task is None else task
+    if task.vocabulary != trained_on.vocabulary:
+        raise MdmError(
+            f"{run} was trained with {trained_on.vocabulary}, but task {task.name} has "
+            f"{task.vocabulary}"
+        )
+    vocabulary = trained_on.vocabulary
+    module = Transformer(from_json(config["model"], TransformerConfig), vocabulary.size)
+    shapes = jax.eval_shape(
+        lambda: init_params(module, jax.random.key(0), trained_on.length, vocabulary.mask_id)
+    )
+    params, step = restore_ema(Path(run) / CHECKPOINTS, shapes)
+    return LoadedDenoiser(bind(module, params), task, step)
+
+
+def _load_jointly_tuned(
+    run: str | Path, config: dict[str, Any], before: LoadedDenoiser
+) -> LoadedDenoiser:
+    params, step = order_params(run, config, read_task(run), before.denoise)
+    return LoadedDenoiser(bind(before.denoise.module, params["denoiser"]), before.task, step)

@@ -1,0 +1,110 @@
+"""A run directory: config.json (what was run) and env.json (with which versions, on which devices).
+
+No run overwrites another: a directory is either new, or resumed with the configuration that it was
+created with. The other files are the metrics (`MetricsLog`), the checkpoints and the results.
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from mdm_jax.errors import MdmError
+from mdm_jax.runs.description import Json, describe
+from mdm_jax.runs.environment import environment
+from mdm_jax.runs.json_files import Path, read_json, write_json
+from mdm_jax.sharding import wait_for_processes
+
+FORMAT = 2  # of config.json and everything beside it
+CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
+BEST = "best"  # checkpoint of the best window of rewards
+DENOISER = "denoiser"  # the run of the denoiser that an order or a policy trained for itself
+TOKENIZER = "tokenizer.json"
+
+
+def open_run(
+    directory: Path, experiment: str, config: Any, ignore: Sequence[str] = ()
+) -> pathlib.Path:
+    """Creates a run directory, or resumes the one that is there with the same configuration.
+
+    config.json is {"format": 2, "experiment": NAME, **describe(config)}; env.json gets one entry more
+    for each start.
+
+    Args:
+        directory: new, empty, or a run directory.
+        experiment: the entry point, such as "train_denoiser".
+        config: a dataclass or a mapping that `describe` understands.
+        ignore: dotted keys that may differ on resume ("steps", "policy.threshold"; a prefix stands
+            for all below it). config.json keeps their first values, env.json lists the new ones.
+
+    Returns:
+        The directory's path.
+
+    Raises:
+        MdmError: if the directory holds something else, or a run with another configuration or of an
+            earlier version. Nothing has been written then.
+    """
+    directory = pathlib.Path(directory)
+    described = {"format": FORMAT, "experiment": experiment, **describe(config)}
+    if jax.process_index() == 0:
+        changed = {}
+        if (directory / CONFIG).exists():
+            changed = _changed_settings(directory, described, ignore)
+        else:
+            _create(directory, described)
+        path = directory / "env.json"
+        starts = read_json(path) if path.exists() else []
+        write_json(path, [*starts, {**environment(), "config_changes": changed}])
+    wait_for_processes("run directory")
+    return directory
+
+
+def _changed_settings(
+    directory: pathlib.Path, described: dict, ignore: Sequence[str]
+) -> dict[str, Json]:
+    """New values of the ignored keys that have changed; raises if any other key has."""
+    stored = read_json(directory / CONFIG)
+    if stored.get("format") != FORMAT:
+        raise MdmError(
+            f"{directory} was written by an earlier version of mdm_jax: choose another directory "
+            "or delete it"
+        )
+    old, new = _flat(stored), _flat(json.loads(json.dumps(described)))
+    differ = {
+        key: (old.get(key, "absent"), new.get(key, "absent"))
+        for key in sorted(old.keys() | new.keys())
+        if json.dumps(old.get(key, "absent")) != json.dumps(new.get(key, "absent"))
+    }
+    ignored = {key for key in differ if any(f"{key}.".startswith(f"{name}.") for name in ignore)}
+    fatal = [
+        f"{key}: {differ[key][0]!r}, now {differ[key][1]!r}" for key in differ.keys() - ignored
+    ]
+    if fatal:
+        raise MdmError(
+            f"{directory} holds a run with another configuration ({'; '.join(sorted(fatal))}): "
+            "choose another directory or delete it"
+        )
+    return {key: differ[key][1] for key in sorted(ignored)}
+
+
+def _create(directory: pathlib.Path, described: dict) -> None:
+    """Makes the directory and its config.json; a start killed in between leaves no obstacle."""
+    directory.mkdir(parents=True, exist_ok=True)
+    found = sorted({path.name for path in directory.iterdir()} - {CONFIG + ".tmp"})
+    if found:
+        raise MdmError(
+            f"{directory} is not a run directory but holds {', '.join(found[:5])}: "
+            "choose another directory or delete it"
+        )
+    write_json(directory / CONFIG, described)
+
+
+def _flat(value: Json, prefix: str = "") -> dict[str, Json]:
+    """Nested dicts as one, with dotted keys; an empty dict stays a value."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    parts = [_flat(part, f"{prefix}.{key}" if prefix else key) for key, part in value.items()]
+    return {key: leaf for part in parts for key, leaf in part.items()}
