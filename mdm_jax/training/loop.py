@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 
 from mdm_jax.errors import MdmError
-from mdm_jax.training import checkpoints
+from mdm_jax.training.checkpoints import Manager, save
 from mdm_jax.training.interruption import Interrupted, interruptions
 from mdm_jax.training.state import BatchTree, Metrics, TrainState
 from mdm_jax.types import RowKey
@@ -24,12 +24,12 @@ class TrainingStopped(MdmError):
         self.step, self.reason = step, reason
 
 
-def not_finite(step: int, row: Row) -> str:
-    """The usual guard: whether the loss or its gradient has stopped being a number."""
+def not_finite(step: int, row: Row) -> str | None:
+    """The usual guard: a reason to stop once the loss or its gradient is not finite."""
     for name in ("loss", "grad_norm"):
         if not math.isfinite(row.get(name, 0.0)):
             return f"{name} is {row[name]}; lower the learning rate"
-    return ""
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +43,18 @@ class Services:
       log_every: updates between rows; the last update always has one.
       evaluate: given (state, row) after a row; the values it returns join the row.
       eval_every: updates between evaluations; the last update always has one.
-      guard: given (updates, row), returns a reason to stop, or "".
+      guard: given (updates, row), returns a reason to stop, or None.
       progress: given (1, note) after every update; the note describes the latest row, or is "".
       note: a row in a few words.
     """
 
-    checkpoints: checkpoints.Manager | None = None
+    checkpoints: Manager | None = None
     save_every: int = 1000
     log: Callable[[int, Row], None] = lambda step, row: None
     log_every: int = 10
     evaluate: Callable[[TrainState, Row], Row] | None = None
     eval_every: int = 1000
-    guard: Callable[[int, Row], str] = not_finite
+    guard: Callable[[int, Row], str | None] = not_finite
     progress: Callable[[int, str], None] = lambda count, note: None
     note: Callable[[Row], str] = lambda row: ""
 
@@ -93,7 +93,7 @@ def fit(
             done, signal = index + 1, received()
             last, late = done == steps, None
             evaluates = services.evaluate and _due(done, services.eval_every, last)
-            saves = services.checkpoints and _due(done, services.save_every, last or signal)
+            saves = services.checkpoints and _due(done, services.save_every, last or signal > 0)
             logs = evaluates or _due(done, services.log_every, last)
             if evaluates or saves or last:
                 note = (
@@ -102,7 +102,7 @@ def fit(
             elif logs:
                 late = done, metrics
             if saves:
-                checkpoints.save(services.checkpoints, state)
+                save(services.checkpoints, state)
             services.progress(1, note)
             if signal:
                 raise Interrupted(signal, done)
@@ -110,7 +110,7 @@ def fit(
 
 
 def _due(done: int, every: int, anyway: bool) -> bool:
-    return bool(anyway) or done % every == 0
+    return anyway or done % every == 0
 
 
 def _record(
