@@ -41,7 +41,9 @@ def exit_status() -> Iterator[None]:
     try:
         with _on_sigterm(lambda: _leave(143, f"terminated: {RESUME}")):
             yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
+        if getattr(interruption, "signum", signal.SIGINT) == signal.SIGTERM:
+            _leave(143, f"terminated: {RESUME}")
         _leave(130, f"interrupted: {RESUME}")
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
