@@ -16,7 +16,8 @@ from sphinx.application import Sphinx
 import mdm_jax
 
 PAGES = "api"
-CODE = re.compile(r"(`[^`]*`)")  # what stands in backticks stays as it is
+CODE = re.compile(r"(`[^`]+`)")
+NAME = re.compile(r"`[A-Za-z_][\w.]*`")
 
 
 def write_pages(app: Sphinx) -> None:
@@ -96,11 +97,19 @@ def prepare_docstring(
 
 
 def escaped(line: str) -> str:
-    """A line whose * | and trailing _ are taken as they stand, outside of backticks; `x`s is x and s."""
+    """A line whose * | and trailing _ are taken as they stand, outside of backticks.
+
+    What stands in backticks becomes a link where it is a name, and code where it is not.
+    """
     parts = CODE.split(line)
-    for place in range(0, len(parts), 2):
-        parts[place] = re.sub(r"([*|]|_(?!\w))", r"\\\1", parts[place])
-    return re.sub(r"(`[^`]+`)(?=\w)", r"\1\\ ", "".join(parts))
+    for place, part in enumerate(parts):
+        if place % 2 == 0:
+            part = re.sub(r"([*|]|_(?!\w))", r"\\\1", part)
+            glued = place and re.match(r"\w", part)  # the s of `x`s
+            parts[place] = "\\ " + part if glued else part
+        elif not NAME.fullmatch(part):
+            parts[place] = f"`{part}`"
+    return "".join(parts)
 
 
 def _field_comments(kind: type) -> Iterator[tuple[str, str]]:
