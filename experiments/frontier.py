@@ -13,26 +13,27 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from experiments import _cli as cli
-from experiments._cli.console import print_once, print_rows, progress
+from experiments._cli.console import print_once, progress
 from experiments._cli.policies import Learned
-from mdm_jax.denoisers.base import Bound, Denoise
-from mdm_jax.evals.evaluate import Row, label_of, score, to_samples
+from experiments._cli.tables import print_rows
+from mdm_jax.denoisers.base import Bound
+from mdm_jax.errors import MdmError
+from mdm_jax.evals.directory import open_store
+from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.frontier import area_under_frontier
-from mdm_jax.evals.generate import check_request, generate_sweep
+from mdm_jax.evals.generate import Batching, check_request
 from mdm_jax.evals.plots import results as result_plots
-from mdm_jax.evals.store import SampleStore
+from mdm_jax.evals.score import Row
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.denoisers import load_denoiser
-from mdm_jax.runs.directory import open_run
 from mdm_jax.runs.identity import identity, results_home
 from mdm_jax.runs.published import Loading
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.base import Examples, Task
+from mdm_jax.tasks.base import Task
 
 SCHEDULED = (
     heuristics.Random,
@@ -109,66 +110,38 @@ def run(config: Config) -> list[Row]:
     """Sweep, print, draw."""
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
     denoise, task, step = load_denoiser(config.run, task, config.loading)
-    examples = task.examples(config.split, config.examples)
-    settings, policies = config.sampling.for_task(task), list(families(config, denoise, task))
-    check_request(examples.canvases, settings, config.batch_size)
+    examples, sampling = (
+        task.examples(config.split, config.examples),
+        config.sampling.for_task(task),
+    )
+    check_request(examples.canvases, sampling, Batching(config.batch_size))
+    policies = list(families(config, denoise, task))
     if not policies:
-        raise ValueError(
+        raise MdmError(
             "nothing to sweep: give --steps, --thresholds, --factors, --gammas or --learned"
         )
     name = f"frontier-{task.name}-{config.split}-{config.seed}"
     directory = Path(config.out_dir or results_home(config.run) / name)
-    same = {"task": task, "split": config.split, "seed": config.seed, "step": step}
-    open_run(directory, "frontier", same | identity(config.run, config.loading))
-    store = SampleStore(directory / "samples.jsonl")
+    weights = {"step": step} | identity(config.run, config.loading)
+    store = open_store(directory, "frontier", task, config.split, config.seed, weights)
+    key = jax.random.key(config.seed)
+    evaluator = Evaluator(task, examples, denoise, sampling, store, key, config.batch_size)
     rows = []
     with progress("policies", len(policies)) as advance:
         for kind, family in policies:
-            found = sweep_family(config, task, examples, denoise, family, settings, store)
-            rows += [replace(row, policy=kind) for row in found]
+            rows += [replace(outcome.row, policy=kind) for outcome in evaluator.sweep(family)]
             advance(1, kind)
     print_rows(rows, f"{task.name}, {config.split} split, {config.run} at update {step}")
     print_areas(rows, task.gen_length or task.length)
-    (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
-    result_plots.save(result_plots.frontier_figure(rows), directory / "frontier.png")
-    print_once(f"figure: {directory / 'frontier.png'}")
+    write(rows, directory)
     return rows
 
 
-def sweep_family(
-    config: Config,
-    task: Task,
-    examples: Examples,
-    denoise: Denoise,
-    family: list[Policy],
-    settings: SamplerConfig,
-    store: SampleStore,
-) -> list[Row]:
-    """Rows of one policy at all its settings; what the store has of all of them is not done again."""
-    labels = [label_of(policy, settings) for policy in family]
-    done = set.intersection(*(store.done(label) for label in labels))
-    todo = np.setdiff1d(np.arange(len(examples.canvases)), list(done))
-    batches = generate_sweep(
-        jax.random.key(config.seed),
-        examples.canvases,
-        denoise,
-        family,
-        settings,
-        batch_size=config.batch_size,
-        indices=todo,
-    )
-    for batch in batches:
-        for label, one in zip(labels, batch, strict=True):
-            fresh = [
-                s
-                for s in to_samples(label, task, examples, one, timed=False)
-                if s.index not in store.done(label)
-            ]
-            store.append(fresh)
-    return [
-        score(task, examples, policy, settings, store.read(label)).row
-        for policy, label in zip(family, labels, strict=True)
-    ]
+def write(rows: Sequence[Row], directory: Path) -> None:
+    """The rows as table.json and as a figure."""
+    (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    result_plots.save(result_plots.frontier_figure(rows), directory / "frontier.png")
+    print_once(f"figure: {directory / 'frontier.png'}")
 
 
 def print_areas(rows: Sequence[Row], nfe_max: int) -> None:

@@ -19,11 +19,13 @@ import optax
 from experiments import _cli as cli
 from experiments import train_denoiser
 from experiments._cli.console import print_once, progress
+from experiments._cli.tables import print_paired_rows
 from experiments.order_start import HELDOUT, InitConfig, prompted, static_order
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise, hidden_width
 from mdm_jax.evals.likelihood import heldout_likelihood
-from mdm_jax.evals.matched import PairedRow, compare_orders, print_versus
+from mdm_jax.evals.matched import compare_at_equal_calls, evaluator_in
+from mdm_jax.evals.paired import PairedRow
 from mdm_jax.evals.plots.learned import draw_figures
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.evaluation import order_bound
@@ -46,6 +48,7 @@ from mdm_jax.runs.directory import CHECKPOINTS, DENOISER, open_run
 from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.metrics import MetricsLog
 from mdm_jax.runs.orders import order_parts
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.sudoku.task import Sudoku
 from mdm_jax.training import checkpoints
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
@@ -186,17 +189,21 @@ def run(config: Config) -> list[PairedRow]:
     config = resolve(config)
     directory = Path(config.run_dir)
     learned = learn(config)
-    rows = compare_orders(
-        config.task,
-        [(learned.policy, learned.denoise)],
-        learned.base,
+    evaluator = evaluator_in(
         directory,
+        config.task,
+        learned.base,
+        SamplerConfig(temperature=config.temperature),
         examples=config.examples,
         batch_size=config.eval_batch_size,
-        temperature=config.temperature,
         seed=config.seed,
     )
-    print_versus(rows, f"{config.task.name}, budget {config.budget}: {config.examples} prompts")
+    rows = compare_at_equal_calls(
+        evaluator, [(learned.policy, learned.denoise)], config.seed, progress
+    )
+    print_paired_rows(
+        rows, f"{config.task.name}, budget {config.budget}: {config.examples} prompts"
+    )
     draw_figures(config.task, learned, rows, directory, config.objective.temperature)
     print_once(f"figures and policy: {directory}")
     return rows

@@ -20,13 +20,15 @@ import numpy as np
 from experiments import _cli as cli
 from experiments import train_denoiser
 from experiments._cli.console import print_once, progress
+from experiments._cli.tables import headline, print_paired_rows
 from experiments.learn_order import get_denoiser
 from experiments.warm_start import WarmStart, imitated
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.evals.evaluate import take, verify_all
-from mdm_jax.evals.matched import PairedRow, compare_orders, headline, print_versus
+from mdm_jax.evals.matched import compare_at_equal_calls, evaluator_in
+from mdm_jax.evals.paired import PairedRow
 from mdm_jax.evals.plots.learned import draw_rewarded
+from mdm_jax.evals.score import take, verify_all
 from mdm_jax.policies.action_distributions import Independent
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
@@ -181,18 +183,17 @@ def run(config: Config) -> list[PairedRow]:
     config = resolve(config)
     directory = Path(config.run_dir)
     learned = learn(config)
-    rows = compare_orders(
-        config.task,
-        [learned],
-        learned.denoise,
+    evaluator = evaluator_in(
         directory,
+        config.task,
+        learned.denoise,
+        SamplerConfig(temperature=config.temperature, block_length=config.block_length),
         examples=config.examples,
         batch_size=config.eval_batch_size,
-        temperature=config.temperature,
-        block_length=config.block_length,
         seed=config.seed,
     )
-    print_versus(rows, f"{config.task.name}: {config.examples} prompts")
+    rows = compare_at_equal_calls(evaluator, [learned], config.seed, progress)
+    print_paired_rows(rows, f"{config.task.name}: {config.examples} prompts")
     print_once(headline([paired_row.row for paired_row in rows]))
     draw_rewarded(config.task, rows, directory)
     print_once(f"figures and policy: {directory}")

@@ -11,19 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
-import numpy as np
-
 from experiments import _cli as cli
 from experiments._cli.console import console, progress
 from experiments._cli.policies import resolve
-from mdm_jax.evals.generate import check_request, generate
-from mdm_jax.evals.likelihood import row_bounds
+from mdm_jax.errors import MdmError
+from mdm_jax.evals.text_model import TextModel
 from mdm_jax.policies import heuristics
 from mdm_jax.runs.published import Loading, load_checkpoint
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.base import Batch
-from mdm_jax.tasks.canvases import prompt_canvases, response_ids
 from mdm_jax.tasks.prompted.free_prompt import FreePrompt
 
 try:
@@ -50,7 +45,7 @@ class Config:
       batch_size: answers at once.
       seed: of token draws, policy and masks.
       tasks: names of the harness's tasks.
-      num_fewshot: worked examples; None: as the task has it.
+      num_fewshot: few-shot examples; None: as the task has it.
       limit: problems of each task; None: all.
     """
 
@@ -70,17 +65,25 @@ class Config:
 
 @register_model("mdm_jax")
 class MaskedDiffusion(LM):
-    """A published checkpoint as the harness wants it: texts in, texts and log-likelihoods out."""
+    """A published checkpoint as the harness wants it."""
 
     def __init__(self, config: Config):
         super().__init__()
         task = FreePrompt(
             checkpoint=config.denoiser, question=" ", chat=False, gen_length=config.gen_length
         )
-        self.config, self.tokenizer = config, task.tokenizer
-        self.settings = config.sampling.for_task(task)
-        self.denoise = load_checkpoint(config.denoiser, config.loading)
-        self.policy = resolve(config.policy, config.denoiser, self.denoise, task)
+        denoise = load_checkpoint(config.denoiser, config.loading)
+        self.config = config
+        self.model = TextModel(
+            denoise=denoise,
+            policy=resolve(config.policy, config.denoiser, denoise, task),
+            tokenizer=task.tokenizer,
+            config=config.sampling.for_task(task),
+            bare=config.chat,
+            draws=config.draws,
+            batch_size=config.batch_size,
+            seed=config.seed,
+        )
 
     @classmethod
     def create_from_arg_obj(
@@ -106,101 +109,42 @@ class MaskedDiffusion(LM):
 
     @property
     def tokenizer_name(self) -> str:
-        return str(self.tokenizer.where)
+        return str(self.model.tokenizer.where)
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """The conversation as text; it always ends where the answer begins."""
-        return self.tokenizer.chat(chat_history)
+        return self.model.tokenizer.chat(chat_history)
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """One response to each (context, {"until": [...]}), up to EOS or the first stop text."""
-        prompts = self._encode([request.args[0] for request in requests])
-        length = self.config.gen_length
-        canvases = prompt_canvases(
-            prompts, max(map(len, prompts)), length, self.tokenizer.vocabulary
-        )
-        found = []
-        size = self.config.batch_size
-        check_request(canvases, self.settings, size)
-        key = jax.random.key(self.config.seed)
+        """One response to each (context, {"until": [...]})."""
+        prompts = [request.args[0] for request in requests]
+        stops = [request.args[1].get("until", ()) for request in requests]
         with progress("generating", len(requests)) as advance:
-            for batch in generate(
-                key, canvases, self.denoise, self.policy, self.settings, batch_size=size
-            ):
-                found += list(batch.rollout.canvas)
-                advance(len(batch.indices))
-        eos = self.tokenizer.vocabulary.eos_id
-        answers = [
-            response_ids(canvas, len(prompt), length, eos)
-            for canvas, prompt in zip(found, prompts, strict=True)
-        ]
-        return [
-            cut(self.tokenizer.decode(ids), request.args[1].get("until", ()))
-            for ids, request in zip(answers, requests, strict=True)
-        ]
+            return self.model.complete(prompts, stops, advance)
 
     def loglikelihood(
         self, requests: Sequence[Any], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
         """The any-order bound on log p(continuation | context) of each pair, nats.
 
-        A greedy continuation depends on the policy, so none is said to be one.
+        Whether a continuation is the greedy one depends on the policy, so none is called greedy.
         """
-        pairs = [move_blanks(*request.args) for request in requests]
-        contexts = self._encode([context for context, _ in pairs])
-        wholes = self._encode([context + continuation for context, continuation in pairs])
-        return [(bound, False) for bound in self._bounds(contexts, wholes)]
+        contexts, continuations = zip(*(request.args for request in requests), strict=True)
+        return [(bound, False) for bound in self.model.log_likelihoods(contexts, continuations)]
 
     def loglikelihood_rolling(
         self, requests: Sequence[Any], disable_tqdm: bool = False
     ) -> list[float]:
-        """The bound on log p(text) of each text, nothing of it shown."""
-        wholes = self._encode([request.args[0] for request in requests])
-        return self._bounds([[]] * len(wholes), wholes)
-
-    def _bounds(self, contexts: list[list[int]], wholes: list[list[int]]) -> list[float]:
-        """Of the ids after each context, given that."""
-        vocabulary = self.tokenizer.vocabulary
-        asked = [len(w) - len(c) for c, w in zip(contexts, wholes, strict=True)]
-        shape = len(wholes), max(map(len, contexts)) + max(asked)
-        tokens, maskable = np.full(shape, vocabulary.pad_id, np.int32), np.zeros(shape, bool)
-        for row, (context, whole) in enumerate(zip(contexts, wholes, strict=True)):
-            tokens[row, : len(whole)] = whole
-            maskable[row, len(context) : len(whole)] = True
-        bounds = row_bounds(
-            jax.random.key(self.config.seed),
-            self.denoise,
-            Batch(tokens, maskable),
-            vocabulary,
-            window=max(asked),
-            draws=self.config.draws,
-            batch_size=1,
-        )
-        return (-bounds).tolist()
-
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.tokenizer.encode(texts, bare=self.config.chat)
-
-
-def move_blanks(context: str, continuation: str) -> tuple[str, str]:
-    """Blanks at the end of a context go to the continuation, as tokens begin with theirs."""
-    bare = context.rstrip()
-    return bare, context[len(bare) :] + continuation
-
-
-def cut(text: str, until: str | Sequence[str]) -> str:
-    """The text before the first stop text."""
-    for stop in [until] if isinstance(until, str) else until:
-        text = text.partition(stop)[0] if stop else text
-    return text
+        """The any-order bound on log p(text) of each text, nats."""
+        return self.model.text_log_likelihoods([request.args[0] for request in requests])
 
 
 def run(config: Config) -> dict[str, Any]:
     """Let the harness run its tasks, print and return its results."""
     if not config.tasks:
-        raise ValueError("say what to run: --tasks NAME ...")
+        raise MdmError("say what to run: --tasks NAME ...")
     found = lm_eval.simple_evaluate(
         model=MaskedDiffusion(config),
         tasks=list(config.tasks),

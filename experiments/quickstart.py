@@ -10,25 +10,25 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from experiments import _cli as cli
 from experiments import learn_order, train_denoiser
 from experiments._cli.animation import play
-from experiments._cli.console import print_once, print_rows, progress
+from experiments._cli.console import print_once, progress
+from experiments._cli.tables import headline, print_rows
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.evals.evaluate import Row, evaluate, label_of
-from mdm_jax.evals.generate import Parallel, check_request
-from mdm_jax.evals.matched import headline
+from mdm_jax.evals.evaluator import Evaluator
+from mdm_jax.evals.generate import Batching, Parallel, check_request
 from mdm_jax.evals.plots import results as result_plots
+from mdm_jax.evals.score import Row
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import AlphaCounts
-from mdm_jax.policies.switch import as_switch
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.replay import replay_reveals
 from mdm_jax.tasks.base import Examples, Task
 from mdm_jax.tasks.sudoku.task import Sudoku
 
@@ -115,7 +115,8 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     directory = Path(config.run_dir or f"runs/quickstart-{config.task.name}")
     task = cli.with_data_dir(config.task, config.data_dir)
     examples = task.examples("test", config.examples)
-    check_request(examples.canvases, settings_of(config, task), config.batch_size, config.parallel)
+    batching = Batching(config.batch_size, config.parallel)
+    check_request(examples.canvases, settings_of(config, task), batching)
     train_denoiser.run(replace(config.train, task=task, run_dir=str(directory), seed=config.seed))
     denoise, task, _ = load_denoiser(directory)
     if config.learned:
@@ -126,8 +127,8 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     result_plots.save(
         result_plots.frontier_figure(rows, curve=_schedule), directory / "frontier.png"
     )
-    draw_orders(config, task, directory, policies)
-    replay(config, task, examples, directory, policies[-1])
+    draw_orders(task, directory, rows)
+    replay(task, examples, directory, rows[-1])
     print_once(f"figures: {directory / 'frontier.png'}, {directory / 'order_map.png'}")
     if config.learned:
         print_once(headline([rows[-1], *rows[:-1]]))
@@ -160,25 +161,19 @@ def compare(
     directory: Path,
 ) -> list[Row]:
     """One row per policy, all on the same prompts."""
-    store = SampleStore(directory / "samples.jsonl")
-    key = jax.random.fold_in(jax.random.key(config.seed), 3)
-    rows = []
-    with progress("generating", len(policies) * len(examples.canvases)) as advance:
-        for policy in as_switch(tuple(policies)):
-            outcome = evaluate(
-                key,
-                task,
-                examples,
-                denoise,
-                policy,
-                settings_of(config, task),
-                store,
-                batch_size=config.batch_size,
-                parallel=config.parallel,
-                on_batch=advance,
-            )
-            rows.append(outcome.row)
-    return rows
+    evaluator = Evaluator(
+        task,
+        examples,
+        denoise,
+        settings_of(config, task),
+        SampleStore(directory / "samples.jsonl"),
+        jax.random.fold_in(jax.random.key(config.seed), 3),
+        config.batch_size,
+        config.parallel,
+    )
+    with progress("generating", len(policies)) as advance:
+        outcomes = evaluator.compare(policies, lambda one: advance(1, one.row.policy))
+    return [outcome.row for outcome in outcomes]
 
 
 def settings_of(config: Config, task: Task) -> SamplerConfig:
@@ -186,31 +181,24 @@ def settings_of(config: Config, task: Task) -> SamplerConfig:
     return SamplerConfig(temperature=config.temperature).for_task(task)
 
 
-def draw_orders(config: Config, task: Task, directory: Path, policies: Sequence[Policy]) -> None:
+def draw_orders(task: Task, directory: Path, rows: Sequence[Row]) -> None:
     """The order map: which position was revealed at which step, a panel for each kind of policy at
     the last of its settings.
     """
     stored = SampleStore(directory / "samples.jsonl").read_all()
-    settings = settings_of(config, task)
-    last = {type(policy).__name__: label_of(policy, settings) for policy in policies}
+    last = {row.policy: row.label for row in rows}
     maps = {name: stored[label].revealed_at for name, label in last.items()}
     grid = (task.side, task.side) if isinstance(task, Sudoku) else None
     result_plots.save(result_plots.order_map_figure(maps, grid), directory / "order_map.png")
 
 
-def replay(config: Config, task: Task, examples: Examples, directory: Path, policy: Policy) -> None:
+def replay(task: Task, examples: Examples, directory: Path, row: Row) -> None:
     """Show the first stored generation of a policy as it was revealed."""
-    found = SampleStore(directory / "samples.jsonl").read(
-        label_of(policy, settings_of(config, task))
+    found = SampleStore(directory / "samples.jsonl").read(row.label)
+    shown = replay_reveals(
+        examples.canvases[0], found.tokens[0], found.revealed_at[0], task.vocabulary.mask_id
     )
-    canvas, tokens = examples.canvases[0], found.tokens[0]
-    is_response = canvas == task.vocabulary.mask_id
-    steps = np.full(len(canvas), -1)
-    steps[is_response] = found.revealed_at[0][found.revealed_at[0] >= 0]
-    shown = [
-        np.where(steps >= step, task.vocabulary.mask_id, tokens) for step in range(found.nfe[0] + 1)
-    ]
-    play([task.decode(tokens) for tokens in shown], type(policy).__name__)
+    play([task.decode(tokens) for tokens in shown], row.policy)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,14 @@ from rich.table import Table
 
 from experiments import _cli as cli
 from experiments import learn_policy, train_denoiser
-from experiments._cli.console import console, print_once
+from experiments._cli.console import console, print_once, progress
+from experiments._cli.tables import headline, print_paired_rows, print_seeds
 from experiments.small_tasks import CHAINS, CHAINS_TRAINING, SUDOKU, SUDOKU_TRAINING
-from mdm_jax.evals.matched import PairedRow, compare_orders, headline, print_seeds, print_versus
+from mdm_jax.evals.matched import compare_at_equal_calls, evaluator_in
+from mdm_jax.evals.paired import PairedRow
 from mdm_jax.evals.plots import results as result_plots
 from mdm_jax.rl.rewards import Multiplicative
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.prompted.gsm8k import PromptedGsm8k
 from mdm_jax.tasks.prompted.math import PromptedMath
@@ -100,7 +103,7 @@ def run(config: Config) -> dict[str, list[PairedRow]]:
         for weight, rows in found.items():
             name = f"{case.task.name}, weight {weight:g}, {config.examples} prompts"
             tables[name] = rows
-            print_versus(rows, name)
+            print_paired_rows(rows, name)
             print_seeds(rows)
             print_once(headline([paired_row.row for paired_row in rows]) + "\n")
         draw(found, home / "frontier.png")
@@ -146,17 +149,16 @@ def compare(
         learned.append(
             learn_policy.learn(replace(learn, seed=seed, run_dir=str(directory / f"seed-{seed}")))
         )
-    return compare_orders(
-        case.task,
-        learned,
-        learned[0].denoise,
+    evaluator = evaluator_in(
         directory,
+        case.task,
+        learned[0].denoise,
+        SamplerConfig(temperature=learn.temperature, block_length=learn.block_length),
         examples=config.examples,
         batch_size=learn.eval_batch_size,
-        temperature=learn.temperature,
-        block_length=learn.block_length,
         seed=0,
     )
+    return compare_at_equal_calls(evaluator, learned, 0, progress)
 
 
 def draw(found: dict[float, list[PairedRow]], path: Path) -> None:

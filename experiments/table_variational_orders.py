@@ -16,16 +16,19 @@ from rich.table import Table
 
 from experiments import _cli as cli
 from experiments import learn_order, train_denoiser
-from experiments._cli.console import console, print_once
+from experiments._cli.console import console, print_once, progress
+from experiments._cli.tables import print_paired_rows, print_seeds
 from experiments.small_tasks import CHAINS, CHAINS_TRAINING, SUDOKU, SUDOKU_TRAINING
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.transformer import TransformerConfig
-from mdm_jax.evals.matched import PairedRow, compare_orders, print_seeds, print_versus
+from mdm_jax.evals.matched import compare_at_equal_calls, evaluator_in
+from mdm_jax.evals.paired import PairedRow
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.loss import OrderObjective
 from mdm_jax.orders.variational.posterior import ScorerConfig
 from mdm_jax.policies.networks.policy_network import PolicyConfig
 from mdm_jax.runs.denoisers import exact_denoiser, load_denoiser
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.gsm8k.task import Gsm8k
 from mdm_jax.tasks.sudoku.task import Sudoku
@@ -199,7 +202,7 @@ def run(config: Config) -> dict[str, list[PairedRow]]:
         for budget in config.budgets:
             name = f"{case.task.name}, at most {budget} denoiser calls, {config.examples} prompts"
             tables[name] = compare(config, case, start, control, budget, home / f"budget-{budget}")
-            print_versus(tables[name], name)
+            print_paired_rows(tables[name], name)
             print_seeds(tables[name])
     if config.published:
         print_published(config.budgets)
@@ -252,16 +255,16 @@ def compare(
         print_once(f"{case.task.name}, budget {budget}, seed {seed}")
         found = learn_order.learn(one)
         learned.append((found.policy, found.denoise))
-    return compare_orders(
-        case.task,
-        learned,
-        control,
+    evaluator = evaluator_in(
         directory,
+        case.task,
+        control,
+        SamplerConfig(temperature=config.learn.temperature),
         examples=config.examples,
         batch_size=config.learn.eval_batch_size,
-        temperature=config.learn.temperature,
         seed=0,
     )
+    return compare_at_equal_calls(evaluator, learned, 0, progress)
 
 
 def print_published(budgets: Sequence[int]) -> None:

@@ -15,27 +15,11 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.policies.base import Policy
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample_one
+from mdm_jax.sampling.replay import replay_trace
 from mdm_jax.tasks.base import Task, TextTask
 from mdm_jax.types import Rollout
 
 FRAME_SECONDS, LONGEST_SECONDS = 0.35, 30.0
-
-
-def frames(
-    rollout: Rollout, canvas: Int[np.ndarray, " length"], config: SamplerConfig
-) -> list[Int[np.ndarray, " length"]]:
-    """The canvas before the first step and after each, read off the trace."""
-    trace = jax.device_get(rollout.trace)
-    start = 0 if config.gen_length is None else int(np.argmax(canvas == config.mask_id))
-    shown = [np.array(canvas)]
-    for step in range(int(rollout.nfe)):
-        after = shown[-1].copy()
-        window = after[start : start + trace.unmask.shape[1]]  # a view
-        window[trace.unmask[step]] = trace.proposal[step][trace.unmask[step]]
-        window[trace.remask[step]] = config.mask_id
-        shown.append(after)
-    shown[-1] = np.asarray(rollout.canvas)  # with what was closed after EOS
-    return shown
 
 
 def show_generation(
@@ -48,7 +32,7 @@ def show_generation(
 ) -> Rollout:
     """Generate one sequence; animated in a terminal, its end printed elsewhere.
 
-    Prompts in words may be long: they are printed once, and the response alone is animated.
+    Natural-language prompts may be long: they are printed once, and only the response is animated.
     """
     config = replace(config, record=True)
     rollout = sample_one(key, jnp.asarray(canvas), denoise=denoise, policy=policy, config=config)
@@ -58,7 +42,7 @@ def show_generation(
         start = int(np.argmax(canvas == config.mask_id))
         part = slice(start, start + config.gen_length)
         console.print(Text(task.decode(canvas[:start]), style="dim"))
-    shown = [task.decode(after[part]) for after in frames(rollout, canvas, config)]
+    shown = [task.decode(after[part]) for after in replay_trace(rollout, canvas, config)]
     play(shown, type(policy).__name__)
     return rollout
 

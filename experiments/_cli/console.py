@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import jax
 from rich.console import Console
@@ -28,9 +27,6 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
-
-if TYPE_CHECKING:
-    from mdm_jax.evals.evaluate import Row
 
 Advance = Callable[..., None]
 # C0 and C1 controls but tab and newline, surrogates, and what reverses the direction of writing
@@ -86,42 +82,6 @@ def print_table(
         table.add_row(*(Text(escape_controls(cell)) for cell in row))
     if jax.process_index() == 0:
         console.print(table)
-
-
-def print_rows(rows: "Sequence[Row]", title: str) -> None:
-    """The table of accuracy against cost."""
-    names = ["policy and settings"] if console.width < NARROW else ["policy", "settings"]
-    columns = (*names, "accuracy %", "95 % interval", "NFE [min, max]", "passes", "seq/s")
-    print_table(title, columns, ([*_named(row), *_figures(row)] for row in rows), texts=len(names))
-
-
-def _named(row: "Row") -> tuple[str, ...]:
-    """Policy and settings, in one column where two do not fit."""
-    named = row.policy, show_settings(row)
-    return ("\n".join(named),) if console.width < NARROW else named
-
-
-def _figures(row: "Row") -> tuple[str, ...]:
-    return (
-        f"{100 * row.accuracy:.1f}",
-        f"{100 * row.low:.1f} - {100 * row.high:.1f}",
-        f"{row.nfe:.2f} [{row.nfe_min}, {row.nfe_max}]",
-        f"{row.passes:.1f}",
-        _rate(row.sequences_per_second) if row.sequences_per_second else "-",
-    )
-
-
-def _rate(per_second: float) -> str:
-    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
-
-
-def show_settings(row: "Row") -> str:
-    """Settings as `name=value`, in their order."""
-    return " ".join(f"{name}={_short(value)}" for name, value in row.settings.items())
-
-
-def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class _Rate(ProgressColumn):

@@ -1,13 +1,14 @@
 """Completing many canvases: batches, devices, sweeps, and what they cost."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Int
 
 from mdm_jax.denoisers.base import Denoise
@@ -29,6 +30,13 @@ from mdm_jax.sharding import (
 from mdm_jax.types import Rollout, RowKey
 
 Parallel = Literal["vmap", "device_map", "pmap"]
+
+
+class Batching(NamedTuple):
+    """How many canvases are completed at once, and how they are spread over devices."""
+
+    size: int = 256
+    parallel: Parallel = "vmap"
 
 
 class Generated(NamedTuple):
@@ -60,12 +68,11 @@ def mapped_sampler(config: SamplerConfig, parallel: Parallel) -> Callable[..., R
 def generate(
     key: RowKey,
     canvases: Int[np.ndarray, "n length"],
+    *,
     denoise: Denoise,
     policy: Policy,
     config: SamplerConfig,
-    *,
-    batch_size: int = 256,
-    parallel: Parallel = "vmap",
+    batching: Batching,
     indices: Int[np.ndarray, " todo"] | None = None,
 ) -> Iterator[Generated]:
     """Complete canvases batch by batch; canvas i always uses fold_in(key, i).
@@ -81,16 +88,14 @@ def generate(
     Raises:
       ValueError: the batch does not fit the devices, or the canvases the response or its blocks.
     """
-    check_request(canvases, config, batch_size, parallel)
+    check_request(canvases, config, batching)
+    run = mapped_sampler(config, batching.parallel)
+    mesh = make_mesh() if batching.parallel == "device_map" else None
+    shared = _on_devices((denoise, policy), mesh, replicated)
     indices = np.arange(len(canvases)) if indices is None else np.asarray(indices)
-    run = mapped_sampler(config, parallel)
-    shared, spread = (denoise, policy), (lambda tree: tree)
-    if parallel == "device_map":
-        mesh = make_mesh()
-        shared = shard(shared, replicated(mesh))
-        spread = lambda tree: shard(tree, by_row(mesh))  # noqa: E731
-    for chosen, filled in padded_batches(indices, batch_size):
-        inputs = spread((row_keys(key, jnp.asarray(filled)), jnp.asarray(canvases[filled])))
+    for chosen, filled in padded_batches(indices, batching.size):
+        inputs = row_keys(key, jnp.asarray(filled)), jnp.asarray(canvases[filled])
+        inputs = _on_devices(inputs, mesh, by_row)
         began = time.perf_counter()
         rollout = to_host(run(shared, *inputs))
         seconds = time.perf_counter() - began
@@ -101,10 +106,10 @@ def generate(
 def generate_sweep(
     key: RowKey,
     canvases: Int[np.ndarray, "n length"],
-    denoise: Denoise,
-    policies: list[Policy],
-    config: SamplerConfig,
     *,
+    denoise: Denoise,
+    policies: Sequence[Policy],
+    config: SamplerConfig,
     batch_size: int = 256,
     indices: Int[np.ndarray, " todo"] | None = None,
 ) -> Iterator[list[Generated]]:
@@ -112,21 +117,28 @@ def generate_sweep(
 
     Yields:
       One `Generated` per policy for each batch. They share their time and their passes.
+
+    Raises:
+      ValueError: the canvases do not fit the response or its blocks.
     """
-    indices = np.arange(len(canvases)) if indices is None else indices
-    stacked = stack(policies)
+    check_request(canvases, config, Batching(batch_size))
+    indices = np.arange(len(canvases)) if indices is None else np.asarray(indices)
+    stacked = stack(list(policies))
     for chosen, filled in padded_batches(indices, batch_size):
-        keys = row_keys(key, jnp.asarray(filled))
+        inputs = row_keys(key, jnp.asarray(filled)), jnp.asarray(canvases[filled])
         began = time.perf_counter()
-        found = sweep(
-            keys, jnp.asarray(canvases[filled]), denoise=denoise, policies=stacked, config=config
-        )
-        found, seconds = jax.device_get(found), time.perf_counter() - began
+        found = jax.device_get(sweep(*inputs, denoise=denoise, policies=stacked, config=config))
+        seconds = time.perf_counter() - began
         passes = int(found.nfe.max())
         yield [
             Generated(chosen, _cut(found, (k, slice(len(chosen)))), passes, seconds)
             for k in range(len(policies))
         ]
+
+
+def _on_devices(tree: Any, mesh: Mesh | None, spec: Callable[[Mesh], NamedSharding]) -> Any:
+    """A pytree laid out over a mesh; without one, as it is."""
+    return tree if mesh is None else shard(tree, spec(mesh))
 
 
 def _cut(rollout: Rollout, index: Any) -> Rollout:
@@ -136,13 +148,12 @@ def _cut(rollout: Rollout, index: Any) -> Rollout:
 def check_request(
     canvases: Int[np.ndarray, "n length"],
     config: SamplerConfig,
-    batch_size: int,
-    parallel: Parallel = "vmap",
+    batching: Batching,
 ) -> None:
     """Raise ValueError for what generation would refuse, before anything is written or compiled."""
     if len(canvases) == 0:
         raise ValueError("there are no examples to complete; choose another split or count")
-    check_batch(batch_size, 1 if parallel == "vmap" else jax.device_count())
+    check_batch(batching.size, 1 if batching.parallel == "vmap" else jax.device_count())
     config.check(canvases.shape[1])
     is_masked = canvases == config.mask_id
     spread = is_masked.shape[1] - is_masked[:, ::-1].argmax(1) - is_masked.argmax(1)

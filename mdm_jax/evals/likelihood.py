@@ -27,14 +27,16 @@ class Likelihood(NamedTuple):
     tokens_per_sequence: float
 
 
-def row_terms(
-    key: RowKey,
-    tokens: Tokens,
-    maskable: Mask,
-    t: Scalar,
-    denoise: Denoise,
-    vocabulary: Vocabulary,
-    window: int | None,
+class _Setting(NamedTuple):
+    """What is the same for all sequences."""
+
+    vocabulary: Vocabulary
+    window: int | None
+    draws: int
+
+
+def _row_terms(
+    key: RowKey, tokens: Tokens, maskable: Mask, t: Scalar, denoise: Denoise, setting: _Setting
 ) -> tuple[Float[Array, " length"], Float[Array, " length"], Mask]:
     """Weighted and plain negative log-likelihood of each masked position, and the mask."""
     masks, weights = AnyOrder().draw(key, maskable, t)
@@ -43,9 +45,9 @@ def row_terms(
         tokens,
         masks[0],
         maskable,
-        mask_id=vocabulary.mask_id,
-        pad_id=vocabulary.pad_id,
-        window=window,
+        mask_id=setting.vocabulary.mask_id,
+        pad_id=setting.vocabulary.pad_id,
+        window=setting.window,
     )
     return weights[0] * nll, nll, masks[0]
 
@@ -74,12 +76,10 @@ def heldout_likelihood(
     if vocabulary.eos_id is not None:
         past = jax.vmap(lambda tokens, here: after_eos(tokens, here, vocabulary.eos_id))
         content = content & ~np.asarray(past(jnp.asarray(data.tokens), jnp.asarray(data.maskable)))
-    sums = np.zeros(4)
+    setting, sums = _Setting(vocabulary, window, draws), np.zeros(4)
     bounds = []
     for index, tokens, maskable, real in _chunks(data, content, batch_size):
-        bound, nll, masked = _chunk_terms(
-            key, index, tokens, maskable, denoise, vocabulary, window, draws
-        )
+        bound, nll, masked = _chunk_terms(key, index, tokens, maskable, denoise, setting)
         bounds.append(np.asarray(bound).sum(-1))
         sums += [bound.sum(), (bound * real).sum(), nll.sum() / draws, masked.sum() / draws]
     return _summary(sums, np.concatenate(bounds), data, content)
@@ -100,8 +100,9 @@ def row_bounds(
     Each is the mean over `draws` stratified masks: maskable / masked * nll of the masked. Arguments as
     `heldout_likelihood`. Reference: LLaDA, arXiv:2502.09992, Eq. 6.
     """
+    setting = _Setting(vocabulary, window, draws)
     found = [
-        _chunk_terms(key, index, tokens, maskable, denoise, vocabulary, window, draws)[0].sum(-1)
+        _chunk_terms(key, index, tokens, maskable, denoise, setting)[0].sum(-1)
         for index, tokens, maskable, _ in _chunks(data, data.maskable, batch_size)
     ]
     return np.concatenate(found)[: len(data.tokens)]
@@ -116,26 +117,23 @@ def _chunks(data: Batch, content: np.ndarray, size: int) -> Iterator[tuple[np.nd
         yield index, data.tokens[row], data.maskable[row] & inside, content[row] & inside
 
 
-@jax.jit(static_argnames=("vocabulary", "window", "draws"))
+@jax.jit(static_argnames="setting")
 def _chunk_terms(
     key: RowKey,
     index: Int[Array, " batch"],
     tokens: Int[Array, "batch length"],
     maskable: Array,
     denoise: Denoise,
-    vocabulary: Vocabulary,
-    window: int | None,
-    draws: int,
+    setting: _Setting,
 ) -> tuple[Array, Array, Array]:
     """Mean weighted terms [batch, length]; plain terms and masks summed over draws."""
 
     def row(key: RowKey, tokens: Tokens, maskable: Mask) -> tuple:
         k_times, k_masks = jax.random.split(key)
-        times = (jnp.arange(draws) + 1.0 - jax.random.uniform(k_times)) / draws
-        keys = row_keys(k_masks, jnp.arange(draws))
-        terms = jax.vmap(
-            lambda k, t: row_terms(k, tokens, maskable, t, denoise, vocabulary, window)
-        )
+        draws = jnp.arange(setting.draws)
+        times = (draws + 1.0 - jax.random.uniform(k_times)) / setting.draws
+        keys = row_keys(k_masks, draws)
+        terms = jax.vmap(lambda k, t: _row_terms(k, tokens, maskable, t, denoise, setting))
         bound, nll, masked = terms(keys, times)
         return bound.mean(0), nll.sum(0), masked.sum(0)
 

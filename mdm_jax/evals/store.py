@@ -38,6 +38,11 @@ class Generations(NamedTuple):
     seconds: Float[np.ndarray, " n"]  # NaN where the time includes compilation
     revealed_at: Int[np.ndarray, "n window"]
 
+    def first(self, count: int) -> "Generations":
+        """Those of prompts 0 .. count - 1."""
+        inside = self.index < count
+        return Generations(*(np.asarray(column)[inside] for column in self))
+
 
 class SampleStore:
     """An append-only file of samples; a killed writer loses one batch at most.

@@ -1,11 +1,10 @@
-"""Lines, tables and progress: nothing in a text acts on the terminal, and tables fit it."""
+"""Lines, tables and progress: nothing in a text acts on the terminal."""
 
 import io
 
 import pytest
 
 from experiments._cli import console
-from mdm_jax.evals.evaluate import Row
 
 HOSTILE = "runs/m[/x]y [bold]b[/bold] :smile: \x1b[2J\r\x9b1m \ud800 \u202e"
 SHOWN = "runs/m[/x]y [bold]b[/bold] :smile: \\x1b[2J\\r\\x9b1m \\ud800 \\u202e"
@@ -39,16 +38,3 @@ def test_text_is_printed_as_it_is(output):
 def test_long_lines_are_left_whole(output):
     console.print_once("/a/path/" + "x" * 200)
     assert output.getvalue() == "/a/path/" + "x" * 200 + "\n"
-
-
-def test_settings_can_be_read_in_80_columns(output):
-    settings = {"steps": 8, "policy_temperature": 0.05, "schedule": "linear", "cache": "dual"}
-    row = Row("ConfidenceThreshold", settings, 9, 8, 8 / 9, 0.501, 1.0, 12.5, 10, 16, 16.0, 12345.6)
-    console.print_rows([row], "title")
-    lines = output.getvalue().splitlines()
-    assert max(map(len, lines)) <= 80
-    text = "\n".join(lines)
-    for name, value in settings.items():
-        assert f"{name}={value}" in text
-    for cell in ("ConfidenceThreshold", "88.9", "50.1 - 100.0", "12.50 [10, 16]", "16.0", "12,346"):
-        assert cell in text

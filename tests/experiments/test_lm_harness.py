@@ -10,6 +10,7 @@ import pytest
 from published_files import EOS, write_checkpoint
 
 from mdm_jax.diffusion.elbo import token_nll
+from mdm_jax.evals.text_model import cut
 from mdm_jax.policies.heuristics import EntropyBound, TopConfidence
 
 
@@ -56,33 +57,35 @@ def model(harness, checkpoint):
 
 def test_model_arguments_are_the_flags(harness, checkpoint, model):
     assert model.config.policy == TopConfidence(4) and model.config.batch_size == 3
-    assert (model.settings.gen_length, model.settings.eos_id) == (16, EOS)
+    sampler = model.model.config
+    assert (sampler.gen_length, sampler.eos_id) == (16, EOS)
     given = {"denoiser": checkpoint, "policy": "entropy-bound", "policy.gamma": 0.5}
     other = type(model).create_from_arg_obj(given, {"batch_size": "auto", "device": None})
     assert other.config.policy == EntropyBound(0.5) and other.config.batch_size == 8
 
 
-def test_responses_end_at_eos_or_the_first_stop_text(harness, model):
+def test_responses_end_at_eos_or_the_first_stop_text(model):
     asked = [f"Question {'x' * i}" for i in (3, 0, 1, 2)]
     whole = model.generate_until([Request(text, {}) for text in asked])
     assert len(whole) == 4 and len(set(whole)) > 1
     alone = model.generate_until([Request(asked[0], {"until": []})])
     assert alone[0] == whole[0]  # whatever else is in the batch
     stops = [text[3] for text in whole]
-    cut = model.generate_until(
+    short = model.generate_until(
         [Request(text, {"until": [stop]}) for text, stop in zip(asked, stops, strict=True)]
     )
-    assert cut == [text.partition(stop)[0] for text, stop in zip(whole, stops, strict=True)]
-    assert harness.module.cut("a STOP b END", ["END", "STOP"]) == "a "
-    assert harness.module.cut("a STOP b", "STOP") == "a " and harness.module.cut("a", [""]) == "a"
+    assert short == [text.partition(stop)[0] for text, stop in zip(whole, stops, strict=True)]
+    assert cut("a STOP b END", ["END", "STOP"]) == "a "
+    assert cut("a STOP b", "STOP") == "a " and cut("a", [""]) == "a"
 
 
 def test_one_token_has_its_exact_log_likelihood(model):
     """With one position to mask there is one mask, and the bound is the likelihood."""
     (bound, greedy), (blank, _) = model.loglikelihood([Request("a", "b"), Request("a ", "b")])
-    ids = jnp.array(model.tokenizer.encode(["ab"])[0])
-    canvas = ids.at[1].set(model.tokenizer.vocabulary.mask_id)
-    logits = model.denoise(canvas, jnp.ones(2, bool))
+    tokenizer, denoise = model.model.tokenizer, model.model.denoise
+    ids = jnp.array(tokenizer.encode(["ab"])[0])
+    canvas = ids.at[1].set(tokenizer.vocabulary.mask_id)
+    logits = denoise(canvas, jnp.ones(2, bool))
     assert bound == pytest.approx(-float(token_nll(logits, ids)[1]), abs=1e-4) and not greedy
     assert blank < bound  # " b" has two tokens
 

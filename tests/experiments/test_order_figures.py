@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdm_jax.evals.evaluate import Row
-from mdm_jax.evals.plots.learned import first, order_maps, posterior_steps, step_counts
+from mdm_jax.evals.labels import label_of
+from mdm_jax.evals.plots.learned import order_maps, posterior_steps, step_counts
+from mdm_jax.evals.score import Row
 from mdm_jax.evals.store import Generations
 from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.variational.loss import init_order
@@ -65,7 +66,8 @@ def test_the_posterior_is_averaged_over_paths():
 
 
 def row(policy, nfe, **settings):
-    return Row(policy, settings, 1, 2, 0.5, 0.0, 1.0, nfe, 1, 4, 4.0, None)
+    label = label_of(policy, settings)
+    return Row(policy, settings, 1, 2, 0.5, 0.0, 1.0, nfe, 1, 4, 4.0, None, label)
 
 
 def generations(index, nfe, at):
@@ -82,7 +84,7 @@ def generations(index, nfe, at):
 
 
 def test_only_what_the_table_counts_is_drawn():
-    found = first(generations([0, 1, 4], [2, 3, 9], 1), 4)
+    found = generations([0, 1, 4], [2, 3, 9], 1).first(4)
     assert found.index.tolist() == [0, 1] and found.nfe.tolist() == [2, 3]
 
 

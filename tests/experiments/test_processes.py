@@ -21,7 +21,7 @@ sys.path.insert(0, sys.argv[1])
 from tiny_run import TRAIN
 from experiments import train_denoiser
 from mdm_jax.runs.denoisers import load_denoiser
-from mdm_jax.evals.generate import generate
+from mdm_jax.evals.generate import Batching, generate
 from mdm_jax.policies.heuristics import EntropyBound
 from mdm_jax.sampling.config import SamplerConfig
 
@@ -40,8 +40,8 @@ train_denoiser.run(
 denoise, task, _ = load_denoiser(f"{directory}/run")
 examples, config = task.examples("test", 5), SamplerConfig(temperature=1.0).for_task(task)
 batches = list(
-    generate(jax.random.key(0), examples.canvases, denoise, EntropyBound(2.0), config,
-             batch_size=4, parallel="device_map")
+    generate(jax.random.key(0), examples.canvases, denoise=denoise, policy=EntropyBound(2.0),
+             config=config, batching=Batching(4, "device_map"))
 )
 np.savez(
     f"{directory}/generated-{index}.npz",

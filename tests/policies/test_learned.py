@@ -23,7 +23,7 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import entr
 
-from mdm_jax.evals.evaluate import describe_settings, label_of
+from mdm_jax.evals.labels import describe_policy, label_of
 from mdm_jax.policies.action_distributions import Categorical
 from mdm_jax.policies.base import Policy, stack
 from mdm_jax.policies.learned import LearnedPolicy
@@ -324,12 +324,12 @@ def test_labels_tell_policies_apart_and_stay_short(fresh):
         replace(first, scale=0.5),
         replace(first, fallback="spend"),
     ]
-    labels = [label_of(policy, CONFIG) for policy in (first, *others)]
+    labels = [label_of("LearnedPolicy", describe_policy(one)) for one in (first, *others)]
     assert len(set(labels)) == len(labels) and max(map(len, labels)) < 160
     assert labels[0].startswith("LearnedPolicy ") and "\n" not in "".join(labels)
     again = replace(first, params=jax.tree.map(jnp.copy, params))
-    assert label_of(again, CONFIG) == labels[0]
-    shown = describe_settings(first, CONFIG)
+    shown = describe_policy(first)
+    assert describe_policy(again) == shown
     assert shown["steps"] == STEPS and shown["fallback"] == "best" and len(shown["weights"]) == 8
     assert {"params", "network", "family"}.isdisjoint(shown)
 

@@ -12,11 +12,11 @@ from jaxtyping import Array, Float, Int
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.evals.evaluate import Row
-from mdm_jax.evals.generate import generate
-from mdm_jax.evals.matched import PairedRow
+from mdm_jax.evals.generate import Batching, generate
+from mdm_jax.evals.paired import PairedRow
 from mdm_jax.evals.plots import orders as order_plots
 from mdm_jax.evals.plots import results as result_plots
+from mdm_jax.evals.score import Row
 from mdm_jax.evals.store import Generations, SampleStore
 from mdm_jax.orders.variational.elbo import Sequence, eos_places, response
 from mdm_jax.orders.variational.forms.base import draw_path
@@ -25,7 +25,6 @@ from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.runs.metrics import read_metrics
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Batch, Task
-from mdm_jax.tasks.sudoku.task import Sudoku
 from mdm_jax.types import RowKey
 
 LEARNING = {
@@ -67,7 +66,7 @@ def draw_figures(
     """
     found = SampleStore(directory / "samples.jsonl").read_all()
     table = [paired_row.row for paired_row in rows if paired_row.row.label in found]
-    stored = {row.label: first(found[row.label], row.total) for row in table}
+    stored = {row.label: found[row.label].first(row.total) for row in table}
     grid = _grid(task)
     figures = {
         "learning": result_plots.training_figure(read_metrics(directory), LEARNING),
@@ -90,7 +89,7 @@ def draw_rewarded(task: Task, rows: Rows[PairedRow], directory: Path) -> None:
     """
     found = SampleStore(directory / "samples.jsonl").read_all()
     table = [paired_row.row for paired_row in rows if paired_row.row.label in found]
-    stored = {row.label: first(found[row.label], row.total) for row in table}
+    stored = {row.label: found[row.label].first(row.total) for row in table}
     figures = {
         "learning": result_plots.training_figure(read_metrics(directory), REWARDED),
         "frontier": result_plots.frontier_figure(table),
@@ -102,13 +101,8 @@ def draw_rewarded(task: Task, rows: Rows[PairedRow], directory: Path) -> None:
 
 def _grid(task: Task) -> tuple[int, int] | None:
     """Height and width of a square task."""
-    return (task.side, task.side) if isinstance(task, Sudoku) else None
-
-
-def first(found: Generations, total: int) -> Generations:
-    """What prompts 0..total - 1 were completed to: more may be stored than a table counts."""
-    here = found.index < total
-    return Generations(*(np.asarray(column)[here] for column in found))
+    side = getattr(task, "side", None)
+    return None if side is None else (side, side)
 
 
 def order_maps(
@@ -152,7 +146,12 @@ def priorities(
     config = SamplerConfig(temperature=row.settings["temperature"]).for_task(task)
     prompts = np.where(data.maskable, np.int32(config.mask_id), data.tokens)
     (batch,) = generate(
-        k_policy, prompts, learned.denoise, learned.policy, config, batch_size=len(prompts)
+        k_policy,
+        prompts,
+        denoise=learned.denoise,
+        policy=learned.policy,
+        config=config,
+        batching=Batching(len(prompts)),
     )
     return expected, batch.rollout.revealed_at, given
 

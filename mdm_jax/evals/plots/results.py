@@ -40,7 +40,7 @@ def frontier_figure(
     """Accuracy with its interval against mean NFE, on a log2 axis.
 
     Args:
-        rows: `FrontierRow`, or any record with its attributes such as `evaluate.Row`. A policy has
+        rows: `FrontierRow`, or any record with its attributes such as `score.Row`. A policy has
             one colour and marker; its rows are joined by increasing NFE.
         reference: accuracies drawn as horizontal lines, by label.
         curve: names the line that a row is on where a policy has several, e.g. by block length.

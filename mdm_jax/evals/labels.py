@@ -1,0 +1,54 @@
+"""What generations are called in the store: the policy and every setting that they depend on."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from mdm_jax.policies.base import Policy
+from mdm_jax.policies.switch import SwitchPolicy
+from mdm_jax.runs.description import describe
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.base import Task
+
+ALWAYS_SHOWN = ("temperature", "budget")
+
+
+def label_of(policy: str, settings: Mapping[str, Any]) -> str:
+    """A policy's name and settings in one line."""
+    return " ".join([policy, *(f"{name}={value}" for name, value in settings.items())])
+
+
+def acting(policy: Policy) -> Policy:
+    """The policy that acts, where it is one member of a `SwitchPolicy`."""
+    return policy.chosen if isinstance(policy, SwitchPolicy) else policy
+
+
+def describe_policy(policy: Policy) -> dict[str, Any]:
+    """Scalar knobs by name; all arrays together as a digest, `weights`."""
+    policy = acting(policy)
+    knobs = {f.name: getattr(policy, f.name) for f in fields(policy) if f.repr}
+    weights = {k: v for k, v in knobs.items() if isinstance(v, dict) or np.ndim(v) > 0}
+    shown = {k: _scalar(v) for k, v in knobs.items() if k not in weights}
+    if weights:
+        text = json.dumps(describe(weights), sort_keys=True)
+        shown["weights"] = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return shown
+
+
+def _scalar(value: Any) -> int | float | str:
+    return value if isinstance(value, int | float | str) else str(value)
+
+
+def describe_sampler(config: SamplerConfig, task: Task) -> dict[str, Any]:
+    """Temperature, budget, and every other setting that is not what the task has by default.
+
+    Recording a trace changes no generation.
+    """
+    given = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "record"}
+    plain = SamplerConfig().for_task(task)
+    changed = [name for name, value in given.items() if value != getattr(plain, name)]
+    return {name: given[name] for name in dict.fromkeys((*ALWAYS_SHOWN, *changed))}

@@ -1,0 +1,123 @@
+"""A masked diffusion model of text, for evaluation harnesses: text in, text and likelihoods out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.evals.generate import Batching, generate
+from mdm_jax.evals.likelihood import row_bounds
+from mdm_jax.policies.base import Policy
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.base import Batch
+from mdm_jax.tasks.canvases import prompt_canvases, response_ids
+from mdm_jax.tasks.prompted.tokenizer import TextTokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class TextModel:
+    """A denoiser, a policy and a tokenizer.
+
+    Attributes:
+      config: of the sampler, with a `gen_length`.
+      bare: prompts already contain the chat template, so no special ids are added.
+      draws: masks per text, for its likelihood.
+      batch_size: responses at once.
+      seed: of token draws, policy and masks.
+    """
+
+    denoise: Denoise
+    policy: Policy
+    tokenizer: TextTokenizer
+    config: SamplerConfig
+    bare: bool = False
+    draws: int = 128
+    batch_size: int = 8
+    seed: int = 0
+
+    def complete(
+        self,
+        prompts: Sequence[str],
+        stops: Sequence[Sequence[str] | str],
+        on_batch: Callable[[int], None] = lambda count: None,
+    ) -> list[str]:
+        """One response to each prompt, up to EOS or the first of its stop texts.
+
+        Args:
+          stops: stop texts of each prompt.
+          on_batch: called after each batch with its number of prompts.
+        """
+        ids, length = self._encode(prompts), self.config.gen_length
+        vocabulary = self.tokenizer.vocabulary
+        canvases = prompt_canvases(ids, max(map(len, ids)), length, vocabulary)
+        responses = [
+            response_ids(canvas, len(prompt), length, vocabulary.eos_id)
+            for canvas, prompt in zip(self._generate(canvases, on_batch), ids, strict=True)
+        ]
+        return [
+            cut(self.tokenizer.decode(response), stop)
+            for response, stop in zip(responses, stops, strict=True)
+        ]
+
+    def _generate(self, canvases: np.ndarray, on_batch: Callable[[int], None]) -> list[np.ndarray]:
+        finished, batching = [], Batching(self.batch_size)
+        for batch in generate(
+            jax.random.key(self.seed),
+            canvases,
+            denoise=self.denoise,
+            policy=self.policy,
+            config=self.config,
+            batching=batching,
+        ):
+            finished += list(batch.rollout.canvas)
+            on_batch(len(batch.indices))
+        return finished
+
+    def log_likelihoods(self, contexts: Sequence[str], continuations: Sequence[str]) -> list[float]:
+        """The any-order bound on log p(continuation | context) of each pair, nats."""
+        pairs = [move_blanks(*pair) for pair in zip(contexts, continuations, strict=True)]
+        given = self._encode([context for context, _ in pairs])
+        wholes = self._encode([context + continuation for context, continuation in pairs])
+        return self._bounds(given, wholes)
+
+    def text_log_likelihoods(self, texts: Sequence[str]) -> list[float]:
+        """The any-order bound on log p(text) of each text, nats."""
+        return self._bounds([[]] * len(texts), self._encode(texts))
+
+    def _bounds(self, contexts: list[list[int]], wholes: list[list[int]]) -> list[float]:
+        """Of the ids after each context, given that."""
+        vocabulary = self.tokenizer.vocabulary
+        lengths = [len(w) - len(c) for c, w in zip(contexts, wholes, strict=True)]
+        shape = len(wholes), max(map(len, contexts)) + max(lengths)
+        tokens, maskable = np.full(shape, vocabulary.pad_id, np.int32), np.zeros(shape, bool)
+        for row, (context, whole) in enumerate(zip(contexts, wholes, strict=True)):
+            tokens[row, : len(whole)] = whole
+            maskable[row, len(context) : len(whole)] = True
+        bounds = row_bounds(
+            jax.random.key(self.seed),
+            self.denoise,
+            Batch(tokens, maskable),
+            vocabulary,
+            window=max(lengths),
+            draws=self.draws,
+            batch_size=1,
+        )
+        return (-bounds).tolist()
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.tokenizer.encode(texts, bare=self.bare)
+
+
+def move_blanks(context: str, continuation: str) -> tuple[str, str]:
+    """Blanks at the end of a context go to the continuation, as tokens begin with theirs."""
+    bare = context.rstrip()
+    return bare, context[len(bare) :] + continuation
+
+
+def cut(text: str, stops: str | Sequence[str]) -> str:
+    """The text before the first stop text."""
+    for stop in [stops] if isinstance(stops, str) else stops:
+        text = text.partition(stop)[0] if stop else text
+    return text

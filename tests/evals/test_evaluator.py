@@ -1,0 +1,97 @@
+"""Generating once, storing and scoring."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from evaluation_world import CONFIG, EXAMPLES, ORACLE, POLICY, TASK, SumTask, evaluator
+from numpy.testing import assert_array_equal
+
+from mdm_jax.evals.evaluator import Evaluator
+from mdm_jax.evals.paired import compare_with_stored, paired_row
+from mdm_jax.evals.score import verify_all
+from mdm_jax.evals.store import Sample, SampleStore
+from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
+from mdm_jax.tasks.base import Examples
+
+
+def first(count):
+    return Examples(EXAMPLES.canvases[:count], EXAMPLES.references[:count])
+
+
+def test_only_what_is_missing_is_generated(tmp_path, whole):
+    told = []
+    few, every = (evaluator(tmp_path, first(n), batch_size=4) for n in (4, 10))
+    row, _ = few.evaluate(POLICY, told.append)
+    assert row.total == 4 and told == [4]
+    assert row.sequences_per_second is None  # one batch, with its compilation
+    every = replace(every, store=few.store)
+    assert every.done(POLICY).tolist() == [0, 1, 2, 3]
+    row, correct = every.evaluate(POLICY, told.append)
+    assert row.total == 10 and told == [4, 4, 2]
+    assert row.sequences_per_second > 0 and row.policy == "EntropyBound"
+    found = every.store.read(row.label)
+    assert_array_equal(found.tokens, whole[0])
+    assert_array_equal(found.nfe, whole[1])
+    assert found.text[0] == TASK.decode(whole[0][0])
+    assert_array_equal(correct, verify_all(TASK, whole[0], EXAMPLES.references))
+    assert 0 < row.correct == correct.sum()
+    before = every.store.path.read_bytes()
+    again, _ = every.evaluate(POLICY, told.append)
+    assert again == row and len(told) == 3 and every.store.path.read_bytes() == before
+    assert replace(every, examples=first(4)).score(POLICY).row.total == 4
+
+
+def test_a_sweep_stores_what_each_setting_generates_alone(tmp_path, whole):
+    swept = evaluator(tmp_path / "swept", batch_size=6)
+    swept.store.path.parent.mkdir()
+    alone = replace(swept, examples=first(3))
+    alone.evaluate(POLICY)  # what is there already stays
+    outcomes = swept.sweep([EntropyBound(0.1), POLICY])
+    assert [one.row.total for one in outcomes] == [10, 10]
+    assert [one.row.settings["gamma"] for one in outcomes] == [0.1, 0.5]
+    assert_array_equal(swept.store.read(outcomes[1].row.label).tokens, whole[0])
+    before = swept.store.path.read_bytes()
+    again = swept.sweep([EntropyBound(0.1), POLICY])
+    assert [one.row for one in again] == [one.row for one in outcomes]
+    assert swept.store.path.read_bytes() == before
+
+
+def test_comparing_is_evaluating_each(tmp_path):
+    policies, told = (TopConfidence(4), POLICY, LeftToRight(8)), []
+    found = evaluator(tmp_path).compare(policies, told.append)
+    assert found == told
+    other = evaluator(tmp_path)  # reads what is stored
+    for policy, outcome in zip(policies, found, strict=True):
+        assert other.score(policy).row == outcome.row
+        assert_array_equal(other.score(policy).correct, outcome.correct)
+    (ours, theirs, _), (one, two) = found, compare_with_stored(other, found[0])
+    assert [one.label, two.label] == [theirs.row.label, found[2].row.label]
+    assert one.prompts == 10
+    row = paired_row(ours, theirs)
+    assert (row.row, row.better) == (theirs.row, one.difference.probability)
+
+
+def test_other_weights_have_other_labels(tmp_path):
+    plain = evaluator(tmp_path)
+    named = replace(plain, identity={"weights": "abc"})
+    assert named.label(POLICY) == f"{plain.label(POLICY)} weights=abc"
+    assert named.settings(POLICY) == plain.settings(POLICY)
+
+
+def test_nothing_to_evaluate(tmp_path):
+    with pytest.raises(ValueError, match="there are no examples"):
+        evaluator(tmp_path, first(0)).evaluate(POLICY)
+
+
+def test_prompts_beyond_the_examples_are_not_scored(tmp_path):
+    examples = Examples(np.zeros((3, 2), int), {"sum": np.array([3, 6, 0])})
+    store = SampleStore(tmp_path / "samples.jsonl")
+    by_hand = Evaluator(SumTask(), examples, ORACLE, CONFIG, store, jax.random.key(0))
+    label = by_hand.label(POLICY)
+    canvases = {0: [1, 2], 2: [0, 0], 1: [3, 4], 9: [5, 5]}
+    store.append(
+        [Sample(label, i, tokens, "", 2, 4, None, [0, 1]) for i, tokens in canvases.items()]
+    )
+    assert by_hand.score(POLICY).correct.tolist() == [True, False, True]
