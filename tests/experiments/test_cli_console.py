@@ -14,8 +14,8 @@ SHOWN = "runs/m[/x]y [bold]b[/bold] :smile: \\x1b[2J\\r\\x9b1m \\ud800 \\u202e"
 def output(monkeypatch):
     """What is printed, as a text of 80 columns."""
     written = io.StringIO()
-    monkeypatch.setattr(console.console, "file", written)
-    monkeypatch.setattr(console.console, "width", 80)
+    monkeypatch.setattr(console.console, "_file", written)
+    monkeypatch.setattr(console.console, "_width", 80)
     return written
 
 

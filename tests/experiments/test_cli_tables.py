@@ -13,8 +13,8 @@ from mdm_jax.evals.score import Row
 def output(monkeypatch):
     """What is printed, as a text of 80 columns."""
     written = io.StringIO()
-    monkeypatch.setattr(console.console, "file", written)
-    monkeypatch.setattr(console.console, "width", 80)
+    monkeypatch.setattr(console.console, "_file", written)
+    monkeypatch.setattr(console.console, "_width", 80)
     return written
 
 

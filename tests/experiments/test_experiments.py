@@ -15,13 +15,9 @@ from experiments import benchmark, evaluate, frontier, quickstart, sample, train
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
-from mdm_jax.runs.config import read_task
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.description import describe
-from mdm_jax.tasks.chains.task import Chains
-from mdm_jax.tasks.gsm8k.task import Gsm8k
 from mdm_jax.tasks.sudoku.task import Sudoku
-from mdm_jax.tasks.text.task import Text8
 
 
 def read_json(path):
@@ -193,22 +189,6 @@ def test_loaded_denoiser_is_the_average_of_training(trained):
         ValueError, match=r"was trained with .*size=4.*but task sudoku has .*size=9"
     ):
         load_denoiser(directory, Sudoku(side=9))
-
-
-@pytest.mark.parametrize(
-    "task",
-    [
-        Sudoku(side=9, min_clues=20),
-        Chains(depth=2, operators="+-"),
-        Text8(data_dir="/somewhere", length=32),
-        Gsm8k(answers="equations", vocab_size=300),
-    ],
-    ids=lambda task: task.name,
-)
-def test_a_task_is_read_back_from_its_run(tmp_path, task):
-    described = {"format": 2, "experiment": "train_denoiser", "task": describe(task)}
-    (tmp_path / "config.json").write_text(json.dumps(described))
-    assert read_task(tmp_path) == task
 
 
 def test_benchmark_compiles_each_job_once():
