@@ -1,4 +1,4 @@
-"""The error of everything that the caller can mend, and the check that all numbers share."""
+"""The error of everything that the caller can mend, and the check that numeric settings share."""
 
 import math
 from typing import Any
@@ -15,22 +15,32 @@ class MdmError(ValueError):
 
 
 def check_range(
-    name: str, value: Any, low: int | float = -math.inf, high: int | float = math.inf
+    name: str,
+    value: Any,
+    low: int | float | None = None,
+    high: int | float | None = None,
+    *,
+    above: int | float | None = None,
+    below: int | float | None = None,
 ) -> None:
-    """Raise MdmError unless a number is finite and low <= value <= high.
+    """Raise MdmError unless a number is finite, in [low, high], above `above` and below `below`.
 
     Arrays and tracers pass unseen, so that settings may be stacked and mapped.
     """
     if not isinstance(value, int | float | np.number):
         return
-    if low <= value <= high and abs(value) != math.inf:
-        return
-    if low != -math.inf and high != math.inf:
-        wanted = f"between {low} and {high}"
-    elif low != -math.inf:
-        wanted = f"at least {low}" + ("" if value < low else " and finite")
-    elif high != math.inf:
-        wanted = f"at most {high}" + ("" if value > high else " and finite")
-    else:
-        wanted = "finite"
-    raise MdmError(f"{name} must be {wanted}, got {value}")
+    limits = [
+        (f"at least {low}", low is None or value >= low),
+        (f"at most {high}", high is None or value <= high),
+        (f"above {above}", above is None or value > above),
+        (f"below {below}", below is None or value < below),
+        ("finite", abs(value) < math.inf),
+    ]
+    broken = [wanted for wanted, holds in limits if not holds]
+    if broken:
+        raise MdmError(f"{name} must be {' and '.join(broken)}, got {value}")
+
+
+def check_seed(value: int, name: str = "seed") -> None:
+    """Raise MdmError unless the seed has 32 bits: JAX takes no others, or takes them modulo 2^32."""
+    check_range(name, value, 0, 2**32 - 1)

@@ -7,30 +7,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdm_jax.errors import MdmError, check_range
+from mdm_jax.errors import MdmError, check_range, check_seed
 
 
 @pytest.mark.parametrize(
-    "value, low, high, expected",
+    "value, limits, expected",
     [
-        (0, 1, math.inf, "n must be at least 1, got 0"),
-        (math.inf, 1, math.inf, "n must be at least 1 and finite, got inf"),
-        (1.5, 0, 1, "n must be between 0 and 1, got 1.5"),
-        (math.nan, 0, 1, "n must be between 0 and 1, got nan"),
-        (math.nan, -math.inf, math.inf, "n must be finite, got nan"),
-        (np.float32("inf"), -math.inf, math.inf, "n must be finite, got inf"),
-        (3, -math.inf, 2, "n must be at most 2, got 3"),
-        (np.int64(-1), 0, math.inf, "n must be at least 0, got -1"),
-        (10**400, 0, 5, "n must be between 0 and 5"),
+        (0, {"low": 1}, "n must be at least 1, got 0"),
+        (math.inf, {"low": 1}, "n must be finite, got inf"),
+        (math.nan, {"low": 1, "high": 5}, "n must be at least 1 and at most 5 and finite, got nan"),
+        (1.5, {"low": 0, "high": 1}, "n must be at most 1, got 1.5"),
+        (0, {"above": 0}, "n must be above 0, got 0"),
+        (1.0, {"low": 0, "below": 1}, "n must be below 1, got 1.0"),
+        (np.float32("inf"), {}, "n must be finite, got inf"),
+        (np.int64(-1), {"low": 0}, "n must be at least 0, got -1"),
+        (10**400, {"high": 5}, "n must be at most 5, got 1000"),
     ],
 )
-def test_what_is_out_of_range_is_refused(value, low, high, expected):
+def test_what_is_out_of_range_is_refused(value, limits, expected):
     with pytest.raises(MdmError) as caught:
-        check_range("n", value, low, high)
-    assert expected in str(caught.value)
+        check_range("n", value, **limits)
+    assert str(caught.value).startswith(expected)
 
 
 def test_what_is_in_range_or_traced_passes():
     for value in (0, 1, 0.5, np.float32(1), None, jnp.array([5.0])):
         check_range("n", value, 0, 1)
     jax.jit(lambda x: check_range("n", x, 0, 1))(7.0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**30])
+def test_seeds_have_32_bits(seed):
+    check_seed(2**32 - 1)
+    with pytest.raises(MdmError, match="seed must be at"):
+        check_seed(seed)

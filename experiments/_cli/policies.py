@@ -5,6 +5,7 @@ from pathlib import Path
 
 from experiments._cli.policy_specs import Klass, PcSampler, Perturbed
 from mdm_jax.denoisers.base import Denoise, hidden_width
+from mdm_jax.errors import check_range
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.learned import Fallback, LearnedPolicy
 from mdm_jax.runs.config import read_task
@@ -23,6 +24,11 @@ class Learned:
     )
     scale: float = 1.0  # probabilities become min(1, scale * probability)
     fallback: Fallback = "best"  # an empty draw reveals the best position, or spends the step
+
+    def __post_init__(self) -> None:
+        check_range("steps", self.steps, 1)
+        check_range("policy_temperature", self.policy_temperature, 0)
+        check_range("scale", self.scale, 0)
 
     def load(self, run: str | Path, denoise: Denoise, task: Task) -> LearnedPolicy:
         """The policy with its weights, for this denoiser on this task.

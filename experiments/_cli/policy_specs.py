@@ -6,9 +6,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.errors import MdmError, check_range
 from mdm_jax.policies import klass, pc_sampler, randomised
 from mdm_jax.policies.count_schedules import CountRule, LinearCounts
 from mdm_jax.policies.heuristics import LeftToRight, LowEntropy, TopConfidence, TopMargin
@@ -26,6 +27,9 @@ class Perturbed:
     )  # whose scores and counts
     policy_temperature: float = 0.1  # 0: what the base reveals
 
+    def __post_init__(self) -> None:
+        check_range("policy_temperature", self.policy_temperature, 0)
+
     def load(self, run: str | Path, denoise: Denoise, task: Task) -> randomised.Perturbed:
         """The policy itself."""
         return randomised.Perturbed(self.base, self.policy_temperature)
@@ -33,17 +37,23 @@ class Perturbed:
 
 @dataclass(frozen=True)
 class Klass:
-    """Sure positions whose distribution has been quiet. KLASS, arXiv:2511.05664."""
+    """Confident positions whose distribution has not changed lately. KLASS, arXiv:2511.05664."""
 
     confidence_threshold: float = 0.6
     kl_threshold: float = 0.015  # nats
-    history: int = 2  # calls that a distribution must have been quiet
+    history: int = 2  # consecutive calls below kl_threshold
+
+    def __post_init__(self) -> None:
+        self._for_vocabulary(1)
 
     def load(self, run: str | Path, denoise: Denoise, task: Task) -> klass.Klass:
         """The policy for as many columns as the denoiser's logits have."""
         canvas = jax.ShapeDtypeStruct((task.length,), jnp.int32)
         valid = jax.ShapeDtypeStruct((task.length,), bool)
         vocab = jax.eval_shape(denoise, canvas, valid).shape[-1]
+        return self._for_vocabulary(vocab)
+
+    def _for_vocabulary(self, vocab: int) -> klass.Klass:
         return klass.Klass(vocab, self.confidence_threshold, self.kl_threshold, self.history)
 
 
@@ -57,19 +67,24 @@ class PcSampler:
     decay: float = 0.25  # of the preference, from one position to the next
     ceiling: float = 10.0  # largest corrected confidence, nats
 
+    def __post_init__(self) -> None:
+        self._with_shares(jnp.ones(1))
+
     def load(self, run: str | Path, denoise: Denoise, task: Task) -> pc_sampler.PcSampler:
         """The policy with the token frequencies of a corpus.
 
         Raises:
-          ValueError: the file does not hold one count for each id.
+          MdmError: the file does not hold one count for each id.
         """
         counts = _trained_on(task) if self.frequencies is None else np.load(self.frequencies)
         size = task.vocabulary.size
-        if counts.shape != (size,) or counts.min() < 0 or not counts.sum() > 0:
-            raise ValueError(
+        if counts.shape != (size,) or counts.min() < 0 or not 0 < counts.sum() < np.inf:
+            raise MdmError(
                 f"{self.frequencies} must hold {size} token counts, got shape {counts.shape}"
             )
-        shares = jnp.asarray(counts / counts.sum(), jnp.float32)
+        return self._with_shares(jnp.asarray(counts / counts.sum(), jnp.float32))
+
+    def _with_shares(self, shares: Float[Array, " vocab"]) -> pc_sampler.PcSampler:
         return pc_sampler.PcSampler(shares, self.steps, self.schedule, self.decay, self.ceiling)
 
 

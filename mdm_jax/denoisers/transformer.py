@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.denoisers.rope import apply_rope, rope_table
+from mdm_jax.errors import MdmError, check_range
 from mdm_jax.types import Mask, Tokens
 
 Hidden = Float[Array, "length width"]
@@ -39,7 +40,7 @@ class TransformerConfig:
       scan: one compiled block, scanned over stacked parameters; compiles faster when deep.
 
     Raises:
-      ValueError: heads do not divide the width, or a head's width is odd.
+      MdmError: a value out of range, or heads that do not divide the width into even parts.
     """
 
     width: int = 64
@@ -54,12 +55,11 @@ class TransformerConfig:
     scan: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.width, self.depth, self.heads) < 1:
-            raise ValueError(
-                f"width {self.width}, depth {self.depth} and heads {self.heads} must be >= 1"
-            )
+        for name in ("width", "depth", "heads", "mlp", "max_length"):
+            check_range(name, getattr(self, name), 1)
+        check_range("rope_base", self.rope_base, above=0)
         if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ValueError(
+            raise MdmError(
                 f"heads {self.heads} must divide width {self.width} into even parts (rotary pairs)"
             )
 

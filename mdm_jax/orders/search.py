@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.oracle import Oracle
+from mdm_jax.errors import check_range
 from mdm_jax.orders.variational.elbo import OrderModel, Sequence, clean_nll, eos_places, response
 from mdm_jax.orders.variational.forms.base import close_after
 from mdm_jax.types import Count, Mask, RowKey, Scalar
@@ -108,17 +109,11 @@ class SearchConfig:
     end_temperature: float = 0.003
 
     def __post_init__(self) -> None:
-        if self.proposals < 0 or min(self.chains, self.sequences, self.validation_sequences) < 1:
-            raise ValueError(
-                f"proposals {self.proposals} must not be negative, chains {self.chains}, "
-                f"sequences {self.sequences} and validation_sequences "
-                f"{self.validation_sequences} at least 1"
-            )
-        if not self.start_temperature >= self.end_temperature > 0:
-            raise ValueError(
-                f"need start_temperature >= end_temperature > 0, got {self.start_temperature} "
-                f"and {self.end_temperature}"
-            )
+        check_range("proposals", self.proposals, 0)
+        for name in ("chains", "sequences", "validation_sequences"):
+            check_range(name, getattr(self, name), 1)
+        check_range("end_temperature", self.end_temperature, above=0)
+        check_range("start_temperature", self.start_temperature, self.end_temperature)
 
     def temperatures(self, first: int, count: int) -> Float[np.ndarray, " count"]:
         """Temperatures of proposals first..first + count - 1."""

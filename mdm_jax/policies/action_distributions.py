@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mdm_jax.errors import check_range
 from mdm_jax.types import Mask, RowKey, Scalar
 
 Utilities = Float[Array, " length"]
@@ -136,6 +137,9 @@ class PlackettLuceStop:
     """
 
     stop: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range("stop", self.stop)
 
     def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> SelectionOrder:
         k_first, k_rest, k_stop = jax.random.split(key, 3)

@@ -1,13 +1,11 @@
 """The policy interface, scores computed from logits, and ranking with random ties."""
 
 import abc
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.pytrees import pytree_dataclass
@@ -127,12 +125,6 @@ def top(key: RowKey, scores: Scores, eligible: Mask, count: Int[Array, ""] | int
 def or_best(key: RowKey, chosen: Mask, scores: Scores, eligible: Mask) -> Mask:
     """`chosen`, or where it is empty the best eligible position: progress is guaranteed."""
     return jnp.where(jnp.any(chosen), chosen, top(key, scores, eligible, 1))
-
-
-def check_knob(name: str, value: Any, low: int | float, high: int | float = math.inf) -> None:
-    """Raise ValueError unless low <= value <= high; traced and stacked values are not checked."""
-    if isinstance(value, int | float | np.number) and not low <= value <= high:
-        raise ValueError(f"{name} must be between {low} and {high}, got {value}")
 
 
 def stack(policies: list[T]) -> T:

@@ -11,10 +11,10 @@ import abc
 import jax
 import jax.numpy as jnp
 
+from mdm_jax.errors import check_range
 from mdm_jax.policies.base import (
     RevealOnly,
     Scores,
-    check_knob,
     confidence,
     entropy,
     margin,
@@ -37,7 +37,7 @@ class Scheduled(RevealOnly):
     schedule: CountRule
 
     def __post_init__(self) -> None:
-        check_knob("steps", self.steps, 1)
+        check_range("steps", self.steps, 1)
 
     @abc.abstractmethod
     def score(self, key: RowKey, observation: Observation) -> Scores:
@@ -132,7 +132,7 @@ class Ancestral(RevealOnly):
     schedule: CountRule = static(LinearCounts())  # how many positions each reveals
 
     def __post_init__(self) -> None:
-        check_knob("steps", self.steps, 1)
+        check_range("steps", self.steps, 1)
 
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         steps = steps_per_block(self.steps, observation)
@@ -153,6 +153,9 @@ class ConfidenceThreshold(RevealOnly):
 
     threshold: float = 0.9  # least confidence of what is revealed together
 
+    def __post_init__(self) -> None:
+        check_range("threshold", self.threshold)
+
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         scores = confidence(observation.logits)
         chosen = observation.eligible & (scores >= self.threshold)
@@ -170,7 +173,7 @@ class Factor(RevealOnly):
     factor: float = 1.0  # larger reveals more
 
     def __post_init__(self) -> None:
-        check_knob("factor", self.factor, 0)
+        check_range("factor", self.factor, 0)
 
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         scores = confidence(observation.logits)
@@ -184,11 +187,14 @@ class EntropyBound(RevealOnly):
     """The most positions of lowest entropy whose sum of entropies without the largest is <= gamma; at
     least one.
 
-    gamma < 0 reveals one at a time, gamma = inf the whole block.
+    gamma < 0 reveals one at a time, a gamma above the sum of all entropies the whole block.
     Reference: EB-Sampler, arXiv:2505.24857.
     """
 
     gamma: float = 0.1  # nats; larger reveals more
+
+    def __post_init__(self) -> None:
+        check_range("gamma", self.gamma)
 
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         entropies = entropy(observation.logits)

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from mdm_jax.policies.base import PolicyState, check_knob, confidence, or_best
+from mdm_jax.errors import check_range
+from mdm_jax.policies.base import PolicyState, confidence, or_best
 from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Decision, Observation, RowKey
 
@@ -27,7 +28,9 @@ class Klass:
     history: int = 2  # consecutive calls below kl_threshold
 
     def __post_init__(self) -> None:
-        check_knob("history", self.history, 1)
+        check_range("history", self.history, 1)
+        check_range("confidence_threshold", self.confidence_threshold)
+        check_range("kl_threshold", self.kl_threshold)
 
     def init(self, length: int) -> PolicyState:
         """The distributions of the previous call, and consecutive calls below kl_threshold."""

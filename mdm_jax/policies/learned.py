@@ -5,8 +5,9 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mdm_jax.errors import check_range
 from mdm_jax.policies.action_distributions import ActionDistribution, Independent, Utilities
-from mdm_jax.policies.base import RevealOnly, check_knob, confidence
+from mdm_jax.policies.base import RevealOnly, confidence
 from mdm_jax.policies.heuristics import steps_per_block
 from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Count, Logits, Mask, Observation, RowKey, Scalar
@@ -80,12 +81,12 @@ class LearnedPolicy(RevealOnly):
     candidate_top_k: int | None = static(None, repr=False)
 
     def __post_init__(self) -> None:
-        check_knob("steps", self.steps, 1)
-        check_knob("policy_temperature", self.policy_temperature, 0)
-        check_knob("scale", self.scale, 0)
+        check_range("steps", self.steps, 1)
+        check_range("policy_temperature", self.policy_temperature, 0)
+        check_range("scale", self.scale, 0)
         if self.fallback not in ("best", "spend"):
             raise ValueError(f"fallback must be 'best' or 'spend', got {self.fallback!r}")
-        check_knob("candidate_top_k", self.candidate_top_k, 1)
+        check_range("candidate_top_k", self.candidate_top_k, 1)
 
     @property
     def wants_hidden(self) -> bool:

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdm_jax.errors import check_range
 from mdm_jax.policies.base import Scores, confidence
 from mdm_jax.policies.count_schedules import CountRule, LinearCounts
 from mdm_jax.policies.heuristics import Scheduled
@@ -23,6 +24,11 @@ class PcSampler(Scheduled):
     schedule: CountRule = static(LinearCounts())  # how many positions each reveals
     decay: float = 0.25  # of the preference, from one position to the next
     ceiling: float = 10.0  # largest corrected confidence, nats
+
+    def __post_init__(self) -> None:
+        check_range("steps", self.steps, 1)
+        check_range("decay", self.decay, 0)
+        check_range("ceiling", self.ceiling, 0)
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         rarity = -jnp.log(self.frequencies[observation.proposal] + 1e-9)

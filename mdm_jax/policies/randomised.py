@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from mdm_jax.policies.base import RevealOnly, Scores, check_knob, confidence, rank, top
+from mdm_jax.errors import check_range
+from mdm_jax.policies.base import RevealOnly, Scores, confidence, rank, top
 from mdm_jax.policies.count_schedules import CountRule, LinearCounts
 from mdm_jax.policies.heuristics import Scheduled, scheduled_count
 from mdm_jax.pytrees import pytree_dataclass, static
@@ -22,7 +23,7 @@ class Perturbed(RevealOnly):
     policy_temperature: float = 0.1
 
     def __post_init__(self) -> None:
-        check_knob("policy_temperature", self.policy_temperature, 0)
+        check_range("policy_temperature", self.policy_temperature, 0)
 
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         k_noise, k_base = jax.random.split(key)
@@ -45,8 +46,8 @@ class TopKRandom(Scheduled):
     candidates: int = 5  # how many of the most confident positions
 
     def __post_init__(self) -> None:
-        check_knob("steps", self.steps, 1)
-        check_knob("candidates", self.candidates, 1)
+        check_range("steps", self.steps, 1)
+        check_range("candidates", self.candidates, 1)
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         k_draw, k_ties = jax.random.split(key)
@@ -68,8 +69,8 @@ class SoftmaxConfidence(Scheduled):
     policy_temperature: float = 0.05
 
     def __post_init__(self) -> None:
-        check_knob("steps", self.steps, 1)
-        check_knob("policy_temperature", self.policy_temperature, 1e-6)
+        check_range("steps", self.steps, 1)
+        check_range("policy_temperature", self.policy_temperature, 1e-6)
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
         probs = jax.nn.softmax(observation.logits, axis=-1)

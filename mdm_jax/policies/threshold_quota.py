@@ -3,7 +3,8 @@
 import jax
 
 from mdm_jax.diffusion.schedules import Linear
-from mdm_jax.policies.base import RevealOnly, check_knob, confidence, or_best, top
+from mdm_jax.errors import check_range
+from mdm_jax.policies.base import RevealOnly, confidence, or_best, top
 from mdm_jax.policies.count_schedules import AlphaCounts, CountRule
 from mdm_jax.policies.heuristics import scheduled_count
 from mdm_jax.pytrees import pytree_dataclass, static
@@ -28,7 +29,8 @@ class ThresholdQuota(RevealOnly):
     )  # how many positions are candidates at each step
 
     def __post_init__(self) -> None:
-        check_knob("steps", self.steps, 1)
+        check_range("steps", self.steps, 1)
+        check_range("threshold", self.threshold)
 
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         k_candidates, k_best = jax.random.split(key)

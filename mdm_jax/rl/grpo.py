@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mdm_jax.errors import check_range
 from mdm_jax.policies.action_distributions import from_logits
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.rl.advantages import clipped, mixture_log_prob
@@ -40,7 +41,7 @@ class GrpoObjective:
       chunk: steps of a rollout that are differentiated at once; fewer need less memory.
 
     Raises:
-      ValueError: a value out of range.
+      MdmError: a value out of range.
     """
 
     reward: Reward = field(default_factory=Multiplicative)
@@ -54,13 +55,11 @@ class GrpoObjective:
     chunk: int = 16
 
     def __post_init__(self) -> None:
-        if self.group < 2 or min(self.updates, self.chunk) < 1:
-            raise ValueError(
-                f"group {self.group} must be at least 2 for advantages over its mean, updates "
-                f"{self.updates} and chunk {self.chunk} at least 1"
-            )
-        if not self.clip > 0 or self.beta < 0:
-            raise ValueError(f"clip {self.clip} must be positive, beta {self.beta} not negative")
+        check_range("group", self.group, 2)  # for advantages over its mean
+        for name in ("updates", "chunk"):
+            check_range(name, getattr(self, name), 1)
+        check_range("clip", self.clip, above=0)
+        check_range("beta", self.beta, 0)
 
 
 class StepValues(NamedTuple):

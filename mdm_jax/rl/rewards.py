@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from mdm_jax.errors import check_range
 from mdm_jax.types import Count, Scalar
 
 
@@ -22,7 +23,7 @@ class Multiplicative:
     compute_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.compute_weight)
+        check_range("compute_weight", self.compute_weight, 0)
 
     def __call__(self, correct: Bool[Array, ""], nfe: Count, most: int) -> Scalar:
         speed = (most - jnp.minimum(nfe, most) + 1) / most
@@ -42,15 +43,10 @@ class Additive:
     compute_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.compute_weight)
+        check_range("compute_weight", self.compute_weight, 0)
 
     def __call__(self, correct: Bool[Array, ""], nfe: Count, most: int) -> Scalar:
         return correct - self.compute_weight * nfe / most
 
 
 Reward = Multiplicative | Additive  # correct, denoiser calls, most calls possible -> reward
-
-
-def _check(compute_weight: float) -> None:
-    if compute_weight < 0:
-        raise ValueError(f"compute_weight must not be negative, got {compute_weight}")

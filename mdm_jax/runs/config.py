@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mdm_jax.errors import MdmError
+from mdm_jax.runs.description import from_json
 from mdm_jax.runs.directory import CONFIG, DENOISER, FORMAT, TOKENIZER
 from mdm_jax.runs.json_files import read_json
 from mdm_jax.tasks import PROMPTED, TASKS
@@ -27,7 +28,7 @@ def read_config(run: str | Path) -> dict[str, Any]:
         raise MdmError(_not_trained(run))
     if config.get("format") != FORMAT:
         raise MdmError(f"{run} was written by an earlier version of mdm_jax: train again")
-    if config["experiment"] not in TRAINING:
+    if config.get("experiment") not in TRAINING:
         raise MdmError(_not_trained(run))
     return config
 
@@ -42,9 +43,7 @@ def _not_trained(run: str | Path) -> str:
 def read_task(run: str | Path) -> Task:
     """The task of a run, with the tokenizer stored in the run directory."""
     config = read_config(run)
-    described = dict(config["task"])
-    kinds = {task.__name__: task for task in (*TASKS.values(), *PROMPTED.values())}
-    task = kinds[described.pop("kind")](**described)
+    task = from_json(config.get("task"), *TASKS.values(), *PROMPTED.values())
     tokenizer = Path(run) / TOKENIZER
     if tokenizer.is_file():
         return replace(task, tokenizer_file=str(tokenizer))
@@ -54,5 +53,12 @@ def read_task(run: str | Path) -> Task:
 
 
 def denoiser_run(run: str | Path, config: dict[str, Any]) -> str | Path:
-    """The run (or published checkpoint) of the denoiser that an order or a policy learned with."""
-    return config["denoiser"] or Path(run) / DENOISER
+    """The run (or published checkpoint) of the denoiser that an order or a policy learned with.
+
+    Raises:
+      MdmError: it is the run itself.
+    """
+    home = Path(config.get("denoiser") or Path(run) / DENOISER)
+    if home.resolve() == Path(run).resolve():
+        raise MdmError(f"{Path(run) / CONFIG} names the run itself as its denoiser")
+    return home

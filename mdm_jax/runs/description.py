@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from mdm_jax.errors import MdmError
+
 Json = dict | list | str | int | float | bool | None
 
 
@@ -56,11 +58,21 @@ def describe(obj: Any) -> Json:
     raise ValueError(f"cannot describe {obj!r} of type {type(obj).__qualname__}")
 
 
-def from_json(described: dict[str, Any], *kinds: type) -> Any:
-    """The dataclass that `describe` made `described` from: the one of `kinds` with that name."""
-    fields = dict(described)
-    name = fields.pop("kind")
-    return next(kind for kind in kinds if kind.__name__ == name)(**fields)
+def from_json(described: Json, *kinds: type) -> Any:
+    """The dataclass that `describe` made `described` from: the one of `kinds` with that name.
+
+    Raises:
+      MdmError: it describes none of them.
+    """
+    by_name = {kind.__name__: kind for kind in kinds}
+    try:
+        fields = dict(described)
+        return by_name[fields.pop("kind")](**fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MdmError(
+            f"config.json: {described!r} describes no {' or '.join(by_name)} "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 def _describe_fields(obj: Any, names: Sequence[str]) -> dict:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mdm_jax.denoisers.base import Denoise, hidden_width
-from mdm_jax.errors import MdmError
+from mdm_jax.errors import MdmError, check_range
 from mdm_jax.policies.action_distributions import Categorical, Independent, PlackettLuceStop
 from mdm_jax.policies.learned import LearnedPolicy, Network
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig, ConfidenceNetwork
@@ -43,6 +43,10 @@ class PolicySpec:
     steps: int | None = None
     candidate_top_k: int | None = None
     start: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "candidate_top_k"):
+            check_range(name, getattr(self, name), 1)
 
 
 def build_policy(spec: PolicySpec, task: Task, denoise: Denoise, key: jax.Array) -> LearnedPolicy:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import jax
 import optax
 
+from mdm_jax.errors import check_range
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -31,13 +33,12 @@ class OptimizerConfig:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.clip < 0 or self.warmup < 0 or self.weight_decay < 0:
-            raise ValueError(
-                f"clip {self.clip}, warmup {self.warmup} and weight_decay {self.weight_decay} "
-                "must not be negative"
-            )
+        check_range("learning_rate", self.learning_rate, above=0)
+        for name in ("warmup", "eps", "weight_decay", "clip"):
+            check_range(name, getattr(self, name), 0)
+        check_range("final_fraction", self.final_fraction, 0, 1)
+        for name in ("b1", "b2"):
+            check_range(name, getattr(self, name), 0, below=1)
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:

@@ -317,9 +317,13 @@ def test_every_knob_changes_the_logits(small, knob, value):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"width": 0}, "width 0, depth 3 and heads 4 must be >= 1"),
-        ({"depth": 0}, "depth 0"),
-        ({"heads": 0}, "heads 0"),
+        ({"width": 0}, "width must be at least 1, got 0"),
+        ({"depth": 0}, "depth must be at least 1, got 0"),
+        ({"heads": 0}, "heads must be at least 1, got 0"),
+        ({"mlp": 0}, "mlp must be at least 1, got 0"),
+        ({"max_length": 0}, "max_length must be at least 1, got 0"),
+        ({"rope_base": 0.0}, "rope_base must be above 0, got 0.0"),
+        ({"rope_base": float("nan")}, "rope_base must be above 0 and finite, got nan"),
         ({"width": 30}, "heads 4 must divide width 30"),
         ({"width": 12}, "even parts"),
     ],

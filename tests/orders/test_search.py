@@ -249,12 +249,12 @@ def test_temperatures_fall_geometrically_whatever_the_pieces():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"proposals": -1}, "proposals -1"),
-        ({"chains": 0}, "chains 0"),
-        ({"sequences": 0}, "sequences 0"),
-        ({"validation_sequences": 0}, "validation_sequences 0"),
-        ({"start_temperature": 0.001}, "start_temperature >= end_temperature"),
-        ({"end_temperature": 0.0}, "start_temperature >= end_temperature"),
+        ({"proposals": -1}, "proposals must be at least 0, got -1"),
+        ({"chains": 0}, "chains must be at least 1, got 0"),
+        ({"sequences": 0}, "sequences must be at least 1, got 0"),
+        ({"validation_sequences": 0}, "validation_sequences must be at least 1, got 0"),
+        ({"start_temperature": 0.001}, "start_temperature must be at least 0.003"),
+        ({"end_temperature": 0.0}, "end_temperature must be above 0"),
     ],
 )
 def test_settings_that_make_no_sense(wrong, message):

@@ -337,9 +337,9 @@ def test_labels_tell_policies_apart_and_stay_short(fresh):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"steps": 0}, "steps must be between 1"),
-        ({"policy_temperature": -0.1}, "policy_temperature must be between 0"),
-        ({"scale": -1.0}, "scale must be between 0"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"policy_temperature": -0.1}, "policy_temperature must be at least 0"),
+        ({"scale": -1.0}, "scale must be at least 0"),
     ],
 )
 def test_knobs_out_of_range_are_refused(wrong, message):

@@ -12,7 +12,6 @@ from mdm_jax.policies.base import (
     Policy,
     RevealAll,
     RevealNone,
-    check_knob,
     confidence,
     entropy,
     margin,
@@ -92,15 +91,6 @@ def test_or_best_changes_only_empty_sets():
     best = or_best(jax.random.key(8), none, scores, ELIGIBLE)
     assert np.flatnonzero(best).tolist() == [2]
     assert not or_best(jax.random.key(9), none, scores, none).any()
-
-
-def test_check_knob_checks_numbers_and_not_arrays():
-    for value in (0.5, 1, np.float32(1.0), np.int64(0)):
-        check_knob("knob", value, 0, 1)
-    for value in (-1, 2, 1.5, np.float64(-0.1), float("nan")):
-        with pytest.raises(ValueError, match="knob must be between 0 and 1"):
-            check_knob("knob", value, 0, 1)
-    check_knob("knob", jnp.array(-1.0), 0, 1)
 
 
 def test_stack_puts_an_axis_on_every_leaf():

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdm_jax.denoisers.base import Denoise, bind
 from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.errors import check_range
 from mdm_jax.orders.variational.elbo import (
     Draws,
     OrderModel,
@@ -63,15 +64,12 @@ class OrderObjective:
     predicted_nll: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "anneal"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.start_temperature is not None and not self.start_temperature > 0:
-            raise ValueError(f"start_temperature must be positive, got {self.start_temperature}")
-        if self.samples < 2:
-            raise ValueError(f"samples must be at least 2 to have a baseline, got {self.samples}")
-        if min(self.beta_kl, self.start_beta_kl or 0.0, self.entropy, self.step_cost) < 0:
-            raise ValueError("beta_kl, entropy and step_cost must not be negative")
+        check_range("samples", self.samples, 2)  # of the leave-one-out baseline
+        for name in ("temperature", "start_temperature"):
+            check_range(name, getattr(self, name), above=0)
+        for name in ("beta_kl", "start_beta_kl", "entropy", "step_cost"):
+            check_range(name, getattr(self, name), 0)
+        check_range("anneal", self.anneal, above=0, high=1)
 
     def temperature_at(self, progress: Scalar) -> Scalar:
         """Geometric from start to end."""

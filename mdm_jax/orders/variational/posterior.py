@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.denoisers.transformer import Block, TransformerConfig
+from mdm_jax.errors import check_range
 from mdm_jax.types import Mask, Tokens
 
 
@@ -22,7 +23,7 @@ class ScorerConfig:
       heads: of the attention.
       spread: standard deviation of the scores at the start, roughly.
       limit: scores stay within +- this.
-      sees: the clean sequence, or of it only the prompt: an order that needs no posterior to be known.
+      conditioning: what it reads: the clean sequence, or only the prompt in it.
     """
 
     width: int = 64
@@ -31,6 +32,11 @@ class ScorerConfig:
     spread: float = 0.1
     limit: float = 10.0
     conditioning: Literal["clean", "prompt"] = "clean"
+
+    def __post_init__(self) -> None:
+        TransformerConfig(width=self.width, depth=self.depth, heads=self.heads)
+        check_range("spread", self.spread, 0)
+        check_range("limit", self.limit, above=0)
 
 
 class PosteriorScores(NamedTuple):

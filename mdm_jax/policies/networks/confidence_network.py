@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdm_jax.denoisers.transformer import rotate
+from mdm_jax.errors import MdmError, check_range
 from mdm_jax.policies.action_distributions import Utilities
 from mdm_jax.types import Count, Logits, Mask, Scalar
 
@@ -33,7 +34,7 @@ class ConfidenceConfig:
       time_period: longest period of the sinusoids that encode time.
 
     Raises:
-      ValueError: sizes below 1, or heads that do not divide the width into even parts.
+      MdmError: a value out of range, or heads that do not divide the width into even parts.
     """
 
     width: int = 128
@@ -45,13 +46,12 @@ class ConfidenceConfig:
     time_period: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.width, self.heads, self.mlp, self.top_p) < 1 or self.time_period <= 0:
-            raise ValueError(
-                f"width {self.width}, heads {self.heads}, mlp {self.mlp}, top_p {self.top_p} and "
-                f"time_period {self.time_period} must be positive"
-            )
+        for name in ("width", "heads", "mlp", "top_p"):
+            check_range(name, getattr(self, name), 1)
+        check_range("bias", self.bias)
+        check_range("time_period", self.time_period, above=0)
         if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ValueError(
+            raise MdmError(
                 f"heads {self.heads} must divide width {self.width} into even parts (rotary pairs)"
             )
 

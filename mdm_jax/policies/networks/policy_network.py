@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.denoisers.transformer import Block, TransformerConfig
+from mdm_jax.errors import check_range
 from mdm_jax.policies.action_distributions import Utilities
 from mdm_jax.policies.base import confidence, entropy, margin
 from mdm_jax.types import Count, Logits, Mask, RowKey, Scalar
@@ -34,6 +35,10 @@ class PolicyConfig:
     margin: bool = True
     entropy: bool = True
     hidden: bool = False
+
+    def __post_init__(self) -> None:
+        TransformerConfig(width=self.width, depth=max(self.depth, 1), heads=self.heads)
+        check_range("depth", self.depth, 0)
 
 
 class StepFeatures(NamedTuple):

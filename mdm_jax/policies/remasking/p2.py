@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 
 from mdm_jax.diffusion.schedules import Linear, Schedule
-from mdm_jax.policies.base import PolicyState, check_knob, confidence, log_prob, top
+from mdm_jax.errors import check_range
+from mdm_jax.policies.base import PolicyState, confidence, log_prob, top
 from mdm_jax.policies.count_schedules import CountRule, LinearCounts, still_masked
 from mdm_jax.policies.heuristics import scheduled_count, steps_per_block
 from mdm_jax.policies.remasking.block import current_block, reveal_only
@@ -27,8 +28,8 @@ class P2:
     schedule: Schedule = static(Linear())  # share that is masked over time
 
     def __post_init__(self) -> None:
-        check_knob("steps", self.steps, 1)
-        check_knob("eta", self.eta, 0)
+        check_range("steps", self.steps, 1)
+        check_range("eta", self.eta, 0)
 
     def init(self, length: int) -> PolicyState:
         return jnp.zeros(length, bool)  # the current block
@@ -63,7 +64,7 @@ class P2Plus:
     schedule: CountRule = static(LinearCounts())  # how many positions each reveals
 
     def __post_init__(self) -> None:
-        check_knob("steps", self.steps, 1)
+        check_range("steps", self.steps, 1)
 
     def init(self, length: int) -> PolicyState:
         return jnp.zeros(length)  # the confidences when the block was entered

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 
 from mdm_jax.diffusion.schedules import Linear, Schedule
-from mdm_jax.policies.base import PolicyState, check_knob, confidence, top
+from mdm_jax.errors import check_range
+from mdm_jax.policies.base import PolicyState, confidence, top
 from mdm_jax.policies.count_schedules import still_masked
 from mdm_jax.policies.heuristics import steps_per_block
 from mdm_jax.policies.remasking.block import current_block, reveal_only
@@ -24,7 +25,7 @@ class Rcr:
     schedule: Schedule = static(Linear())  # share that is masked over time
 
     def __post_init__(self) -> None:
-        check_knob("steps", self.steps, 1)
+        check_range("steps", self.steps, 1)
 
     def init(self, length: int) -> PolicyState:
         return jnp.zeros(length, bool), jnp.zeros(length)  # the block, the running confidence

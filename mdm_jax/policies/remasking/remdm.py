@@ -14,7 +14,8 @@ import abc
 import jax
 import jax.numpy as jnp
 
-from mdm_jax.policies.base import PolicyState, Scores, check_knob, log_prob
+from mdm_jax.errors import check_range
+from mdm_jax.policies.base import PolicyState, Scores, log_prob
 from mdm_jax.policies.heuristics import steps_per_block
 from mdm_jax.policies.remasking.block import current_block
 from mdm_jax.pytrees import pytree_dataclass
@@ -56,9 +57,11 @@ class Remdm(abc.ABC):
     """Base of ReMDM samplers whose sigma is the same for every revealed token."""
 
     steps: int
+    eta: float
 
     def __post_init__(self) -> None:
-        check_knob("steps", self.steps, 1)
+        check_range("steps", self.steps, 1)
+        check_range("eta", self.eta, 0, 1)
 
     @abc.abstractmethod
     def rates(self, t: Scalar, s: Scalar) -> tuple[Scalar, Scalar]:
@@ -113,6 +116,11 @@ class RemdmLoop(Remdm):
     t_off: float = 0.05
     alpha_on: float = 0.9  # share that is unmasked between t_on and t_off
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("t_on", "t_off", "alpha_on"):
+            check_range(name, getattr(self, name), 0, 1)
+
     def rates(self, t: Scalar, s: Scalar) -> tuple[Scalar, Scalar]:
         on = (t <= self.t_on) & (t > self.t_off)
         sigma = jnp.where(on, self.eta, 0.0)
@@ -135,7 +143,7 @@ class RemdmConf:
     steps: int = 16  # denoiser calls in all
 
     def __post_init__(self) -> None:
-        check_knob("steps", self.steps, 1)
+        check_range("steps", self.steps, 1)
 
     def rates(self, t: Scalar, s: Scalar, scores: Scores, revealed: Mask) -> tuple[Scalar, Scores]:
         """Probabilities to reveal a masked position, and to re-mask each revealed one."""

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from mdm_jax.policies.base import PolicyState, check_knob, confidence, top
+from mdm_jax.errors import check_range
+from mdm_jax.policies.base import PolicyState, confidence, top
 from mdm_jax.policies.count_schedules import CountRule, LinearCounts
 from mdm_jax.policies.heuristics import steps_per_block
 from mdm_jax.policies.remasking.block import current_block
@@ -31,9 +32,9 @@ class RemdmRounds:
     )  # how many positions each of the other calls reveals
 
     def __post_init__(self) -> None:
-        check_knob("steps", self.steps, 1)
-        check_knob("rounds", self.rounds, 0)
-        check_knob("number", self.number, 1)
+        check_range("steps", self.steps, 1)
+        check_range("rounds", self.rounds, 0)
+        check_range("number", self.number, 1)
 
     def init(self, length: int) -> PolicyState:
         return jnp.zeros(length, bool), jnp.zeros(

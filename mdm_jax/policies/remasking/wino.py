@@ -5,7 +5,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from mdm_jax.policies.base import PolicyState, check_knob, confidence, or_best, top
+from mdm_jax.errors import check_range
+from mdm_jax.policies.base import PolicyState, confidence, or_best, top
 from mdm_jax.policies.remasking.block import current_block
 from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.types import Count, Decision, Mask, Observation, RowKey
@@ -32,7 +33,8 @@ class Wino:
     threshold_back: float = 0.9  # probability below which a token is re-masked
 
     def __post_init__(self) -> None:
-        check_knob("threshold_back", self.threshold_back, 0)
+        check_range("threshold", self.threshold)
+        check_range("threshold_back", self.threshold_back, 0)
 
     def init(self, length: int) -> PolicyState:
         """The current block, and how many positions the previous call revealed."""

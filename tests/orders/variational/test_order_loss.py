@@ -224,14 +224,14 @@ def test_annealing_by_hand():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"temperature": 0.0}, "temperature must be positive"),
-        ({"anneal": -1.0}, "anneal must be positive"),
-        ({"start_temperature": 0.0}, "start_temperature must be positive"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"anneal": -1.0}, "anneal must be above 0"),
+        ({"start_temperature": 0.0}, "start_temperature must be above 0"),
         ({"samples": 1}, "samples must be at least 2"),
-        ({"beta_kl": -1.0}, "must not be negative"),
-        ({"start_beta_kl": -0.1}, "must not be negative"),
-        ({"entropy": -0.1}, "must not be negative"),
-        ({"step_cost": -0.1}, "must not be negative"),
+        ({"beta_kl": -1.0}, "must be at least 0"),
+        ({"start_beta_kl": -0.1}, "must be at least 0"),
+        ({"entropy": -0.1}, "must be at least 0"),
+        ({"step_cost": -0.1}, "must be at least 0"),
     ],
 )
 def test_objectives_that_make_no_sense(wrong, message):
