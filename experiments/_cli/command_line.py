@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, make_dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
+from rich.text import Text
 
 from experiments._cli import sampler_flags
 from experiments._cli.fields import REGISTRY
@@ -169,7 +170,9 @@ def _program() -> str:
 
 def _unboxed(box: str) -> str:
     """The text of tyro's box on one line; the sections about --help are left out."""
-    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
-    sections = "\n".join(lines[1:]).split("\n\n")  # lines[0] is the title; a rule is empty now
-    kept = (" ".join(text.split()) for text in sections if "helptext" not in text)
-    return re.sub(r"^Error parsing (\d+(\.|: ))?", "", "; ".join(filter(None, kept)))
+    _title, *lines = Text.from_ansi(box).plain.splitlines()
+    rule = re.compile("[ │╭╮╰╯─-]*")
+    lines = ["" if rule.fullmatch(line) else line.strip("│ ") for line in lines]
+    sections = (" ".join(text.split()) for text in "\n".join(lines).split("\n\n"))
+    kept = "; ".join(text for text in sections if text and "helptext" not in text)
+    return re.sub(r"^Error parsing (\d+(\.|: ))?", "", kept)

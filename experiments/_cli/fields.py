@@ -64,7 +64,7 @@ AnyRemasking = (
 AnySpec = policy_specs.Perturbed | policy_specs.PcSampler | policy_specs.Klass
 AnyPolicy = AnyHeuristic | AnyRemasking | AnySpec | Learned
 Flat = tyro.conf.OmitArgPrefixes
-Fixed = tyro.conf.Fixed
+Fixed = tyro.conf.Suppress  # not shown by --help: the preset decides
 REQUIRED: Any = tyro.MISSING
 SCHEDULES: dict[str, Schedule] = {
     "linear": Linear(),

@@ -41,10 +41,9 @@ def exit_status() -> Iterator[None]:
     try:
         with _on_sigterm(lambda: _leave(143, f"terminated: {RESUME}")):
             yield
-    except KeyboardInterrupt as interruption:
-        if getattr(interruption, "signum", signal.SIGINT) == signal.SIGTERM:
-            _leave(143, f"terminated: {RESUME}")
-        _leave(130, f"interrupted: {RESUME}")
+    except KeyboardInterrupt as stop:  # of training, it says which signal came and what is saved
+        signum = getattr(stop, "signum", signal.SIGINT)
+        _leave(128 + signum, f"{str(stop) or 'interrupted'}: {RESUME}")
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         _leave(2, f"error: {error.strerror or error}{where}")

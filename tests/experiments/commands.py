@@ -5,12 +5,16 @@ import pytest
 from experiments import _cli as cli
 from experiments import (
     benchmark,
+    benchmark_generation,
     evaluate,
+    export,
     frontier,
     learn_order,
     learn_policy,
     quickstart,
     sample,
+    table_unmasking_policies,
+    table_variational_orders,
     train_denoiser,
 )
 
@@ -23,6 +27,10 @@ MODULES = {
     "frontier": frontier,
     "sample": sample,
     "benchmark": benchmark,
+    "benchmark_generation": benchmark_generation,
+    "export": export,
+    "table_unmasking_policies": table_unmasking_policies,
+    "table_variational_orders": table_variational_orders,
 }
 
 

@@ -1,7 +1,7 @@
 """The command line of all experiments: configs from words, and refusals that change nothing on disk."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from commands import MODULES, call, parsed, refused
@@ -37,7 +37,8 @@ def test_help(name, capsys):
     shown = capsys.readouterr().out
     assert caught.value.code == 0
     assert MODULES[name].__doc__.split()[0] in shown
-    assert ("--task {sudoku,chains,gsm8k,text8" in shown) == (name != "benchmark")
+    has_task = "task" in {field.name for field in fields(MODULES[name].Config)}
+    assert ("--task {sudoku,chains,gsm8k,text8" in shown) == has_task
 
 
 def test_flags_become_settings(run):
@@ -246,6 +247,16 @@ def test_no_checkpoint_yet(capsys, run, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     line = refused(capsys, "sample", "--run", tmp_path)
     assert "no finished checkpoint in" in line and "train first" in line
+
+
+def test_refusals_do_not_depend_on_the_terminal(start, compiled, monkeypatch):
+    for name in ("PYTHONUTF8", "PYTHONCOERCECLOCALE"):
+        monkeypatch.setitem(compiled, name, "0")
+    monkeypatch.setitem(compiled, "LC_ALL", "C")
+    process = start("-m", "experiments.benchmark", "--steps", "many", "--stray")
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err.count("\n")) == (2, 1)
+    assert err.startswith("error: Unrecognized options: --stray")
 
 
 def test_a_refusal_of_a_process(start, tmp_path):

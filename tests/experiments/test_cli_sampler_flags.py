@@ -105,7 +105,7 @@ def test_configs_without_the_flags_keep_their_own():
         ("--alg origin --steps 4 --alg_temp 1", "--alg_temp 1 has no effect with"),
         ("--steps 4 policy:random", "give --steps 4 or a policy:NAME with its knobs, not both"),
         ("--steps", "Missing value for argument '--steps'"),
-        ("--steps 0", "steps must be between 1"),
+        ("--steps 0", "steps must be at least 1, got 0"),
         ("--gen_length 8", "--gen_length 8: this run has no such setting"),
         ("--task sudoku --gen_length 8", "--gen_length 8: task sudoku has no such setting"),
     ],

@@ -236,7 +236,7 @@ def test_words_become_settings(checkpoint):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "is a published checkpoint: say what to ask it with --task, one of gsm8k, math"),
+        ("", "is a published checkpoint: choose its prompts by --task, one of gsm8k, math"),
         ("--task sudoku", "one of gsm8k, math, humaneval, prompt, not 'sudoku'"),
     ],
 )
