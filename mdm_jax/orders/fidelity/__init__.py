@@ -1,0 +1,1 @@
+"""Orders learned from their likelihood beside sequential decoding."""

@@ -1,0 +1,58 @@
+"""Settings of learning an order from branches."""
+
+from dataclasses import dataclass, field
+
+from mdm_jax.errors import check_range
+from mdm_jax.orders.fidelity.likelihood import Reference
+from mdm_jax.orders.fidelity.teacher_forcing import Forcing
+
+
+@dataclass(frozen=True, kw_only=True)
+class VineConfig:
+    """What is compared, and what it is worth.
+
+    Attributes:
+      states: visited states at which sets are compared, in each update.
+      draws: sets drawn at each.
+      cap: most that one sequence is worth. 1 keeps the order's distribution close to sequential decoding.
+      prices: of a call, least and largest; drawn log-uniformly for each sequence.
+      on_policy: share of the rows that draw tokens of their own.
+      try_start: try the set of the heuristic that the policy started at as well.
+      entropy: weight of the policy's entropy at the start, in units of a return divided by
+        (price + price_offset).
+      anneal: share of the run over which it falls to 0.
+      price_offset: returns are divided by price + price_offset, so that all prices count.
+      chunk: rows that the denoiser is called on together.
+    """
+
+    states: int = 192
+    draws: int = 4
+    cap: float = 1.0
+    prices: tuple[float, float] = (0.002, 1.0)
+    on_policy: float = 0.25
+    try_start: bool = False
+    entropy: float = 0.02
+    anneal: float = 0.7
+    price_offset: float = 0.05
+    chunk: int = 64
+
+    def __post_init__(self) -> None:
+        check_range("draws", self.draws, 2)  # to have a mean of the others
+        for name in ("states", "chunk"):
+            check_range(name, getattr(self, name), 1)
+        check_range("cap", self.cap, above=0)
+        check_range("prices[0]", self.prices[0], above=0)
+        check_range("prices[1]", self.prices[1], self.prices[0])
+        check_range("on_policy", self.on_policy, 0, 1)
+        check_range("entropy", self.entropy, 0)
+        check_range("anneal", self.anneal, above=0)
+        check_range("price_offset", self.price_offset, above=0)
+
+
+@dataclass(frozen=True)
+class VineParts:
+    """What does not change while a policy learns: its network, the denoiser's settings, the reference."""
+
+    config: VineConfig
+    forcing: Forcing
+    reference: Reference = field(default_factory=Reference)

@@ -1,0 +1,72 @@
+"""What a policy with a price is worth on held-out sequences, and which of two parameters are better."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.orders.fidelity.config import VineParts
+from mdm_jax.orders.fidelity.likelihood import order_likelihood, reference_log_prob
+from mdm_jax.orders.fidelity.returns import Fidelity, fidelity
+from mdm_jax.orders.fidelity.teacher_forcing import Sequence
+from mdm_jax.policies.base import RevealOnly
+from mdm_jax.types import RowKey, Scalar
+
+Prices = Float[Array, " prices"]
+
+
+class HeldOut(NamedTuple):
+    """Sequences that a policy does not learn from."""
+
+    keys: Key[Array, " n"]
+    sequences: Sequence
+    log_sequential: Float[Array, " n"]
+
+
+class Kept(NamedTuple):
+    """The best parameters so far."""
+
+    params: Any
+    score: Scalar
+
+
+def held_out(key: RowKey, sequences: Sequence, denoise: Denoise, parts: VineParts) -> HeldOut:
+    """Sequences with what sequential decoding makes of them, which stays the same."""
+    k_rows, k_reference = jax.random.split(key)
+    log_sequential = reference_log_prob(
+        k_reference, sequences, parts.reference, denoise, parts.forcing, parts.config.chunk
+    )
+    return HeldOut(jax.random.split(k_rows, len(sequences.tokens)), sequences, log_sequential)
+
+
+def fidelities(policies: RevealOnly, data: HeldOut, denoise: Denoise, parts: VineParts) -> Fidelity:
+    """Fidelity under every knob setting of a stacked policy, leading axis [settings].
+
+    Args:
+      policies: `policies.base.stack([...])`: an adaptive policy at several prices, or a heuristic.
+    """
+
+    def one(policy: RevealOnly) -> Fidelity:
+        forcing, chunk = parts.forcing, parts.config.chunk
+        found = order_likelihood(data.keys, data.sequences, policy, denoise, forcing, chunk)
+        return fidelity(found.log_prob, data.log_sequential, found.calls)
+
+    return jax.lax.map(one, policies)
+
+
+def score(found: Fidelity, prices: Prices, price_offset: float) -> Scalar:
+    """Mean over prices of (overlap - price * calls) / (price + price_offset), as learning weighs them."""
+    return jnp.mean((found.overlap - prices * found.calls) / (prices + price_offset))
+
+
+def keep_better(kept: Kept, params: Any, score: Scalar) -> Kept:
+    """The parameters of the higher score; the older ones where it is the same."""
+    better = score > kept.score
+    return jax.tree.map(lambda new, old: jnp.where(better, new, old), Kept(params, score), kept)
+
+
+def prices_between(low: float, high: float, count: int) -> Prices:
+    """Evenly spaced on a log scale."""
+    return jnp.exp(jnp.linspace(jnp.log(low), jnp.log(high), count))

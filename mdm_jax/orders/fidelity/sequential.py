@@ -1,0 +1,91 @@
+"""Sequential decoding of what an order has left: what the rest of a canvas would have been."""
+
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.orders.fidelity.exploration import Visit, with_own_tokens
+from mdm_jax.orders.fidelity.likelihood import Reference
+from mdm_jax.orders.fidelity.ragged import run_ragged
+from mdm_jax.orders.fidelity.teacher_forcing import (
+    Forcing,
+    Sequence,
+    State,
+    is_running,
+    observe,
+    reveal,
+    start_state,
+)
+from mdm_jax.types import Mask, RowKey, Scalar, Tokens
+
+
+class Completion(NamedTuple):
+    """A canvas that sequential decoding first retraces, then completes."""
+
+    tokens: Tokens  # drawn ones where the canvas leaves something masked
+    state: State
+    log_past: Scalar  # log p_sequential of what the canvas shows, nats
+    log_rest: Scalar  # and of what is drawn then
+
+
+def complete_sequentially(
+    keys: Key[Array, " n"],
+    visits: Visit,
+    reference: Reference,
+    denoise: Denoise,
+    forcing: Forcing,
+    chunk: int,
+) -> Completion:
+    """Retrace and complete the canvases of rows that drew tokens of their own.
+
+    Other rows come back as they are, with log-probabilities of 0, and cost nothing.
+
+    Args:
+      keys: one per visit.
+      visits: leading axis [n].
+    """
+    slow = replace(forcing, budget=visits.is_masked.shape[1])
+
+    def start(visit: Visit) -> Completion:
+        state = start_state(visit.sequence, slow)
+        state = state._replace(is_masked=state.is_masked & visit.on_policy)
+        return Completion(visit.sequence.tokens, state, *jnp.zeros((2,)))
+
+    step = partial(completion_step, reference=reference, denoise=denoise, forcing=slow)
+    fixed = keys, visits.sequence.maskable, visits.is_masked
+    rows = jax.vmap(start)(visits)
+    return run_ragged(step, lambda row: is_running(row.state), rows, fixed, chunk)
+
+
+def completion_step(
+    now: Completion,
+    row: tuple[RowKey, Mask, Mask],
+    reference: Reference,
+    denoise: Denoise,
+    forcing: Forcing,
+) -> Completion:
+    """One denoiser call of one row."""
+    key, maskable, left = row
+    k_set, k_token = jax.random.split(jax.random.fold_in(key, now.state.calls))
+    sequence = Sequence(now.tokens, maskable)
+    observation, log_probs = observe(sequence, now.state, denoise, forcing)
+    past = observation.eligible & ~left
+    retracing = jnp.any(past)
+    observation = observation._replace(eligible=jnp.where(retracing, past, observation.eligible))
+    chosen = reference.policy.unmask(k_set, observation)
+    state, chosen = reveal(now.state, chosen, sequence, forcing)
+    sequence, log_probs = with_own_tokens(
+        k_token, sequence, observation.logits, log_probs, chosen & ~retracing, forcing
+    )
+    gained = jnp.sum(jnp.where(chosen, log_probs, 0.0))
+    return Completion(
+        sequence.tokens,
+        state,
+        now.log_past + jnp.where(retracing, gained, 0.0),
+        now.log_rest + jnp.where(retracing, 0.0, gained),
+    )

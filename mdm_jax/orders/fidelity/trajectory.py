@@ -1,0 +1,116 @@
+"""Credit for whole trajectories, as in GRPO: what `vine` is measured against.
+
+G orders of the same clean sequence are drawn, and each step of an order gets the credit of all of it:
+
+  1/G sum_g (J_g - mean of the other J) sum_t grad log pi(A_t).
+
+On 4x4 Sudoku policies that learn from this stop distinguishing the price of a call.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree
+
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.orders.fidelity.config import VineParts
+from mdm_jax.orders.fidelity.exploration import Exploration, Row, explore
+from mdm_jax.orders.fidelity.likelihood import reference_log_prob
+from mdm_jax.orders.fidelity.returns import capped_ratio
+from mdm_jax.orders.fidelity.teacher_forcing import Sequence, observe, state_at
+from mdm_jax.orders.fidelity.vine import Metrics, VineBatch, draw_prices
+from mdm_jax.policies.action_distributions import bernoulli_log_prob, from_logits
+from mdm_jax.policies.adaptive import AdaptivePolicy
+from mdm_jax.types import RowKey, Scalar
+
+
+def trajectory_loss(
+    params: Any,
+    key: RowKey,
+    batch: VineBatch,
+    *,
+    policy: AdaptivePolicy,
+    denoise: Denoise,
+    parts: VineParts,
+    group: int = 8,
+) -> tuple[Scalar, Metrics]:
+    """A loss whose gradient is minus the estimate above, and the denoiser calls that it took."""
+    config, forcing, count = parts.config, parts.forcing, len(batch.tokens)
+    k_reference, k_price, k_explore = jax.random.split(key, 3)
+    sequences = Sequence(batch.tokens, batch.maskable)
+    log_sequential = reference_log_prob(
+        k_reference, sequences, parts.reference, denoise, forcing, config.chunk
+    )
+    repeat = partial(jax.tree.map, lambda leaf: jnp.repeat(leaf, group, axis=0))
+    tokens, maskable, prices, log_sequential = repeat(
+        (*sequences, draw_prices(k_price, count, config), log_sequential)
+    )
+    keys = row_keys(k_explore, jnp.arange(count * group))
+    rows = Row(keys, maskable, jnp.zeros(count * group, bool), prices)
+    fixed = jax.lax.stop_gradient(replace(policy, params=params))
+    seen = explore(tokens, rows, fixed, denoise, forcing, config.chunk)
+    worth = capped_ratio(seen.log_prob - log_sequential, config.cap) - prices * seen.state.calls
+    worth = (worth / (prices + config.price_offset)).reshape(count, group)
+    advantages = (worth - worth.mean(axis=1, keepdims=True)) * group / (group - 1)
+    learning = replace(policy, params=params)
+    log_prob = partial(path_log_prob, policy=learning, denoise=denoise, parts=parts)
+    logs = jax.lax.map(lambda item: log_prob(*item), (seen, rows), batch_size=config.chunk)
+    calls = jnp.sum(seen.state.calls)
+    return -jnp.mean(advantages.ravel() * logs), {"calls": calls}
+
+
+def path_log_prob(
+    seen: Exploration, row: Row, policy: AdaptivePolicy, denoise: Denoise, parts: VineParts
+) -> Scalar:
+    """log-probability of all the sets that a row has drawn, nats."""
+    sequence, forcing = Sequence(seen.tokens, row.maskable), parts.forcing
+
+    def at(is_masked: Array, drawn: Array, calls: Array) -> Scalar:
+        state = state_at(is_masked, calls, forcing)
+        observation, _ = observe(sequence, state, denoise, forcing)
+        features = policy.featurize(observation)._replace(price=row.price)
+        bernoulli = from_logits(policy.utilities(features))
+        return bernoulli_log_prob(bernoulli, drawn, observation.eligible)
+
+    return jnp.sum(jax.vmap(at)(seen.visited, seen.sets, jnp.arange(forcing.budget)))
+
+
+class GradientNoise(NamedTuple):
+    """How well a gradient is estimated."""
+
+    noise_to_signal: float  # trace of the covariance / squared norm of the mean
+    calls: float  # denoiser calls of one estimate
+
+    @property
+    def cost(self) -> float:
+        """Denoiser calls after averaging which noise and signal are equal."""
+        return self.noise_to_signal * self.calls
+
+
+def gradient_noise(
+    loss: Callable[[PyTree, RowKey], tuple[Scalar, Metrics]],
+    params: PyTree,
+    keys: Key[Array, " n"],
+) -> GradientNoise:
+    """From independent estimates of a gradient at the same parameters.
+
+    Args:
+      loss: (params, key) -> loss and metrics, among them `calls`.
+    """
+    gradient = jax.jit(jax.grad(loss, has_aux=True))
+    estimates = [gradient(params, key) for key in keys]
+    flat = jnp.stack([_flat(found) for found, _ in estimates])
+    calls = jnp.mean(jnp.stack([metrics["calls"] for _, metrics in estimates]))
+    variance = jnp.sum(jnp.var(flat, axis=0, ddof=1))
+    # the squared norm of a mean of n has n-th of the variance too much
+    signal = jnp.sum(jnp.mean(flat, axis=0) ** 2) - variance / len(flat)
+    return GradientNoise(float(variance / jnp.maximum(signal, 1e-12)), float(calls))
+
+
+def _flat(tree: PyTree) -> Float[Array, " size"]:
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])

@@ -1,0 +1,151 @@
+"""Credit for each step of an order: several branches from one visited state.
+
+At a visited state of a clean sequence x, some sets of positions are tried, and each branch is finished
+by the mode of the policy along the same x. It returns
+
+  J = min(cap, w) - price * calls,    log w = log p_order(x | prompt) - log p_sequential(x | prompt),
+
+and the gradient of E_pi[J] is estimated from K drawn sets A_k and a few fixed ones B_e that are worth
+trying at every state (the mode, everything, a heuristic's set):
+
+  sum_e pi(B_e) (J_e - b) grad log pi(B_e)  +  1/K sum_k [A_k is no B] (J_k - b_k) grad log pi(A_k),
+
+b_k the mean of the other drawn J, b of all. It is unbiased: fixed sets are summed over instead of
+sampled, and all baselines together weigh sum_A pi(A) grad log pi(A) = 0.
+
+Rows may also draw tokens of their own, so that states after a mistake are seen. There the rest x' is
+drawn by sequential decoding of the canvas c, and with r = p_sequential(c) / p_order(c) the return is
+min(r, w(x')): E[min(r, w)] over c ~ order, x' ~ sequential is 1 - TV(order, sequential) as well.
+
+Named after the vine procedure of TRPO, arXiv:1502.05477; returns and settings: measured for this project.
+"""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.orders.fidelity.branches import Tried, branchings, first_same, try_sets
+from mdm_jax.orders.fidelity.config import VineConfig, VineParts
+from mdm_jax.orders.fidelity.exploration import Row, explore, visits
+from mdm_jax.orders.fidelity.likelihood import reference_log_prob
+from mdm_jax.orders.fidelity.teacher_forcing import Sequence
+from mdm_jax.policies.action_distributions import bernoulli_entropy, bernoulli_log_prob, from_logits
+from mdm_jax.policies.adaptive import AdaptivePolicy
+from mdm_jax.types import RowKey, Scalar
+
+Metrics = dict[str, Array]
+
+
+class VineBatch(NamedTuple):
+    """Clean sequences with their prompts shown, and how far the run has come (0 to 1, per row)."""
+
+    tokens: Int[Array, "batch length"]
+    maskable: Bool[Array, "batch length"]
+    progress: Float[Array, " batch"]
+
+
+def set_loss(
+    tried: Tried, draws: int, utilities: Float[Array, " window"], entropy: Scalar
+) -> tuple[Scalar, Scalar]:
+    """A loss whose gradient is minus the estimate above, for one state; returns in units of themselves.
+
+    Args:
+      draws: how many of the tried sets were drawn.
+      entropy: weight of the policy's entropy.
+
+    Returns:
+      The loss, and the entropy in nats.
+    """
+    bernoulli, eligible = from_logits(utilities), tried.features.eligible
+    logs = jax.vmap(lambda tried: bernoulli_log_prob(bernoulli, tried, eligible))(tried.sets)
+    weights = jax.lax.stop_gradient(set_weights(tried, draws, logs))
+    nats = jnp.sum(jnp.where(eligible, bernoulli_entropy(bernoulli), 0.0))
+    return -jnp.sum(weights * logs) - entropy * nats, nats
+
+
+def set_weights(tried: Tried, draws: int, logs: Float[Array, " tried"]) -> Float[Array, " tried"]:
+    """What grad log pi of each tried set is multiplied with."""
+    returns, sets, count = tried.returns, tried.sets, tried.sets.shape[0]
+    drawn = jnp.arange(count) < draws
+    fixed = sets[draws:]
+    is_fixed = jnp.any(jnp.all(sets[:, None] == fixed[None, :], axis=-1), axis=1)
+    mean = jnp.mean(returns[:draws])
+    of_drawn = (returns - mean) / (draws - 1) * ~is_fixed  # (J - mean of the others) / draws
+    is_first = draws + first_same(fixed)[jnp.maximum(jnp.arange(count) - draws, 0)]
+    of_fixed = jnp.exp(logs) * (returns - mean) * (is_first == jnp.arange(count))
+    return jnp.where(drawn, of_drawn, of_fixed)
+
+
+def vine_loss(
+    params: Any,
+    key: RowKey,
+    batch: VineBatch,
+    *,
+    policy: AdaptivePolicy,
+    denoise: Denoise,
+    parts: VineParts,
+) -> tuple[Scalar, Metrics]:
+    """The estimate of the gradient of the mean return over states, and metrics.
+
+    Returns:
+      A loss that is only good for its gradient; the mean of the mode's returns and of w where no token
+      was drawn, calls of the denoiser, entropy in nats.
+    """
+    config, fixed = parts.config, jax.lax.stop_gradient(replace(policy, params=params))
+    tried, real, metrics = try_everything(key, batch, fixed, denoise, parts)
+    progress = jnp.mean(batch.progress)
+    weight = config.entropy * jnp.maximum(1.0 - progress / config.anneal, 0.0)
+
+    def one(tried: Tried) -> tuple[Scalar, Scalar]:
+        utilities = replace(policy, params=params).utilities(tried.features)
+        scaled = tried._replace(returns=tried.returns / (tried.price + config.price_offset))
+        return set_loss(scaled, config.draws, utilities, weight)
+
+    losses, entropies = jax.vmap(one)(tried)
+    count = jnp.maximum(jnp.sum(real), 1)
+    metrics["entropy"] = jnp.sum(entropies * real) / count
+    return jnp.sum(losses * real) / count, metrics
+
+
+def draw_prices(key: RowKey, count: int, config: VineConfig) -> Float[Array, " count"]:
+    """A price of a call for each sequence, log-uniform."""
+    low, high = jnp.log(jnp.asarray(config.prices))
+    return jnp.exp(jax.random.uniform(key, (count,), minval=low, maxval=high))
+
+
+def try_everything(
+    key: RowKey, batch: VineBatch, policy: AdaptivePolicy, denoise: Denoise, parts: VineParts
+) -> tuple[Tried, Bool[Array, " states"], Metrics]:
+    """Explore, choose states, and try sets at them.
+
+    Returns:
+      What was tried [states], which of the states are real, and metrics.
+    """
+    config, forcing, count = parts.config, parts.forcing, len(batch.tokens)
+    sequences = Sequence(batch.tokens, batch.maskable)
+    k_reference, k_price, k_explore, k_states, k_rest, k_sets = jax.random.split(key, 6)
+    on_policy = jnp.arange(count) < round(config.on_policy * count)
+    prices = draw_prices(k_price, count, config)
+    rows = Row(row_keys(k_explore, jnp.arange(count)), batch.maskable, on_policy, prices)
+    log_sequential = reference_log_prob(
+        k_reference, sequences, parts.reference, denoise, forcing, config.chunk
+    )
+    seen = explore(batch.tokens, rows, policy, denoise, forcing, config.chunk)
+    visited, row, real = visits(k_states, seen, rows, config.states)
+    at = branchings(
+        row_keys(k_rest, jnp.arange(config.states)), visited, log_sequential[row], denoise, parts
+    )
+    keys = row_keys(k_sets, jnp.arange(config.states))
+    tried, calls = try_sets(keys, at, policy, denoise, parts)
+    walked, by_mode = jnp.sum(seen.state.calls), tried.returns[:, config.draws]
+    metrics = {
+        "return": jnp.sum(by_mode * real) / jnp.maximum(jnp.sum(real), 1),
+        "walk_calls": walked / count,
+        "calls": walked + calls,
+    }
+    return tried, real, metrics

@@ -1,0 +1,85 @@
+"""The learned policy with one knob, the price of a denoiser call."""
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from mdm_jax.errors import check_range
+from mdm_jax.policies.action_distributions import Independent, Utilities
+from mdm_jax.policies.base import RevealOnly
+from mdm_jax.policies.networks.adaptive_network import (
+    AdaptiveFeatures,
+    AdaptiveNetwork,
+    features_of,
+)
+from mdm_jax.pytrees import pytree_dataclass, static
+from mdm_jax.types import Mask, Observation, RowKey, Scalar
+
+FAMILY = Independent()
+
+
+@pytree_dataclass
+class AdaptivePolicy(RevealOnly):
+    """Reveals every position of positive utility, and always the best one.
+
+    Parameters and knobs are leaves: stacked prices are one compiled `sweep`.
+
+    Attributes:
+      price: what a denoiser call costs, in units of a faithful sequence. The knob that trades calls for
+        accuracy.
+      steps: denoiser calls that the policy may count on, where that is fewer than the sampler's budget;
+        the last one reveals all. 0: no limit, price alone decides.
+      policy_temperature: utilities are divided by it and positions drawn; 0 draws nothing.
+    """
+
+    wants_window: ClassVar[bool] = True
+
+    network: AdaptiveNetwork = static(repr=False)
+    params: Any
+    price: float = 0.05
+    steps: int = 0
+    policy_temperature: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range("price", self.price, 0)
+        check_range("steps", self.steps, 0)
+        check_range("policy_temperature", self.policy_temperature, 0)
+
+    def calls_left(self, observation: Observation) -> Scalar:
+        """Denoiser calls that may still be made, this one included; inf where `steps` is 0."""
+        steps = jnp.asarray(self.steps)
+        left = jnp.maximum(steps - observation.step, 1).astype(jnp.float32)
+        return jnp.where(steps > 0, left, jnp.inf)
+
+    def featurize(self, observation: Observation) -> AdaptiveFeatures:
+        """What the network sees of one step."""
+        price = jnp.asarray(self.price, jnp.float32)
+        return features_of(observation, price, self.calls_left(observation))
+
+    def utilities(self, features: AdaptiveFeatures) -> Utilities:
+        """The network's output."""
+        return self.network.apply({"params": self.params}, features)
+
+    def unmask(self, key: RowKey, observation: Observation) -> Mask:
+        features = self.featurize(observation)
+        utilities, eligible = self.utilities(features), observation.eligible
+        temperature = jnp.asarray(self.policy_temperature, jnp.float32)
+        drawn = FAMILY.draw(key, utilities / jnp.maximum(temperature, 1e-6), eligible) > 0
+        chosen = jnp.where(temperature > 0, drawn, FAMILY.mode(utilities, eligible))
+        chosen = or_first_best(chosen, utilities, eligible)
+        return jnp.where(features.calls_left <= 1, eligible, chosen)
+
+
+def or_first_best(chosen: Mask, utilities: Utilities, eligible: Mask) -> Mask:
+    """`chosen`, or where it is empty the eligible position of highest utility."""
+    best = jnp.argmax(jnp.where(eligible, utilities, -jnp.inf))
+    alone = eligible & (jnp.arange(len(eligible)) == best)
+    return jnp.where(jnp.any(chosen), chosen, alone)
+
+
+def init_adaptive(network: AdaptiveNetwork, key: RowKey, length: int = 16) -> AdaptivePolicy:
+    """The policy before training; `length` of the canvas it is shaped with."""
+    zeros, ones = jnp.zeros(length), jnp.ones((length,), bool)
+    blank = AdaptiveFeatures(zeros, zeros, zeros, ones, ones, jnp.ones(()), jnp.ones(()))
+    return AdaptivePolicy(network, jax.jit(network.init)(key, blank)["params"])

@@ -1,0 +1,171 @@
+"""A policy network for canvases of any length that starts at a heuristic and knows the price of a call.
+
+Utilities are a heuristic's, `start`, plus what a small transformer adds, which is 0 before training. It
+sees the denoiser's confidence, margin and entropy where something is masked, how much is masked, what a
+call costs, and how many may still be made.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mdm_jax.denoisers.transformer import Block, TransformerConfig
+from mdm_jax.policies.action_distributions import Utilities
+from mdm_jax.policies.base import Scores, confidence, entropy, margin
+from mdm_jax.types import Mask, Observation, Scalar
+
+CERTAIN = 0.02  # nats: below it a position counts as determined
+TYPICAL_PRICE = 0.05  # what the network sees as 0
+
+
+class AdaptiveFeatures(NamedTuple):
+    """What the network sees of one step: no logits, so it can be kept."""
+
+    confidence: Scores  # of masked positions; 0 elsewhere, as are margin and entropy
+    margin: Scores
+    entropy: Scores
+    is_masked: Mask
+    eligible: Mask
+    price: Scalar  # of a denoiser call; 1 is what a faithful sequence is worth
+    calls_left: Scalar  # this one included; inf where there is no limit to mind
+
+
+@runtime_checkable
+class Start(Protocol):
+    """Utilities of a heuristic, at which learning starts."""
+
+    def __call__(self, features: AdaptiveFeatures) -> Utilities: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntropyStart:
+    """max(offset - slope * entropy, floor): reveals what is nearly determined.
+
+    `eagerness` is added to the offset for each e-fold of the price above `TYPICAL_PRICE`.
+    """
+
+    offset: float = 4.0
+    slope: float = 8.0
+    floor: float = -2.0
+    eagerness: float = 0.0
+
+    def __call__(self, features: AdaptiveFeatures) -> Utilities:
+        eager = self.eagerness * jnp.maximum(log_price(features), 0.0)
+        return jnp.maximum(self.offset + eager - self.slope * features.entropy, self.floor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfidenceStart:
+    """clip(slope * (logit confidence - logit threshold), floor, ceiling): a confidence threshold.
+
+    `eagerness` is added before clipping for each e-fold of the price above `TYPICAL_PRICE`.
+    """
+
+    threshold: float = 0.85
+    slope: float = 1.5
+    floor: float = -4.0
+    ceiling: float = 5.0
+    eagerness: float = 0.0
+
+    def __call__(self, features: AdaptiveFeatures) -> Utilities:
+        odds = _logit(features.confidence) - _logit(jnp.asarray(self.threshold))
+        eager = self.eagerness * jnp.maximum(log_price(features), 0.0)
+        return jnp.clip(self.slope * odds + eager, self.floor, self.ceiling)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveConfig:
+    """Shape of the network.
+
+    Attributes:
+      width: of the residual stream.
+      depth: transformer blocks.
+      heads: of the attention.
+      max_length: positions with a learned embedding of their own; longer responses are refused. None:
+        it sees distances alone, and takes any length.
+      start: the heuristic that it starts at.
+    """
+
+    width: int = 32
+    depth: int = 1
+    heads: int = 4
+    max_length: int | None = None
+    start: Start = EntropyStart()
+
+
+class AdaptiveNetwork(nn.Module):
+    """Utilities of one step of one sequence."""
+
+    config: AdaptiveConfig = AdaptiveConfig()
+
+    @nn.compact
+    def __call__(self, features: AdaptiveFeatures) -> Utilities:
+        """The utility of each position."""
+        config, length = self.config, len(features.entropy)
+        x = nn.Dense(config.width, name="features")(_inputs(features))
+        if config.max_length is not None:
+            if length > config.max_length:
+                raise ValueError(f"{length} positions, more than max_length {config.max_length}")
+            shape, init = (config.max_length, config.width), nn.initializers.normal(0.3)
+            x += self.param("positions", init, shape)[:length]
+            x += self._mixed(x)
+        block = TransformerConfig(width=config.width, depth=config.depth, heads=config.heads)
+        for layer in range(config.depth):
+            x, _ = Block(block, name=f"block_{layer}")(x, jnp.ones((length,), bool))
+        x = nn.RMSNorm(name="final_norm")(x)
+        learned = nn.Dense(1, kernel_init=nn.initializers.zeros, name="utility")(x)[:, 0]
+        return config.start(features) + learned
+
+    def _mixed(self, x: Float[Array, "length width"]) -> Float[Array, "length width"]:
+        """A learned mixture of positions, whatever they hold: on a fixed canvas some always belong
+        together, and attention alone takes long to find out which.
+        """
+        config, length = self.config, x.shape[0]
+        shape = (config.heads, config.max_length, config.max_length)
+        weights = self.param("mixing", nn.initializers.normal(config.max_length**-0.5), shape)
+        values = nn.DenseGeneral((config.heads, config.width // config.heads), name="values")(x)
+        mixed = jnp.einsum("hij,jhd->ihd", weights[:, :length, :length], values)
+        return nn.DenseGeneral(config.width, axis=(-2, -1), name="mixed")(nn.silu(mixed))
+
+
+def features_of(observation: Observation, price: Scalar, calls_left: Scalar) -> AdaptiveFeatures:
+    """What the network sees of one step."""
+    is_masked, logits = observation.is_masked, observation.logits
+    scores = [jnp.where(is_masked, f(logits), 0.0) for f in (confidence, margin, entropy)]
+    return AdaptiveFeatures(*scores, is_masked, observation.eligible, price, calls_left)
+
+
+def log_price(features: AdaptiveFeatures) -> Scalar:
+    """log(price / `TYPICAL_PRICE`)."""
+    return jnp.log(jnp.maximum(features.price, 1e-6) / TYPICAL_PRICE)
+
+
+def _inputs(features: AdaptiveFeatures) -> Float[Array, "length inputs"]:
+    """One row per position; confidence and entropy also on log scales, where thresholds lie evenly."""
+    masked, shape = features.is_masked, features.entropy.shape
+    per_position = (
+        features.confidence,
+        features.margin,
+        features.entropy,
+        jnp.where(masked, jnp.log(features.entropy + 1e-3) / 4, 0.0),
+        masked,
+        features.eligible,
+        masked & (features.entropy < CERTAIN),
+    )
+    shared = (
+        jnp.mean(masked.astype(jnp.float32)),
+        jnp.sum(features.entropy) / jnp.maximum(jnp.sum(masked), 1),
+        jnp.mean((masked & (features.entropy < CERTAIN)).astype(jnp.float32)),
+        log_price(features) / 2,
+        1.0 / features.calls_left,
+    )
+    columns = [*per_position, *(jnp.full(shape, x) for x in shared)]
+    return jnp.stack([jnp.asarray(x, jnp.float32) for x in columns], axis=-1)
+
+
+def _logit(p: Array) -> Array:
+    p = jnp.clip(p, 1e-6, 1 - 1e-6)
+    return jnp.log(p) - jnp.log1p(-p)
