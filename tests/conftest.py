@@ -1,16 +1,41 @@
 """Four CPU devices, so that what is said of devices is tested everywhere, and strict keys."""
 
 import os
-
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
-    " --xla_force_host_platform_device_count=4"
-    " --xla_backend_optimization_level=1"  # compiles random draws on a CPU three times faster
-)
-
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
 import pytest
+
+FLAGS = (
+    " --xla_force_host_platform_device_count=4"
+    " --xla_backend_optimization_level=1"  # compiles random draws on a CPU three times faster
+)
+if FLAGS not in os.environ.get("XLA_FLAGS", ""):  # workers inherit them from the main process
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + FLAGS
+CACHE_BYTES = 2**30
+
+
+def pytest_configure(config):
+    """Compiled programs are kept in .pytest_cache: both workers and the next run find them there."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # the user's choice, or set by the main process
+        return
+    if hasattr(config, "cache"):
+        directory = config.cache.mkdir("compiled")
+        if sum(file.stat().st_size for file in directory.iterdir()) > CACHE_BYTES:
+            shutil.rmtree(directory)
+    else:  # -p no:cacheprovider
+        directory = tempfile.mkdtemp(prefix="compiled")
+        config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+    settings = {
+        "jax_compilation_cache_dir": str(directory),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in settings.items():
+        os.environ[name.upper()] = str(value)  # for workers and other subprocesses
+        jax.config.update(name, value)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Tiny runs that all experiments are tried on, and a cache of what was compiled."""
+"""Tiny runs that all experiments are tried on."""
 
 import os
 import subprocess
@@ -14,30 +14,13 @@ from mdm_jax.evals import matched
 from mdm_jax.tasks.chains.task import Chains
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled(tmp_path_factory):
-    """Environment of subprocesses; they and this process share what has been compiled."""
-    cache = tmp_path_factory.mktemp("compiled")
-    settings = {
-        "jax_compilation_cache_dir": str(cache),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    yield os.environ | {name.upper(): str(value) for name, value in settings.items()}
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
 @pytest.fixture(scope="session")
-def start(compiled):
+def start():
     """Starts `python WORDS...`; returns the process."""
     begun = []
 
     def begin(*words, flags=None):
-        environment = compiled | ({"XLA_FLAGS": flags} if flags else {})
+        environment = os.environ | ({"XLA_FLAGS": flags} if flags else {})
         process = subprocess.Popen(
             [sys.executable, *map(str, words)],
             env=environment,
@@ -55,7 +38,7 @@ def start(compiled):
 
 
 @pytest.fixture(scope="session")
-def trained(compiled, tmp_path_factory):
+def trained(tmp_path_factory):
     """The directory and the rows of a tiny quickstart."""
     directory = tmp_path_factory.mktemp("runs") / "quickstart"
     with jax.debug_key_reuse(True):
@@ -73,7 +56,7 @@ def short_tables():
 
 
 @pytest.fixture(scope="session")
-def ordered(compiled, tmp_path_factory):
+def ordered(tmp_path_factory):
     """The settings, with their directory, and the table of a tiny order, with a denoiser of its own
     that learns along: arithmetic, so there are prompts, a window and EOS.
     """
