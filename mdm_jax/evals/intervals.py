@@ -10,8 +10,8 @@ hundred datapoints", arXiv:2503.01747.
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # its parts are imported at their first use
 from jaxtyping import Float, Int
-from scipy import optimize, special, stats
 
 Count = int | np.integer
 
@@ -59,7 +59,7 @@ def beta_interval(correct: Count, total: Count, level: float = 0.95) -> Interval
     Reference: arXiv:2503.01747, section 3.1.
     """
     _check(correct, total, level)
-    low, high = stats.beta.interval(level, 1 + correct, 1 + total - correct)
+    low, high = scipy.stats.beta.interval(level, 1 + correct, 1 + total - correct)
     return Interval(float(low), float(high))
 
 
@@ -107,7 +107,7 @@ def mcnemar_exact(only_a: Count, only_b: Count) -> float:
     """
     _check_counts(only_a=only_a, only_b=only_b)
     discordant = int(only_a) + int(only_b)
-    return float(stats.binomtest(int(only_a), discordant).pvalue) if discordant else 1.0
+    return float(scipy.stats.binomtest(int(only_a), discordant).pvalue) if discordant else 1.0
 
 
 def fisher_exact(correct_a: Count, total_a: Count, correct_b: Count, total_b: Count) -> FisherTest:
@@ -126,7 +126,7 @@ def fisher_exact(correct_a: Count, total_a: Count, correct_b: Count, total_b: Co
     _check(correct_a, total_a)
     _check(correct_b, total_b)
     table = [[correct_a, total_a - correct_a], [correct_b, total_b - correct_b]]
-    odds_ratio, p_value = stats.fisher_exact(table)
+    odds_ratio, p_value = scipy.stats.fisher_exact(table)
     return FisherTest(float(odds_ratio), float(p_value))
 
 
@@ -153,12 +153,12 @@ def unpaired_difference(
     """
     _check(correct_a, total_a, level)
     _check(correct_b, total_b, level)
-    a = stats.beta(1 + correct_a, 1 + total_a - correct_a)
-    b = stats.beta(1 + correct_b, 1 + total_b - correct_b)
+    a = scipy.stats.beta(1 + correct_a, 1 + total_a - correct_a)
+    b = scipy.stats.beta(1 + correct_b, 1 + total_b - correct_b)
     theta_b = b.ppf((np.arange(4000) + 0.5) / 4000)
 
     def quantile(q: float) -> float:
-        return float(optimize.brentq(lambda d: a.cdf(theta_b + d).mean() - q, -1.0, 1.0))
+        return float(scipy.optimize.brentq(lambda d: a.cdf(theta_b + d).mean() - q, -1.0, 1.0))
 
     interval = Interval(quantile((1 - level) / 2), quantile((1 + level) / 2))
     return Difference(float(a.sf(theta_b).mean()), float(a.mean() - b.mean()), interval, np.inf)
@@ -207,8 +207,8 @@ def paired_difference(
     counts = np.array([both, only_a, only_b, neither])
     proposal = _fitted_proposal(counts, rng)
     latents = proposal.rvs(draws, rng).reshape(draws, 3)
-    weight = special.softmax(_log_posterior(latents, counts) - proposal.logpdf(latents))
-    theta = special.ndtr(latents[:, :2])
+    weight = scipy.special.softmax(_log_posterior(latents, counts) - proposal.logpdf(latents))
+    theta = scipy.special.ndtr(latents[:, :2])
     return _weighted_difference(theta[:, 0] - theta[:, 1], weight, level)
 
 
@@ -231,8 +231,10 @@ def bivariate_normal_cdf(
     """
     h, k = np.where(h == 0, 1e-150, h), np.where(k == 0, 1e-150, k)
     s = np.sqrt((1 - rho) * (1 + rho))
-    tails = special.owens_t(h, (k / h - rho) / s) + special.owens_t(k, (h / k - rho) / s)
-    return (special.ndtr(h) + special.ndtr(k)) / 2 - tails - 0.5 * ((h > 0) != (k > 0))
+    tails = scipy.special.owens_t(h, (k / h - rho) / s) + scipy.special.owens_t(
+        k, (h / k - rho) / s
+    )
+    return (scipy.special.ndtr(h) + scipy.special.ndtr(k)) / 2 - tails - 0.5 * ((h > 0) != (k > 0))
 
 
 def _log_posterior(
@@ -242,12 +244,16 @@ def _log_posterior(
     a, b, z = latents.T
     rho = np.clip(np.tanh(z), 1e-12 - 1, 1 - 1e-12)
     neither = bivariate_normal_cdf(-a, -b, rho)
-    right_a, wrong_b = special.ndtr(a), special.ndtr(-b)
+    right_a, wrong_b = scipy.special.ndtr(a), scipy.special.ndtr(-b)
     cells = np.stack(
         [right_a - wrong_b + neither, wrong_b - neither, 1 - right_a - neither, neither]
     )
-    log_prior = -(a**2 + b**2) / 2 + 4 * special.log_expit(2 * z) + 2 * special.log_expit(-2 * z)
-    return log_prior + special.xlogy(counts[:, None], np.maximum(cells, 0.0)).sum(0)
+    log_prior = (
+        -(a**2 + b**2) / 2
+        + 4 * scipy.special.log_expit(2 * z)
+        + 2 * scipy.special.log_expit(-2 * z)
+    )
+    return log_prior + scipy.special.xlogy(counts[:, None], np.maximum(cells, 0.0)).sum(0)
 
 
 def _fitted_proposal(counts: Int[np.ndarray, "4"], rng: np.random.Generator) -> Any:
@@ -258,13 +264,13 @@ def _fitted_proposal(counts: Int[np.ndarray, "4"], rng: np.random.Generator) -> 
     """
     mean, covariance = np.array([0.0, 0.0, 0.4]), np.diag([1.0, 1.0, 0.25])
     for _ in range(15):
-        proposal = stats.multivariate_t(mean, covariance, df=5)
+        proposal = scipy.stats.multivariate_t(mean, covariance, df=5)
         latents = proposal.rvs(2000, rng)
         log_weight = _log_posterior(latents, counts) - proposal.logpdf(latents)
-        tempered = (special.softmax(log_weight / 2**k) for k in range(60))
+        tempered = (scipy.special.softmax(log_weight / 2**k) for k in range(60))
         weight = next(w for w in tempered if 1 / (w**2).sum() > 200)
         mean, covariance = weight @ latents, np.cov(latents.T, aweights=weight)
-    return stats.multivariate_t(mean, covariance, df=5)
+    return scipy.stats.multivariate_t(mean, covariance, df=5)
 
 
 def _weighted_difference(
@@ -287,7 +293,7 @@ def _proportion_interval(correct: Count, total: Count, level: float, method: str
     _check(correct, total, level)
     if total == 0:
         raise ValueError(f"an interval without a prior needs at least one question, got {total=}")
-    result = stats.binomtest(int(correct), int(total)).proportion_ci(level, method)
+    result = scipy.stats.binomtest(int(correct), int(total)).proportion_ci(level, method)
     return Interval(float(result.low), float(result.high))
 
 

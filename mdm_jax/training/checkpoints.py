@@ -1,27 +1,34 @@
-"""Checkpoints of a run: parameters, their average and the optimiser, each readable on its own."""
+"""Checkpoints of a run: parameters, their average and the optimiser, each readable on its own.
+
+orbax is imported where it is used: that takes half a second, which `--help` need not wait for.
+"""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from mdm_jax.sharding import make_mesh, replicated
 from mdm_jax.training.state import TrainState
 
-Manager = ocp.CheckpointManager
+Manager = Any  # an orbax CheckpointManager
 ITEMS = ("progress", "params", "ema", "opt_state")
 
 
 def open_manager(directory: Path | str, keep: int = 2) -> Manager:
     """The checkpoints of a run. Each is written aside and renamed, so a killed run leaves none torn."""
+    import orbax.checkpoint as ocp
+
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
     return ocp.CheckpointManager(Path(directory).absolute(), options=options, item_names=ITEMS)
 
 
 def save(manager: Manager, state: TrainState) -> None:
     """Save under the state's step number, in the background; `manager.close()` waits for it."""
+    import orbax.checkpoint as ocp
+
     parts = {"params": state.params, "ema": state.ema, "opt_state": state.opt_state}
     items = {name: ocp.args.StandardSave(tree) for name, tree in parts.items()}
     items["progress"] = ocp.args.StandardSave({"step": state.step})
@@ -67,6 +74,8 @@ def restore_ema(directory: Path | str, like: PyTree) -> tuple[PyTree, int]:
 
 def _read(manager: Manager, parts: dict[str, PyTree]) -> dict[str, PyTree]:
     """Restore named items of the latest step, with one clear error for all that may be wrong."""
+    import orbax.checkpoint as ocp
+
     step = manager.latest_step()
     shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, parts)
     items = {name: ocp.args.StandardRestore(tree) for name, tree in shapes.items()}
