@@ -20,8 +20,8 @@ import numpy as np
 from experiments import _cli as cli
 from experiments import train_denoiser
 from experiments._cli.console import print_once, progress
+from experiments._cli.learning import get_denoiser
 from experiments._cli.tables import headline, print_paired_rows
-from experiments.learn_order import get_denoiser
 from experiments.warm_start import WarmStart, imitated
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
@@ -206,7 +206,7 @@ def learn(config: Config) -> Learned:
     directory = Path(config.run_dir)
     open_run(directory, "learn_policy", replace(config, run_dir=None), ignore=EVALUATION_ONLY)
     log = MetricsLog(directory, config.tensorboard)
-    denoise = get_denoiser(config, directory)
+    denoise = get_denoiser(config)
     k_policy = jax.random.fold_in(jax.random.key(config.seed), 11)
     policy = build_policy(config.design, config.task, denoise, k_policy)
     learner = make_learner(config, policy)

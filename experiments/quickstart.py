@@ -26,7 +26,6 @@ from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import AlphaCounts
-from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.replay import replay_reveals
 from mdm_jax.tasks.base import Examples, Task
@@ -117,10 +116,10 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     examples = task.examples("test", config.examples)
     batching = Batching(config.batch_size, config.parallel)
     check_request(examples.canvases, settings_of(config, task), batching)
-    train_denoiser.run(replace(config.train, task=task, run_dir=str(directory), seed=config.seed))
-    denoise, task, _ = load_denoiser(directory)
+    settings = replace(config.train, task=task, run_dir=str(directory), seed=config.seed)
+    denoise = train_denoiser.train(settings).denoise
     if config.learned:
-        policies = (*policies, learn(config, task, directory))
+        policies = (*policies, learn(config, task, directory, denoise))
     rows = compare(config, task, examples, denoise, policies, directory)
     print_rows(rows, f"{task.name}: {len(examples.canvases)} prompts")
     (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
@@ -135,7 +134,7 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     return rows
 
 
-def learn(config: Config, task: Task, directory: Path) -> Policy:
+def learn(config: Config, task: Task, directory: Path, denoise: Denoise) -> Policy:
     """An order learned for the denoiser of this run, kept in its own run directory inside."""
     settings = replace(
         config.learn,
@@ -144,7 +143,7 @@ def learn(config: Config, task: Task, directory: Path) -> Policy:
         run_dir=str(directory / "order"),
         seed=config.seed,
     )
-    return learn_order.learn(settings).policy
+    return learn_order.learn(settings, denoise).policy
 
 
 def _schedule(row: Row) -> str:

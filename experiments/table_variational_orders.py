@@ -24,7 +24,7 @@ from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.evals.matched import compare_at_equal_calls, evaluator_in
 from mdm_jax.evals.paired import PairedRow
 from mdm_jax.orders.search import SearchConfig
-from mdm_jax.orders.variational.loss import OrderObjective
+from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import ScorerConfig
 from mdm_jax.policies.networks.policy_network import PolicyConfig
 from mdm_jax.runs.denoisers import exact_denoiser, load_denoiser

@@ -13,6 +13,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
+from mdm_jax.errors import MdmError
+
 Mapped = Callable[..., Any]
 
 
@@ -62,11 +64,21 @@ def make_mesh() -> Mesh:
 
 
 def check_batch(batch: int, devices: int) -> None:
-    """Raise ValueError unless the batch can be shared out evenly."""
+    """Raise MdmError unless the batch can be shared out evenly."""
     if batch < 1 or batch % devices:
-        raise ValueError(
+        raise MdmError(
             f"a batch of {batch} cannot be shared by {devices} devices; "
             f"use a positive multiple of {devices}"
+        )
+
+
+def check_micro_batches(batch: int, micro_batches: int, devices: int) -> None:
+    """Raise MdmError unless each micro-batch of a batch can be shared out evenly."""
+    shares = devices * micro_batches
+    if batch < 1 or batch % shares:
+        raise MdmError(
+            f"batch_size {batch} does not divide into {micro_batches} micro-batches on each of "
+            f"{devices} devices; use a positive multiple of {shares}"
         )
 
 

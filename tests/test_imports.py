@@ -37,7 +37,8 @@ LAYERS = {
     "mdm_jax.orders.fidelity": 1.5,
     "mdm_jax.orders.variational.posterior": 1.5,
     "mdm_jax.orders.variational.loss": 1.5,
-    "mdm_jax.orders.variational.evaluation": 3,
+    "mdm_jax.orders.variational.evaluation": 1.5,
+    "mdm_jax.orders.variational.start": 1.5,
     "mdm_jax.rl": 1,
     "mdm_jax.rl.learner": 2,
     "mdm_jax.rl.imitation": 2,
@@ -61,19 +62,13 @@ ONLY_IN = {
 
 # what is still to be mended; an entry that is no longer needed fails its test, so the lists only shrink
 MORE_THAN_SEVEN_PARAMETERS = {
-    "experiments.learn_order._loop",
     "experiments.learn_policy._loop",
-    "experiments.train_denoiser._loop",
-    "mdm_jax.orders.search._continue_chains",
-    "mdm_jax.orders.variational.evaluation._chunk",
-    "mdm_jax.orders.variational.evaluation.order_bound",
 }
 LONGER_THAN_200_LINES = {
     "learn_order",
     "learn_policy",
     "quickstart",
     "table_variational_orders",
-    "train_denoiser",
 }
 
 

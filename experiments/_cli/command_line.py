@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, fields, make_dataclass, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
@@ -30,15 +30,38 @@ C = TypeVar("C")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Processes:
+    """Several processes of one run: the same command in each, with an `id` of its own.
+
+    Under SLURM (srun), Open MPI and on TPU pods these settings are found.
+
+    Attributes:
+      count: how many there are.
+      id: which one this is, from 0.
+      coordinator: where process 0 listens, as HOST:PORT.
+    """
+
+    count: int | None = None
+    id: int | None = None
+    coordinator: str | None = None
+
+    def __post_init__(self) -> None:
+        if len({value is None for value in (self.count, self.id, self.coordinator)}) > 1:
+            raise MdmError("give all three of --processes.count, .id and .coordinator, or none")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """How an experiment runs on this machine; no result depends on it.
 
     Attributes:
       compilation_cache: directory where compiled programs are kept for later runs, or none; by default
         that of JAX_COMPILATION_CACHE_DIR, else mdm_jax/compiled in the user's cache directory.
+      processes: where one run has several.
     """
 
     compilation_cache: str | None = None
+    processes: Processes = field(default_factory=Processes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +125,7 @@ def _choices(config_type: type, presets: Mapping[str, Any]) -> type:
         help_text = "settings to start from, which the other flags change."
         names = Annotated[Literal[tuple(presets)], tyro.conf.arg(help=help_text)]
         flags.append(("preset", names, next(iter(presets))))
-    if "task" in {field.name for field in fields(config_type)}:
+    if "task" in {each.name for each in fields(config_type)}:
         names = tyro.conf.arg(
             metavar="{" + ",".join(dict.fromkeys((*TASKS, *PROMPTED))) + "}",
             help=f"what to generate; its settings are the flags --task.X. {', '.join(PROMPTED)} give "

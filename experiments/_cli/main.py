@@ -5,11 +5,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, NoReturn, TypeVar
 
 from experiments._cli.command_line import Options, known, parse
 from experiments._cli.compilation_cache import use_compilation_cache
 from experiments._cli.console import escape_controls
+from mdm_jax.sharding import start_processes
 
 C = TypeVar("C")
 BUG = "this is a bug in mdm_jax; please report it with the traceback below"
@@ -31,7 +33,9 @@ def main(
     words = sys.argv[1:] if words is None else words
     sys.stdout.reconfigure(errors="backslashreplace")
     with exit_status():
-        use_compilation_cache(known(Options, words).compilation_cache)
+        options = known(Options, words)
+        start_processes(**asdict(options.processes))
+        use_compilation_cache(options.compilation_cache)
         run(parse(config_type, words, doc, presets))
 
 

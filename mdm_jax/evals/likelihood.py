@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.diffusion.elbo import canvas_nll
+from mdm_jax.diffusion.elbo import bits_per_token, canvas_nll, perplexity
 from mdm_jax.diffusion.objectives import AnyOrder
 from mdm_jax.sampling.canvas import after_eos
 from mdm_jax.tasks.base import Batch, Vocabulary
@@ -25,6 +25,17 @@ class Likelihood(NamedTuple):
     nelbo_per_content_token: float  # what follows the first EOS left out of the sum and the count
     nll_per_masked_token: float
     tokens_per_sequence: float
+
+
+def summary(found: Likelihood) -> str:
+    """The bound in the units that people use, as lines of text."""
+    nats = found.nelbo_per_token
+    return (
+        f"held-out bound: {nats:.4f} +- {1.96 * found.error:.4f} nats per token\n"
+        f"  = {bits_per_token(nats, 1):.4f} bits per token, perplexity {perplexity(nats, 1):.3f}\n"
+        f"  {found.nelbo_per_content_token:.4f} nats per token up to the first EOS\n"
+        f"  {found.nll_per_masked_token:.4f} nats per masked token"
+    )
 
 
 class _Setting(NamedTuple):

@@ -11,9 +11,10 @@ from mdm_jax.denoisers.oracle import Oracle
 from mdm_jax.evals.intervals import beta_interval
 from mdm_jax.evals.labels import label_of
 from mdm_jax.evals.score import Row
-from mdm_jax.orders.search import SearchConfig, exact_nll, search_orders, success_rate
-from mdm_jax.orders.variational.elbo import OrderModel, Sequence
+from mdm_jax.orders.search import SearchConfig, SearchData, search_orders
+from mdm_jax.orders.static import exact_nll, success_rate
 from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
+from mdm_jax.orders.variational.model import OrderModel, Sequence
 from mdm_jax.tasks.base import Task
 
 NAME = "BestStaticOrder"
@@ -78,8 +79,8 @@ def _best_rate(task: Task, oracle: Oracle, steps: int, seed: int) -> float:
     model = OrderModel(MaxNormalised(), steps, task.vocabulary.mask_id, task.vocabulary.pad_id)
     seen, unseen = (_sequences(task, FIRST_DATA_SEED + seed + part) for part in (0, 1))
     k_search = jax.random.fold_in(jax.random.key(seed), SEARCHING)
-    exact = exact_nll(seen, oracle)
-    orders = search_orders(k_search, seen, oracle, model, SEARCH, exact=exact)
+    data = SearchData(seen, exact_nll(seen, oracle))
+    orders = search_orders(k_search, data, oracle, model, SEARCH)
     rate_of = jax.jit(partial(success_rate, model=model))
     best = int(np.argmax([float(rate_of(order, seen, oracle)) for order in orders]))
     return float(rate_of(orders[best], unseen, oracle))

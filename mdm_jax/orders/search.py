@@ -1,12 +1,12 @@
-"""The best static order: which step each position is revealed at, whatever the tokens are.
+"""The best static order, by simulated annealing.
 
-A static order needs no posterior and no policy: its bound is the token term alone, and neighbouring
-orders can be compared on the same sequences without noise. Simulated annealing over them gives a place
-to start learning from, and with exact conditionals the limit that no static order can pass.
+Neighbouring orders differ in one step of a few positions, so a move costs one denoiser call per
+sequence. The best order is where learning starts from, and with exact conditionals it estimates the most
+that a static order can reach.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -16,71 +16,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.denoisers.oracle import Oracle
 from mdm_jax.errors import check_range
-from mdm_jax.orders.variational.elbo import OrderModel, Sequence, clean_nll, eos_places, response
-from mdm_jax.orders.variational.forms.base import close_after
-from mdm_jax.types import Count, Mask, RowKey, Scalar
+from mdm_jax.orders.static import Steps, failure, order_nlls, step_nll, total
+from mdm_jax.orders.variational.model import OrderModel, Sequence
+from mdm_jax.types import Count, RowKey, Scalar
 
-Steps = Int[Array, " window"]  # at which step each position is revealed
 Cost = Callable[[Steps, Count], Float[Array, "n window"]]
 SearchObjective = Callable[[Float[Array, " n"]], Float[Array, ""]]
-
-
-def masked_at(order: Steps, maskable: Mask, ends: Mask, step: Count) -> Mask:
-    """What is still masked when a step begins."""
-    return close_after(maskable & (order >= step), maskable, ends)
-
-
-def step_nll(
-    order: Steps, step: Count, sequence: Sequence, denoise: Denoise, model: OrderModel
-) -> Float[Array, " window"]:
-    """-log p(token | what the order has revealed before a step) of everything still masked then,
-    0 elsewhere; nats, one denoiser call.
-    """
-    positions = response(sequence, model)
-    ends, maskable = eos_places(sequence, positions, model), sequence.maskable[positions]
-    is_masked = masked_at(order, maskable, ends, step)
-    return clean_nll(sequence, positions, is_masked, denoise, model)[1]
-
-
-def order_nll(order: Steps, sequence: Sequence, denoise: Denoise, model: OrderModel) -> Scalar:
-    """The order's bound on -log p(tokens), nats: one denoiser call per step."""
-    steps = jnp.arange(model.budget)
-    return total(order, jax.vmap(lambda s: step_nll(order, s, sequence, denoise, model))(steps))
-
-
-def total(order: Steps, costs: Float[Array, "budget window"]) -> Scalar:
-    """What each position costs at the step that reveals it, summed."""
-    return jnp.sum(jnp.take_along_axis(costs, order[None, :], axis=0))
-
-
-def success_rate(
-    order: Steps, sequences: Sequence, oracle: Oracle, model: OrderModel
-) -> Float[Array, ""]:
-    """Share of draws in the given order, from exact conditionals, that the distribution contains.
-
-    For sequences drawn from the distribution with their prompts,
-    sum over x of p_order(x | prompt) = E[ p_order(x | prompt) / p(x | prompt) ].
-
-    Args:
-      sequences: leading axis [n].
-    """
-
-    nll = jax.lax.map(
-        lambda sequence: order_nll(order, sequence, oracle, model), sequences, batch_size=64
-    )
-    return jnp.exp(-failure(exact_nll(sequences, oracle), nll))
-
-
-def exact_nll(sequences: Sequence, oracle: Oracle) -> Float[Array, " n"]:
-    """-log p(tokens | prompt) of each sequence, nats."""
-
-    def one(sequence: Sequence) -> Scalar:
-        prompt = jnp.where(sequence.maskable, oracle.mask_id, sequence.tokens)
-        return oracle.log_prob(prompt) - oracle.log_prob(sequence.tokens)
-
-    return jax.vmap(one)(sequences)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +34,10 @@ class SearchConfig:
       chains: independent searches, run together.
       sequences: clean ones that orders are compared on.
       validation_sequences: other clean sequences, on which the best chain is chosen.
-      by: what orders are judged by: the estimated share of an order's draws that generation one by one
-        would draw as well (the mean bound hides it: a few sequences that an order all but excludes
-        weigh as much there as a little too much probability everywhere), or the bound itself, for long
-        responses of which no order of few steps draws any that fits.
+      by: how orders are compared: by their success rate relative to sequential decoding (the mean bound
+        hides it: a few sequences that an order all but excludes weigh as much there as a little too much
+        probability everywhere), or by the bound itself, for long responses of which no order of few
+        steps draws any that fits.
       start_temperature: first temperature, nats.
       end_temperature: last temperature, nats; geometric in between.
     """
@@ -123,32 +65,39 @@ class SearchConfig:
         ).astype(np.float32)
 
 
-class Search(NamedTuple):
-    """Where one chain stands."""
+class SearchData(NamedTuple):
+    """What orders are compared on."""
+
+    sequences: Sequence  # clean ones, leading axis [n]
+    reference_nll: Float[Array, " n"] | None = None  # see `search_objective`
+
+
+class Chain(NamedTuple):
+    """The state of one annealed chain."""
 
     order: Steps
     costs: Float[Array, "n budget window"]  # of each position, were it revealed at each step
     best: Steps
-    best_cost: Scalar  # as judged
+    best_cost: Scalar  # by the objective
 
 
-def failure(exact: Float[Array, " n"], nll: Float[Array, " n"]) -> Scalar:
-    """-log of the estimated `success_rate`, from -log p(tokens | prompt) and orders' bounds on it."""
-    return -jnp.log(jnp.mean(jnp.exp(exact - nll)))
+def search_objective(reference_nll: Float[Array, " n"] | None) -> SearchObjective:
+    """What is minimised, from the orders' bounds on -log p(tokens | prompt).
+
+    Args:
+      reference_nll: -log p(tokens | prompt), exact or of sequential decoding: -log of the success rate
+        relative to it (`failure`). None: the mean bound.
+    """
+    return jnp.mean if reference_nll is None else partial(failure, reference_nll)
 
 
-def search_objective(exact: Float[Array, " n"] | None) -> SearchObjective:
-    """By success beside what is exact, or, where that is not given, by the mean bound."""
-    return jnp.mean if exact is None else partial(failure, exact)
-
-
-def start_search(
+def start_chain(
     key: RowKey, length: int, budget: int, cost: Cost, objective: SearchObjective = jnp.mean
-) -> Search:
+) -> Chain:
     """A random order."""
     order = jax.random.randint(key, (length,), 0, budget)
     costs = jax.vmap(lambda step: cost(order, step), out_axes=1)(jnp.arange(budget))
-    return Search(order, costs, order, objective_of(order, costs, objective))
+    return Chain(order, costs, order, objective_of(order, costs, objective))
 
 
 def objective_of(
@@ -182,12 +131,12 @@ def _pick(key: RowKey, allowed: Bool[Array, " window"]) -> Count:
 
 def anneal(
     key: RowKey,
-    search: Search,
+    chain: Chain,
     cost: Cost,
     temperatures: Float[Array, " proposals"],
     first: Count,
     objective: SearchObjective = jnp.mean,
-) -> Search:
+) -> Chain:
     """Metropolis proposals at the given temperatures (nats).
 
     Args:
@@ -196,9 +145,9 @@ def anneal(
       first: number of the first proposal; proposal i uses fold_in(key, i).
       objective: what the sequences' bounds on -log p(tokens) come to.
     """
-    budget = search.costs.shape[1]
+    budget = chain.costs.shape[1]
 
-    def advance(now: Search, item: tuple) -> tuple[Search, None]:
+    def advance(now: Chain, item: tuple) -> tuple[Chain, None]:
         index, temperature = item
         k_move, k_accept = jax.random.split(jax.random.fold_in(key, index))
         order, step = propose_move(k_move, now.order, budget)
@@ -210,75 +159,58 @@ def anneal(
         )
         reached = objective_of(order, costs, objective)
         best = jnp.where(reached < now.best_cost, order, now.best)
-        return Search(order, costs, best, jnp.minimum(reached, now.best_cost)), None
+        return Chain(order, costs, best, jnp.minimum(reached, now.best_cost)), None
 
-    return jax.lax.scan(advance, search, (first + jnp.arange(len(temperatures)), temperatures))[0]
+    return jax.lax.scan(advance, chain, (first + jnp.arange(len(temperatures)), temperatures))[0]
 
 
 def search_orders(
     key: RowKey,
-    sequences: Sequence,
+    data: SearchData,
     denoise: Denoise,
     model: OrderModel,
     config: SearchConfig,
     on_proposals: Callable[[int, float], None] = lambda count, best: None,
-    exact: Float[Array, " n"] | None = None,
 ) -> Int[Array, "chains window"]:
     """The best order of each of several annealed chains, compared on the same sequences.
 
     Costs chains * proposals * sequences denoiser calls.
 
     Args:
-      sequences: leading axis [n].
-      on_proposals: told, now and then, how many proposals were tried since, and the best bound so
-        far, nats per sequence.
-      exact: -log p(tokens | prompt) of the sequences, exactly or as well as can be had; where given,
-        orders are judged by their success rate instead of the bound.
+      on_proposals: told, now and then, how many proposals were tried since, and the lowest objective so
+        far.
     """
     k_start, k_moves = (jax.random.split(k, config.chains) for k in jax.random.split(key))
-    shared = sequences, denoise, exact
-    found = _start_chains(k_start, *shared, model)
+    chains = _start_chains(k_start, data, denoise, model)
     chunk = max(config.proposals // 20, 1)
     for first in range(0, config.proposals, chunk):
         temperatures = config.temperatures(first, min(chunk, config.proposals - first))
-        found = _continue_chains(
-            k_moves, found, jnp.asarray(temperatures), jnp.asarray(first), *shared, model
-        )
-        on_proposals(len(temperatures), float(jnp.min(found.best_cost)))
-    return found.best
+        proposals = jnp.asarray(temperatures), jnp.asarray(first)
+        chains = _continue_chains(k_moves, chains, proposals, data, denoise, model)
+        on_proposals(len(temperatures), float(jnp.min(chains.best_cost)))
+    return chains.best
 
 
-@partial(jax.jit, static_argnames="model")
-def order_nlls(
-    orders: Int[Array, "chains window"], sequences: Sequence, denoise: Denoise, model: OrderModel
-) -> Float[Array, "chains n"]:
-    """Bound of each order on each sequence, nats per sequence."""
+class StaticOrder(NamedTuple):
+    """A static order, and how the chains that it was chosen from compare on validation sequences."""
 
-    def each(order: Steps) -> Float[Array, " n"]:
-        return jax.vmap(lambda s: order_nll(order, s, denoise, model))(sequences)
-
-    return jax.lax.map(each, orders)
+    order: Int[np.ndarray, " window"]
+    nll: float  # its bound, nats per sequence
+    costs_of_chains: Float[np.ndarray, " chains"]  # by the objective
+    nll_of_chains: Float[np.ndarray, " chains"]
 
 
-@partial(jax.jit, static_argnames=("model", "orders"))
-def sequential_nll(
-    key: RowKey, sequences: Sequence, denoise: Denoise, model: OrderModel, orders: int = 8
-) -> Float[Array, " n"]:
-    """-log of the probability of each sequence, one position at a time, mean over random orders; nats.
-
-    Stands in for exact conditionals where there are none: the denoiser at its slowest. Costs `orders`
-    calls for every position.
-    """
-    window = model.window or sequences.tokens.shape[1]
-    slow = replace(model, budget=window)
-
-    def one(index: Count, sequence: Sequence) -> Scalar:
-        keys = jax.random.split(jax.random.fold_in(key, index), orders)
-        random = jax.vmap(lambda k: jax.random.permutation(k, window))(keys)
-        nll = jax.lax.map(lambda order: order_nll(order, sequence, denoise, slow), random)
-        return jnp.log(orders) - jax.nn.logsumexp(-nll)
-
-    return jax.vmap(one)(jnp.arange(len(sequences.tokens)), sequences)
+def best_order(
+    orders: Int[Array, "chains window"], data: SearchData, denoise: Denoise, model: OrderModel
+) -> StaticOrder:
+    """The best of several orders on validation sequences."""
+    bounds = order_nlls(orders, data.sequences, denoise, model)
+    nll, costs = (
+        np.asarray(jax.vmap(search_objective(reference))(bounds))
+        for reference in (None, data.reference_nll)
+    )
+    best = int(costs.argmin())
+    return StaticOrder(np.asarray(orders[best]), float(nll[best]), costs, nll)
 
 
 def _cost(sequences: Sequence, denoise: Denoise, model: OrderModel) -> Cost:
@@ -289,30 +221,24 @@ def _cost(sequences: Sequence, denoise: Denoise, model: OrderModel) -> Cost:
 
 
 @partial(jax.jit, static_argnames="model")
-def _start_chains(
-    keys: Array,
-    sequences: Sequence,
-    denoise: Denoise,
-    exact: Float[Array, " n"] | None,
-    model: OrderModel,
-) -> Search:
-    length = model.window or sequences.tokens.shape[1]
-    cost, objective = _cost(sequences, denoise, model), search_objective(exact)
-    return jax.vmap(lambda key: start_search(key, length, model.budget, cost, objective))(keys)
+def _start_chains(keys: Array, data: SearchData, denoise: Denoise, model: OrderModel) -> Chain:
+    length = model.window or data.sequences.tokens.shape[1]
+    cost = _cost(data.sequences, denoise, model)
+    objective = search_objective(data.reference_nll)
+    return jax.vmap(lambda key: start_chain(key, length, model.budget, cost, objective))(keys)
 
 
 @partial(jax.jit, static_argnames="model")
 def _continue_chains(
     keys: Array,
-    found: Search,
-    temperatures: Float[Array, " proposals"],
-    first: Count,
-    sequences: Sequence,
+    chains: Chain,
+    proposals: tuple[Float[Array, " proposals"], Count],
+    data: SearchData,
     denoise: Denoise,
-    exact: Float[Array, " n"] | None,
     model: OrderModel,
-) -> Search:
-    cost, objective = _cost(sequences, denoise, model), search_objective(exact)
-    return jax.vmap(lambda key, chain: anneal(key, chain, cost, temperatures, first, objective))(
-        keys, found
+) -> Chain:
+    cost = _cost(data.sequences, denoise, model)
+    objective = search_objective(data.reference_nll)
+    return jax.vmap(lambda key, chain: anneal(key, chain, cost, *proposals, objective))(
+        keys, chains
     )

@@ -12,15 +12,10 @@ from mdm_jax.denoisers.base import Bound, bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion.corruption import row_keys, stratified_times
 from mdm_jax.diffusion.objectives import AnyOrder
-from mdm_jax.orders.variational.elbo import OrderModel
 from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
-from mdm_jax.orders.variational.loss import (
-    OrderBatch,
-    OrderObjective,
-    OrderParts,
-    init_order,
-    order_loss,
-)
+from mdm_jax.orders.variational.loss import OrderBatch, OrderParts, init_order, order_loss
+from mdm_jax.orders.variational.model import OrderModel
+from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import Scorer, ScorerConfig
 from mdm_jax.policies.heuristics import TopConfidence
 from mdm_jax.policies.learned import LearnedPolicy

@@ -1,25 +1,32 @@
 """The parts of a learned order, and their parameters from a `learn_order` run."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 import jax
 
 from mdm_jax.denoisers.base import Denoise, hidden_width
-from mdm_jax.orders.variational.elbo import OrderModel
+from mdm_jax.orders.variational.forms import AnyForm
 from mdm_jax.orders.variational.forms.base import Form
-from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
-from mdm_jax.orders.variational.forms.plackett_luce import PlackettLuce
-from mdm_jax.orders.variational.forms.sigmoid import SigmoidScores
 from mdm_jax.orders.variational.loss import OrderParts, init_order
+from mdm_jax.orders.variational.model import OrderModel
 from mdm_jax.orders.variational.posterior import Scorer, ScorerConfig
+from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
 from mdm_jax.runs.description import from_json
 from mdm_jax.runs.directory import CHECKPOINTS
 from mdm_jax.tasks.base import Task
 from mdm_jax.training.checkpoints import restore_ema
 
-FORMS = (MaxNormalised, SigmoidScores, PlackettLuce)
+
+class LearnedOrder(NamedTuple):
+    """The policy, the denoiser that goes with it, and the networks with their parameters."""
+
+    policy: LearnedPolicy
+    denoise: Denoise
+    base: Denoise  # the denoiser before it was fine-tuned jointly; else the same
+    params: dict[str, Any]
+    parts: OrderParts
 
 
 def order_parts(
@@ -46,9 +53,34 @@ def described_parts(config: dict[str, Any], task: Task) -> OrderParts:
     return order_parts(
         task,
         config["budget"],
-        from_json(config["form"], *FORMS),
+        from_json(config["form"], *get_args(AnyForm)),
         from_json(config["scorer"], ScorerConfig),
         from_json(config["policy"], PolicyConfig),
+    )
+
+
+def fresh_params(
+    parts: OrderParts, task: Task, key: jax.Array, denoise: Denoise, joint: bool
+) -> dict[str, Any]:
+    """Parameters before the first update: the policy is the Ancestral sampler.
+
+    Args:
+      joint: the denoiser is fine-tuned jointly, so its parameters are included.
+    """
+    params = init_order(parts, key, task.length, task.vocabulary.size, hidden_width(denoise))
+    return params | ({"denoiser": denoise.params} if joint else {})
+
+
+def order_policy(
+    parts: OrderParts, params: dict[str, Any], policy_temperature: float
+) -> LearnedPolicy:
+    """The unmasking policy of an order, from the parameters of its parts."""
+    return LearnedPolicy(
+        parts.network,
+        params["policy"],
+        parts.model.budget,
+        policy_temperature,
+        family=parts.model.form.family,
     )
 
 

@@ -17,7 +17,7 @@ from mdm_jax.runs.config import read_config
 from mdm_jax.runs.denoisers import denoiser_shapes, load_denoiser
 from mdm_jax.runs.description import from_json
 from mdm_jax.runs.directory import BEST, CHECKPOINTS
-from mdm_jax.runs.orders import described_parts, order_params
+from mdm_jax.runs.orders import described_parts, order_params, order_policy
 from mdm_jax.tasks.base import Task
 from mdm_jax.training.checkpoints import restore_ema
 
@@ -100,13 +100,7 @@ def _load_from_order(run: str | Path, config: dict[str, Any]) -> LearnedPolicy:
     before = denoiser_shapes(run, config)
     params, _ = order_params(run, config, before.task, before.denoise)
     parts = described_parts(config, before.task)
-    return LearnedPolicy(
-        parts.network,
-        params["policy"],
-        config["budget"],
-        config["policy_temperature"],
-        family=parts.model.form.family,
-    )
+    return order_policy(parts, params, config["policy_temperature"])
 
 
 def _load_from_rewards(run: str | Path, config: dict[str, Any], task: Task) -> LearnedPolicy:

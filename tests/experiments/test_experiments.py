@@ -18,6 +18,7 @@ from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.description import describe
 from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.training import loop
 
 
 def read_json(path):
@@ -69,7 +70,7 @@ def test_quickstart_does_nothing_twice(trained, monkeypatch):
         raise AssertionError("trained or generated again")
 
     before = contents(directory)
-    monkeypatch.setattr(train_denoiser, "train_step", never)
+    monkeypatch.setattr("mdm_jax.training.denoiser.train_step", never)
     monkeypatch.setattr("mdm_jax.evals.generate.mapped_sampler", lambda *_: never)
     began = time.perf_counter()
     again = quickstart.run(tiny(directory), POLICIES)
@@ -216,7 +217,7 @@ def test_benchmark_compiles_each_job_once():
 
 def test_a_save_is_never_ahead_of_the_log(trained, tmp_path, monkeypatch):
     """Killed right after a checkpoint is complete: the resumed run still has every row once."""
-    real = train_denoiser.checkpoints.save
+    real = loop.save
 
     def killed(manager, state):
         real(manager, state)
@@ -226,7 +227,7 @@ def test_a_save_is_never_ahead_of_the_log(trained, tmp_path, monkeypatch):
 
     config = replace(TRAIN, run_dir=str(tmp_path / "run"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train_denoiser.checkpoints, "save", killed)
+        patch.setattr(loop, "save", killed)
         train_denoiser.run(config)
     train_denoiser.run(config)
     rows = (tmp_path / "run" / "metrics.jsonl").read_text()

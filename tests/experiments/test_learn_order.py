@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import get_args
 
 import jax
 import numpy as np
@@ -16,14 +17,15 @@ from experiments._cli import policies
 from experiments._cli.policies import Learned
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.orders.search import SearchConfig
+from mdm_jax.orders.variational.forms import AnyForm
 from mdm_jax.policies.heuristics import EntropyBound
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.description import describe, from_json
-from mdm_jax.runs.orders import FORMS
 from mdm_jax.runs.policies import load_policy
 from mdm_jax.tasks.chains.task import Chains
+from mdm_jax.training import loop
 
 FIGURES = {"learning.png", "order_map.png", "priorities.png", "steps.png"}
 FILES = FIGURES | {
@@ -95,7 +97,7 @@ def test_the_same_command_again_learns_nothing(ordered, order, monkeypatch):
         raise AssertionError("learned or generated again")
 
     before = contents(order)
-    monkeypatch.setattr(learn_order, "train_step", never)
+    monkeypatch.setattr("mdm_jax.training.order.train_step", never)
     monkeypatch.setattr(learn_order, "static_order", never)
     monkeypatch.setattr("mdm_jax.evals.generate.mapped_sampler", lambda *_: never)
     monkeypatch.setattr(learn_order, "draw_figures", lambda *_: None)  # it looks at four prompts
@@ -108,7 +110,7 @@ def test_the_same_command_again_learns_nothing(ordered, order, monkeypatch):
 
 
 def test_a_stopped_run_ends_like_one_that_was_not(ordered, order, tmp_path, monkeypatch):
-    real = learn_order.checkpoints.save
+    real = loop.save
 
     def stopped(manager, state):
         real(manager, state)
@@ -121,7 +123,7 @@ def test_a_stopped_run_ends_like_one_that_was_not(ordered, order, tmp_path, monk
         shutil.copy(order / name, directory)
     config = replace(ordered[0], run_dir=str(directory))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(learn_order.checkpoints, "save", stopped)
+        patch.setattr(loop, "save", stopped)
         learn_order.learn(config)
     assert [path.name for path in (directory / "checkpoints").iterdir()] == ["2"]
     monkeypatch.setattr(learn_order, "static_order", None)  # it does not search again
@@ -165,9 +167,9 @@ def test_a_policy_for_something_else_is_refused(order, monkeypatch):
         Learned().load(order, denoise, Chains(depth=1))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", get_args(AnyForm))
 def test_every_form_is_read_back(form):
-    assert from_json(describe(form()), *FORMS) == form()
+    assert from_json(describe(form()), *get_args(AnyForm)) == form()
 
 
 def test_evaluating_a_learned_policy(order, tmp_path, capsys):

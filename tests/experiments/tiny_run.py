@@ -5,7 +5,7 @@ from dataclasses import replace
 from experiments import learn_order, learn_policy, quickstart, train_denoiser
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.orders.search import SearchConfig
-from mdm_jax.orders.variational.loss import OrderObjective
+from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import ScorerConfig
 from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig

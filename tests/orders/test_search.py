@@ -1,4 +1,4 @@
-"""Static orders: what they cost, what they get right, and the search among them."""
+"""Static orders: their bound, their success rate, and the search among them."""
 
 import itertools
 from dataclasses import replace
@@ -13,21 +13,25 @@ from order_world import ALL, EOS, LENGTH, MASK, PAD, STEPS, Tabular, close, rand
 from mdm_jax.denoisers.oracle import oracle_of
 from mdm_jax.orders.search import (
     SearchConfig,
+    SearchData,
     anneal,
-    exact_nll,
-    failure,
+    best_order,
     objective_of,
-    order_nlls,
     propose_move,
     search_objective,
     search_orders,
+    start_chain,
+)
+from mdm_jax.orders.static import (
+    exact_nll,
+    failure,
+    order_nlls,
     sequential_nll,
-    start_search,
     step_nll,
     success_rate,
 )
-from mdm_jax.orders.variational.elbo import OrderModel, Sequence
 from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
+from mdm_jax.orders.variational.model import OrderModel, Sequence
 from mdm_jax.tasks.sudoku.task import Sudoku, all_grids
 
 WORLD = random_world(1)
@@ -79,7 +83,7 @@ def mean_by_hand(order, name):
     return np.mean([nll_by_hand(order, *row, partial(token_logs, WORLD)) for row in rows])
 
 
-def test_generation_one_by_one_stands_in_for_exact_conditionals():
+def test_sequential_decoding_stands_in_for_exact_conditionals():
     """With exact conditionals one position at a time costs exactly -log p, whatever the order; a
     denoiser whose orders differ is as good as their mean probability.
     """
@@ -122,11 +126,25 @@ def test_exact_nll_and_failure_by_hand():
     np.testing.assert_allclose(lost, -np.log(0.75), rtol=1e-5)
 
 
-def test_orders_are_judged_by_success_or_by_the_bound():
+def test_orders_are_compared_by_success_or_by_the_bound():
     """A sequence that an order all but excludes counts for much in the mean, once in the success."""
     nll = jnp.array([[3.0, 3.0], [1.0, 5.5]])
-    validation_sequences = search_objective(jnp.array([1.0, 1.0])), search_objective(None)
-    assert [int(jax.vmap(objective)(nll).argmin()) for objective in validation_sequences] == [1, 0]
+    objectives = search_objective(jnp.array([1.0, 1.0])), search_objective(None)
+    assert [int(jax.vmap(objective)(nll).argmin()) for objective in objectives] == [1, 0]
+
+
+def test_the_best_order_is_chosen_on_validation_sequences():
+    """By the objective, which need not agree with the bound; both are kept for every chain."""
+    oracle, sequences = oracle_of(TABLE, 2, MASK), batch("whole")
+    orders = jnp.asarray(np.random.default_rng(5).integers(0, STEPS, (6, LENGTH)))
+    exact = exact_nll(sequences, oracle)
+    bounds = np.asarray(order_nlls(orders, sequences, oracle, MODEL))
+    losses = -np.log(np.exp(np.asarray(exact) - bounds).mean(axis=1))
+    found = best_order(orders, SearchData(sequences, exact), oracle, MODEL)
+    assert found.order.tolist() == np.asarray(orders)[losses.argmin()].tolist()
+    np.testing.assert_allclose(found.costs_of_chains, losses, rtol=1e-5)
+    np.testing.assert_allclose(found.nll_of_chains, bounds.mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(found.nll, bounds.mean(axis=1)[losses.argmin()], rtol=1e-5)
 
 
 def cost_of(order, step, budget):
@@ -136,11 +154,11 @@ def cost_of(order, step, budget):
 
 @partial(jax.jit, static_argnames=("budget", "objective"))
 def begin(key, budget, objective):
-    return start_search(key, LENGTH, budget, partial(cost_of, budget=budget), objective)
+    return start_chain(key, LENGTH, budget, partial(cost_of, budget=budget), objective)
 
 
 @partial(jax.jit, static_argnames="objective")
-def go_on(key, found, temperatures, first, objective):
+def continue_chain(key, found, temperatures, first, objective):
     """Anneals, then computes the costs of the last and the best order afresh."""
     budget = found.costs.shape[1]
     end = anneal(key, found, partial(cost_of, budget=budget), temperatures, first, objective)
@@ -154,7 +172,7 @@ def largest(nll):
 
 
 @pytest.mark.parametrize("budget, objective", [(STEPS, jnp.mean), (7, largest)])
-def test_what_the_search_remembers_is_what_it_would_compute(budget, objective):
+def test_costs_kept_along_a_chain_equal_costs_computed_afresh(budget, objective):
     """Also where orders leave steps empty, as they must with more steps than positions."""
     temperatures = jnp.asarray(
         SearchConfig(proposals=60, start_temperature=3.0, end_temperature=1.0).temperatures(0, 60)
@@ -163,7 +181,7 @@ def test_what_the_search_remembers_is_what_it_would_compute(budget, objective):
     for seed in range(10):
         k_start, k_moves = jax.random.split(jax.random.key(seed))
         start = begin(k_start, budget, objective)
-        end, fresh, best = go_on(k_moves, start, temperatures, jnp.asarray(0), objective)
+        end, fresh, best = continue_chain(k_moves, start, temperatures, jnp.asarray(0), objective)
         np.testing.assert_allclose(end.costs, fresh, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(end.best_cost, best, rtol=1e-5)
         assert end.best_cost <= start.best_cost
@@ -185,7 +203,7 @@ def test_the_search_finds_the_best_of_all_orders():
         found = begin(k_start, STEPS, jnp.mean)
         for first, temperatures in pieces:
             key = jax.random.clone(k_moves)  # the proposals of each piece have their own numbers
-            found = go_on(key, found, temperatures, jnp.asarray(first), jnp.mean)[0]
+            found = continue_chain(key, found, temperatures, jnp.asarray(first), jnp.mean)[0]
         ends.append(found)
     best = min(ends, key=lambda search: search.best_cost)
     np.testing.assert_allclose(best.best_cost, min(costs), rtol=1e-5)
@@ -205,7 +223,7 @@ def test_a_move_changes_the_context_of_one_step_only():
 
 def test_a_budget_of_one_has_one_order():
     flat = lambda order, step: jnp.ones((1, LENGTH))  # noqa: E731
-    start = start_search(jax.random.key(0), LENGTH, 1, flat)
+    start = start_chain(jax.random.key(0), LENGTH, 1, flat)
     end = anneal(jax.random.key(1), start, flat, jnp.ones(9), jnp.asarray(0))
     assert end.best.tolist() == end.order.tolist() == [0] * LENGTH
     assert end.best_cost == LENGTH
@@ -221,7 +239,7 @@ def test_an_empty_sudoku_can_be_filled_in_four_steps():
     oracle = task.oracle()
     orders = search_orders(
         jax.random.key(0),
-        everything[0],
+        SearchData(everything[0]),
         oracle,
         model,
         config,

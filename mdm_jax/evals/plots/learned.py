@@ -3,14 +3,12 @@
 from collections.abc import Sequence as Rows
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.evals.generate import Batching, generate
 from mdm_jax.evals.paired import PairedRow
@@ -18,11 +16,11 @@ from mdm_jax.evals.plots import orders as order_plots
 from mdm_jax.evals.plots import results as result_plots
 from mdm_jax.evals.score import Row
 from mdm_jax.evals.store import Generations, SampleStore
-from mdm_jax.orders.variational.elbo import Sequence, eos_places, response
 from mdm_jax.orders.variational.forms.base import draw_path
 from mdm_jax.orders.variational.loss import OrderParts, scores_of
-from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.orders.variational.model import Sequence, eos_places, response
 from mdm_jax.runs.metrics import read_metrics
+from mdm_jax.runs.orders import LearnedOrder
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Batch, Task
 from mdm_jax.types import RowKey
@@ -42,16 +40,6 @@ REWARDED = {
 ADAPTIVE = ("EntropyBound", "ConfidenceThreshold")
 SHOWN = 4  # examples whose priorities are drawn
 PATHS = 64  # of the posterior, for each of them
-
-
-@runtime_checkable
-class LearnedOrder(Protocol):
-    """What the pictures need of a learned order."""
-
-    policy: LearnedPolicy
-    denoise: Denoise
-    params: dict
-    parts: OrderParts
 
 
 def draw_figures(

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib import colormaps, ticker
@@ -142,7 +143,12 @@ def training_figure(
 
 
 def save(figure: Figure, path: str | os.PathLike, dpi: int = 160) -> None:
-    """Writes a figure in the format that the ending of the path names; makes its directory."""
+    """Writes a figure in the format that the ending of the path names; makes its directory.
+
+    Where there are several processes, the first one writes.
+    """
+    if jax.process_index() != 0:
+        return
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)
 

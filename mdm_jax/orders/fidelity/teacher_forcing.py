@@ -18,7 +18,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import apply_mask
 from mdm_jax.diffusion.elbo import token_nll
 from mdm_jax.errors import check_range
-from mdm_jax.orders.variational.elbo import Sequence
+from mdm_jax.orders.variational.model import Sequence
 from mdm_jax.sampling.canvas import block_ids, close_after_eos, count_blocks, current_block
 from mdm_jax.sampling.tokens import mask_logits
 from mdm_jax.types import Count, Mask, Observation, Tokens

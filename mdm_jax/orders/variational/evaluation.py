@@ -1,7 +1,7 @@
 """The order bound on held-out sequences: every step of several paths, no random step."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,11 @@ from jaxtyping import Array, Float
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.orders.variational.elbo import Sequence, response
+from mdm_jax.orders.variational.elbo import Draws
 from mdm_jax.orders.variational.loss import OrderParts, bound_denoiser, scores_of, sequence_draws
+from mdm_jax.orders.variational.model import OrderModel, Sequence, response
 from mdm_jax.sampling.canvas import after_eos
-from mdm_jax.tasks.base import Batch
-from mdm_jax.types import RowKey, Scalar
+from mdm_jax.types import Mask, RowKey
 
 
 class OrderBound(NamedTuple):
@@ -30,73 +30,105 @@ class OrderBound(NamedTuple):
     content_kl: float
 
 
+class RowTerms(NamedTuple):
+    """Terms of the bound of one sequence, nats, mean over its paths."""
+
+    token_nll: Float[Array, "*batch"]
+    kl: Float[Array, "*batch"]
+    entropy: Float[Array, "*batch"]
+    steps_used: Float[Array, "*batch"]
+    content_token_nll: Float[Array, "*batch"]
+    content_kl: Float[Array, "*batch"]
+
+
+class FittedOrder(NamedTuple):
+    """Posterior and policy with their parameters.
+
+    `params` may also hold the parameters of a denoiser that was fine-tuned jointly.
+    """
+
+    parts: OrderParts
+    params: dict[str, Any]
+    temperature: float  # of the posterior
+
+
 def order_bound(
     key: RowKey,
-    params: dict,
-    data: Batch,
-    parts: OrderParts,
+    order: FittedOrder,
+    data: Sequence,
     denoise: Denoise,
     *,
-    temperature: float,
-    eos_id: int | None = None,
     paths: int = 4,
     batch_size: int = 64,
 ) -> OrderBound:
-    """The bound of posterior and policy, `paths` whole paths for each sequence.
+    """The bound of posterior and policy on clean sequences, from whole paths of reveals.
 
     Row i uses fold_in(key, i), so the result does not depend on `batch_size`.
+
+    Args:
+      data: clean sequences as host arrays, leading axis [n].
+      paths: drawn for each sequence; each costs as many denoiser calls as it has steps.
 
     Raises:
       ValueError: there are no sequences.
     """
-    if len(data.tokens) == 0:
+    count = len(data.tokens)
+    if count == 0:
         raise ValueError("there are no held-out sequences to measure the bound on")
-    measure = jax.jit(partial(_chunk, parts=parts, paths=paths, eos_id=eos_id))
+    measure = jax.jit(partial(_batch_terms, parts=order.parts, paths=paths))
     found = []
-    for start in range(0, len(data.tokens), batch_size):
-        rows = np.minimum(np.arange(start, start + batch_size), len(data.tokens) - 1)
+    for start in range(0, count, batch_size):
+        rows = np.minimum(np.arange(start, start + batch_size), count - 1)
         sequences = Sequence(jnp.asarray(data.tokens[rows]), jnp.asarray(data.maskable[rows]))
-        keys = row_keys(key, jnp.asarray(rows))
-        found.append(measure(params, keys, sequences, denoise, jnp.asarray(temperature)))
-    columns = [np.concatenate(column)[: len(data.tokens)] for column in zip(*found, strict=True)]
-    nll, kl, entropy, steps, content_nll, content_kl = columns
-    spread = np.std(nll + kl, ddof=1) if len(nll) > 1 else float("nan")
-    means = [
-        float(np.mean(x)) for x in (nll + kl, nll, kl, entropy, steps, content_nll, content_kl)
-    ]
-    return OrderBound(means[0], float(spread / np.sqrt(len(nll))), *means[1:])
+        keys, temperature = row_keys(key, jnp.asarray(rows)), jnp.asarray(order.temperature)
+        found.append(measure(order.params, keys, sequences, denoise, temperature))
+    return _means(
+        RowTerms(*(np.concatenate(column)[:count] for column in zip(*found, strict=True)))
+    )
 
 
-def _chunk(
-    params: dict,
+def _means(rows: RowTerms) -> OrderBound:
+    nelbo = rows.token_nll + rows.kl
+    spread = np.std(nelbo, ddof=1) if len(nelbo) > 1 else float("nan")
+    first, *others = (float(np.mean(column)) for column in (nelbo, *rows))
+    return OrderBound(first, float(spread / np.sqrt(len(nelbo))), *others)
+
+
+def _batch_terms(
+    params: dict[str, Any],
     keys: Array,
     sequences: Sequence,
     denoise: Denoise,
-    temperature: Scalar,
+    temperature: Float[Array, ""],
     *,
     parts: OrderParts,
     paths: int,
-    eos_id: int | None,
-) -> tuple[Float[Array, " batch"], ...]:
-    """Per sequence, nats: token nll, KL, entropy, steps used, and the first two without padding."""
-    budget = parts.model.budget
-    stops = jnp.tile(jnp.arange(budget), paths)
+) -> RowTerms:
+    """The terms of each sequence of a batch."""
+    stops = jnp.tile(jnp.arange(parts.model.budget), paths)
     denoiser = bound_denoiser(params, denoise)
 
-    def row(key: RowKey, sequence: Sequence) -> tuple:
+    def row(key: RowKey, sequence: Sequence) -> RowTerms:
         priorities = scores_of(params, sequence, parts).priority / temperature
         draws = sequence_draws(
             params, key, sequence, priorities, stops, parts=parts, denoise=denoiser
         )
-        positions = response(sequence, parts.model)
-        content = jnp.ones(positions.shape, bool)
-        if eos_id is not None:
-            content = ~after_eos(sequence.tokens[positions], sequence.maskable[positions], eos_id)
-        nll = draws.terms.reveal * draws.nll
-        used = jnp.sum(jnp.any(draws.is_masked, axis=-1))
-        sums = (nll.sum(), draws.terms.kl.sum(), draws.terms.entropy.sum(), used)
-        return *(x / paths for x in sums), *(
-            (x * content).sum() / paths for x in (nll, draws.terms.kl)
-        )
+        return _row_terms(draws, _content(sequence, parts.model), paths)
 
     return jax.vmap(row)(keys, sequences)
+
+
+def _content(sequence: Sequence, model: OrderModel) -> Mask:
+    """Response positions up to the first EOS."""
+    positions = response(sequence, model)
+    if model.eos_id is None:
+        return jnp.ones(positions.shape, bool)
+    return ~after_eos(sequence.tokens[positions], sequence.maskable[positions], model.eos_id)
+
+
+def _row_terms(draws: Draws, content: Mask, paths: int) -> RowTerms:
+    nll = draws.terms.reveal * draws.nll
+    used = jnp.sum(jnp.any(draws.is_masked, axis=-1))
+    sums = (nll.sum(), draws.terms.kl.sum(), draws.terms.entropy.sum(), used)
+    inside = ((nll * content).sum(), (draws.terms.kl * content).sum())
+    return RowTerms(*(x / paths for x in (*sums, *inside)))

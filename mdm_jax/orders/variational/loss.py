@@ -1,4 +1,4 @@
-"""The loss under which an order is learned: posterior, policy and, if wanted, the denoiser."""
+"""The loss of posterior and policy, and of the denoiser where it is fine-tuned jointly."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -10,18 +10,9 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdm_jax.denoisers.base import Denoise, bind
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.errors import check_range
-from mdm_jax.orders.variational.elbo import (
-    Draws,
-    OrderModel,
-    Sequence,
-    Weights,
-    always_revealed,
-    draw_terms,
-    predicted_nll_loss,
-    response,
-    surrogate,
-)
+from mdm_jax.orders.variational.elbo import Draws, draw_terms, predicted_nll_loss, surrogate
+from mdm_jax.orders.variational.model import OrderModel, Sequence, always_revealed, response
+from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import PosteriorScores, Scorer
 from mdm_jax.policies.networks.policy_network import PolicyNetwork
 from mdm_jax.types import RowKey, Scalar
@@ -33,56 +24,6 @@ class OrderBatch(NamedTuple):
     tokens: Int[Array, "batch length"]
     maskable: Bool[Array, "batch length"]
     progress: Float[Array, " batch"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OrderObjective:
-    """What is optimised, and how it is annealed. The bound itself: beta_kl 1, all else 0.
-
-    Attributes:
-      samples: paths of each sequence (K of the leave-one-out baseline).
-      temperature: of the posterior at the end of the annealing.
-      start_temperature: and at its start; None: the same throughout.
-      beta_kl: weight of KL(posterior || policy) at the end of the annealing.
-      start_beta_kl: and at its start; None: the same throughout. Small, it lets the posterior move
-        before the policy has followed.
-      entropy: weight of the posterior's entropy at the start, annealed to 0.
-      step_cost: nats charged for every step that is taken, so that finishing early pays.
-      anneal: share of the run over which temperature (geometrically), beta_kl and entropy
-        (linearly) move.
-      forecast: whether each position's expected cost is learned and taken out of the gradient.
-    """
-
-    samples: int = 8
-    temperature: float = 0.1
-    start_temperature: float | None = None
-    beta_kl: float = 1.0
-    start_beta_kl: float | None = None
-    entropy: float = 0.0
-    step_cost: float = 0.0
-    anneal: float = 0.7
-    predicted_nll: bool = True
-
-    def __post_init__(self) -> None:
-        check_range("samples", self.samples, 2)  # of the leave-one-out baseline
-        for name in ("temperature", "start_temperature"):
-            check_range(name, getattr(self, name), above=0)
-        for name in ("beta_kl", "start_beta_kl", "entropy", "step_cost"):
-            check_range(name, getattr(self, name), 0)
-        check_range("anneal", self.anneal, above=0, high=1)
-
-    def temperature_at(self, progress: Scalar) -> Scalar:
-        """Geometric from start to end."""
-        start = self.start_temperature or self.temperature
-        share = jnp.minimum(progress / self.anneal, 1.0)
-        return start * (self.temperature / start) ** share
-
-    def weights_at(self, progress: Scalar) -> Weights:
-        """The weights at some point of the run."""
-        left = jnp.maximum(1.0 - progress / self.anneal, 0.0)
-        start = self.beta_kl if self.start_beta_kl is None else self.start_beta_kl
-        beta_kl = self.beta_kl + (start - self.beta_kl) * left
-        return Weights(beta_kl, self.entropy * left, jnp.asarray(self.step_cost))
 
 
 @dataclass(frozen=True)
@@ -150,13 +91,13 @@ def order_loss(
     objective: OrderObjective,
     denoise: Denoise,
 ) -> tuple[Scalar, dict[str, Any]]:
-    """The estimate of the bound's gradient, per maskable token, and what the bound is made of.
+    """A loss whose gradient estimates that of the bound, per maskable token.
 
-    One random step per sequence, stratified over the batch, and `samples` paths to it. The denoiser
-    learns as well where `params` has a "denoiser".
+    One random step per sequence, stratified over the batch, and `samples` paths to it. The denoiser is
+    fine-tuned jointly where `params` has a "denoiser".
 
     Returns:
-      A loss that is only good for its gradient, and metrics in nats.
+      The loss, whose value means nothing, and the bound and its terms as metrics in nats.
     """
     denoise = bound_denoiser(params, denoise)
     budget, count = parts.model.budget, batch.tokens.shape[0]
@@ -189,7 +130,7 @@ def order_loss(
 
 
 def bound_denoiser(params: PyTree, denoise: Denoise) -> Denoise:
-    """The denoiser, with the parameters that are being learned if there are some."""
+    """The denoiser, with the parameters in `params` where it is fine-tuned jointly."""
     return bind(denoise.module, params["denoiser"]) if "denoiser" in params else denoise
 
 

@@ -23,7 +23,7 @@ class ScorerConfig:
       heads: of the attention.
       spread: standard deviation of the scores at the start, roughly.
       limit: scores stay within +- this.
-      conditioning: what it reads: the clean sequence, or only the prompt in it.
+      conditioning: the network's input: the clean sequence, or its prompt alone, as a policy has it.
     """
 
     width: int = 64
@@ -40,20 +40,18 @@ class ScorerConfig:
 
 
 class PosteriorScores(NamedTuple):
-    """What the posterior's network says of each response position."""
+    """Outputs of the posterior's network for each response position."""
 
     priority: Float[Array, " window"]  # higher is revealed earlier; mean 0 over what is maskable
-    predicted_nll: Float[
-        Array, " window"
-    ]  # -log p(token) it will cost, nats; only steadies gradients
+    predicted_nll: Float[Array, " window"]  # of its token, nats; takes noise out of gradients
 
 
 class Scorer(nn.Module):
     """Scores of the response from the clean sequence.
 
-    Sees the clean tokens and which of them are the prompt. `vocab` counts the ids that may be
-    produced; canvas positions are told apart by learned embeddings. `base` is the part of the scores
-    that is the same for all sequences.
+    Its input is the clean tokens and which of them are the prompt. `vocab` counts the ids that may be
+    produced. Canvas positions have learned embeddings. `base` is the part of the scores that is the same
+    for all sequences.
     """
 
     config: ScorerConfig
@@ -88,8 +86,10 @@ class Scorer(nn.Module):
 
 
 def start_scores(params: Any, order: Int[Array, " window"], spacing: float) -> Any:
-    """Scorer parameters whose scores begin at a static order, `spacing` between its steps, the same
-    for every sequence: the network's own part begins at 0.
+    """Scorer parameters whose scores are a static order, the same for every sequence.
+
+    Args:
+      spacing: between the scores of neighbouring steps. The part that depends on the sequence is 0.
     """
-    silent = jax.tree.map(jnp.zeros_like, params["score"])
-    return params | {"base": -spacing * (order - jnp.mean(order)), "score": silent}
+    zero = jax.tree.map(jnp.zeros_like, params["score"])
+    return params | {"base": -spacing * (order - jnp.mean(order)), "score": zero}

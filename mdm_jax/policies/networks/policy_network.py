@@ -1,4 +1,4 @@
-"""A policy network for one canvas: features of every position, its place, and the steps left."""
+"""A policy network for canvases of one length: features, position and steps left."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -16,16 +16,16 @@ from mdm_jax.types import Count, Logits, Mask, RowKey, Scalar
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """Shape of an unmasking policy, and what it sees of the denoiser.
+    """Shape of the network of an unmasking policy, and its features.
 
     Attributes:
       width: of the residual stream.
       depth: transformer blocks.
       heads: of the attention.
-      confidence: see the top-1 probability.
-      margin: see the gap between the two most probable tokens.
-      entropy: see the entropy.
-      hidden: see the denoiser's last hidden states, where it gives them.
+      confidence: top-1 probability as a feature.
+      margin: top-1 minus top-2 probability as a feature.
+      entropy: entropy in nats as a feature.
+      hidden: the denoiser's last hidden states as features.
     """
 
     width: int = 64
@@ -42,7 +42,7 @@ class PolicyConfig:
 
 
 class StepFeatures(NamedTuple):
-    """What a `PolicyNetwork` sees of one step: no logits, so it can be kept."""
+    """The features of one step: no logits, so that they can be stored."""
 
     features: Float[Array, "length features"]
     left: Count
@@ -87,7 +87,7 @@ class PolicyNetwork(nn.Module):
 
     @nn.compact
     def utilities(self, features: StepFeatures) -> Utilities:
-        """Utilities from what is seen."""
+        """Utilities from the features."""
         config, left, length = self.config, features.left, len(features.features)
         shape = TransformerConfig(width=config.width, depth=config.depth, heads=config.heads)
         init = nn.initializers.normal(0.3)
@@ -103,20 +103,22 @@ class PolicyNetwork(nn.Module):
             x, _ = Block(shape, name=f"block_{layer}")(x, jnp.ones((length,), bool))
         x = nn.RMSNorm(name="final_norm")(x)
         utilities = nn.Dense(1, kernel_init=nn.initializers.zeros, name="utility")(x)[:, 0]
-        table = self.param("table", _iid_table, (self.max_steps + 1, self.max_length))
+        table = self.param("table", _ancestral_table, (self.max_steps + 1, self.max_length))
         return utilities + table[jnp.clip(left, 0, self.max_steps), :length]
 
     def _features(self, logits: Logits, is_masked: Mask) -> Float[Array, "length features"]:
-        """What the denoiser says where something is masked, whether it is, and how much is."""
+        """Of each position: features of the logits, 0 where not masked; whether it is masked; the share
+        of masked positions.
+        """
         config = self.config
         wanted = (
             (config.confidence, confidence),
             (config.margin, margin),
             (config.entropy, entropy),
         )
-        seen = [jnp.where(is_masked, read(logits), 0.0) for use, read in wanted if use]
+        values = [jnp.where(is_masked, read(logits), 0.0) for use, read in wanted if use]
         share = jnp.mean(is_masked.astype(jnp.float32))
-        return jnp.stack([*seen, is_masked, jnp.full(is_masked.shape, share)], axis=-1)
+        return jnp.stack([*values, is_masked, jnp.full(is_masked.shape, share)], axis=-1)
 
     @staticmethod
     def hidden_features(params: Any) -> int | None:
@@ -124,14 +126,14 @@ class PolicyNetwork(nn.Module):
         return params["hidden"]["kernel"].shape[0] if "hidden" in params else None
 
 
-def _iid_table(key: RowKey, shape: tuple[int, int]) -> Float[Array, "steps length"]:
+def _ancestral_table(key: RowKey, shape: tuple[int, int]) -> Float[Array, "steps length"]:
     """logit(1 / left) at every position."""
     left = jnp.arange(shape[0], dtype=jnp.float32)[:, None]
     return jnp.broadcast_to(-jnp.log(jnp.maximum(left - 1.0, 0.5)), shape)
 
 
 def start_table(params: Any, order: Int[Array, " length"], certainty: float) -> Any:
-    """Network parameters that begin at a static order: +-certainty, in nats, for now or later."""
+    """Network parameters that reveal in a static order: utilities +-certainty (nats) now or later."""
     left = jnp.arange(params["table"].shape[0])[:, None]
     now = order <= jnp.max(left) - left
     return params | {"table": jnp.where(now, certainty, -certainty)}

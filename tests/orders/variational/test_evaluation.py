@@ -1,5 +1,7 @@
 """The held-out order bound against the sum over all paths."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,16 +23,15 @@ from order_world import (
 )
 
 from mdm_jax.denoisers.base import bind
-from mdm_jax.orders.variational.elbo import OrderModel
-from mdm_jax.orders.variational.evaluation import order_bound
+from mdm_jax.orders.variational.evaluation import FittedOrder, order_bound
 from mdm_jax.orders.variational.loss import OrderParts
-from mdm_jax.tasks.base import Batch
+from mdm_jax.orders.variational.model import OrderModel, Sequence
 
 RNG = np.random.default_rng(0)
 TABLE, SCORES = RNG.normal(size=(STEPS + 1, 4)), np.array([0.1, -0.2, 0.4, 0.0])
-WORLD, HEAT = with_plain_policy(random_world(4), TABLE), 0.5
+WORLD, TEMPERATURE = with_plain_policy(random_world(4), TABLE), 0.5
 PARTS = OrderParts(OrderModel(FORMS["max"], STEPS, MASK, PAD, eos_id=EOS), SCORER, POLICY)
-DATA = Batch(
+DATA = Sequence(
     np.array([[0, 1, 1, 0], [1, 0, EOS, EOS], [1, EOS, EOS, EOS], [0, 0, 1, EOS], [EOS, 1, 0, 1]]),
     np.array([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 0, 1], [0, 1, 1, 1]], bool),
 )
@@ -40,11 +41,10 @@ PARAMS = {
 }
 
 
-def measure(data=DATA, denoiser=WORLD.logits, params=PARAMS, **settings):
+def measure(data=DATA, denoiser=WORLD.logits, params=PARAMS, parts=PARTS, **settings):
     denoise = bind(PlainDenoiser(), {"table": jnp.float32(denoiser)})
-    return order_bound(
-        jax.random.key(0), params, data, PARTS, denoise, temperature=HEAT, **settings
-    )
+    order = FittedOrder(parts, params, TEMPERATURE)
+    return order_bound(jax.random.key(0), order, data, denoise, **settings)
 
 
 def exact():
@@ -54,14 +54,14 @@ def exact():
         rules = {"maskable": maskable, "ends": tokens == EOS}
         ended = np.cumsum(maskable & (tokens == EOS)) - (maskable & (tokens == EOS)) > 0
         nll, content, taken = 0.0, 0.0, 0.0
-        for steps, prob in posterior_paths("max", SCORES / HEAT, **rules):
+        for steps, prob in posterior_paths("max", SCORES / TEMPERATURE, **rules):
             for step in steps:
                 logs = token_logs(WORLD, tokens, step.masked)
                 nll -= prob * logs[step.reveal].sum()
                 content -= prob * logs[step.reveal & ~ended].sum()
                 taken += prob * step.masked.any()
-        bound = -path_bound(WORLD, "max", tokens, SCORES / HEAT, **rules)
-        without = -path_bound(WORLD, "max", tokens, SCORES / HEAT, entropy=1.0, **rules)
+        bound = -path_bound(WORLD, "max", tokens, SCORES / TEMPERATURE, **rules)
+        without = -path_bound(WORLD, "max", tokens, SCORES / TEMPERATURE, entropy=1.0, **rules)
         rows.append((bound, nll, content, taken, bound - without))
     return np.array(rows).T
 
@@ -69,7 +69,7 @@ def exact():
 @pytest.fixture(scope="module")
 def whole():
     with jax.debug_key_reuse(True):
-        return measure(paths=3000, eos_id=EOS)
+        return measure(paths=3000)
 
 
 def test_every_number_is_that_of_all_paths(whole):
@@ -89,15 +89,18 @@ def test_every_number_is_that_of_all_paths(whole):
 
 
 def test_the_batch_size_changes_nothing_and_a_learned_denoiser_is_used(whole):
-    """Without an EOS to look for, all is content."""
     learned = PARAMS | {"denoiser": {"table": jnp.float32(WORLD.logits)}}
     in_parts = measure(denoiser=0 * WORLD.logits, params=learned, batch_size=2, paths=3000)
-    np.testing.assert_allclose(in_parts[:6], whole[:6], rtol=1e-5)
-    np.testing.assert_allclose(in_parts[6:], (in_parts.token_nll, in_parts.kl), rtol=1e-6)
+    np.testing.assert_allclose(in_parts, whole, rtol=1e-5)
+
+
+def test_without_an_eos_all_positions_are_content():
+    found = measure(parts=replace(PARTS, model=replace(PARTS.model, eos_id=None)))
+    np.testing.assert_allclose(found[6:], (found.token_nll, found.kl), rtol=1e-6)
 
 
 def test_one_sequence_has_no_error_and_none_no_bound():
-    found = measure(Batch(DATA.tokens[:1], DATA.maskable[:1]), paths=1, batch_size=1)
+    found = measure(Sequence(DATA.tokens[:1], DATA.maskable[:1]), paths=1, batch_size=1)
     assert np.isnan(found.error) and np.isfinite(found.nelbo)
     with pytest.raises(ValueError, match="no held-out sequences"):
-        measure(Batch(DATA.tokens[:0], DATA.maskable[:0]))
+        measure(Sequence(DATA.tokens[:0], DATA.maskable[:0]))

@@ -27,21 +27,20 @@ from order_world import (
 
 from mdm_jax.denoisers.base import bind
 from mdm_jax.denoisers.oracle import oracle_of
-from mdm_jax.orders.variational.elbo import OrderModel
-from mdm_jax.orders.variational.evaluation import order_bound
+from mdm_jax.orders.variational.evaluation import FittedOrder, order_bound
 from mdm_jax.orders.variational.loss import (
     OrderBatch,
-    OrderObjective,
     OrderParts,
     init_order,
     order_loss,
 )
+from mdm_jax.orders.variational.model import OrderModel, Sequence
+from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import Scorer, ScorerConfig
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
-from mdm_jax.tasks.base import Batch
 from mdm_jax.training.state import init_state, train_step
 
 RNG = np.random.default_rng(0)
@@ -243,7 +242,7 @@ def test_objectives_that_make_no_sense(wrong, message):
 PAIRS = np.repeat(np.array(list(itertools.product(range(4), repeat=4))), 2, axis=1)
 ORACLE = oracle_of(PAIRS, 4, 4)
 SIZE = {"width": 16, "depth": 1, "heads": 2}
-PAIR_HEAT = 0.2
+PAIR_TEMPERATURE = 0.2
 
 
 @pytest.mark.parametrize("budget", [2, 3])
@@ -252,9 +251,9 @@ def test_pairs_of_copies_are_learned_apart(budget):
     network = PolicyNetwork(PolicyConfig(**SIZE), 8, 3)
     parts = OrderParts(OrderModel(FORMS["max"], budget, 4, 5), scorer, network)
     learned = learn_pairs(jax.random.key(0), parts)
-    data = Batch(PAIRS, np.ones(PAIRS.shape, bool))
-    settings = {"temperature": PAIR_HEAT, "batch_size": 256}
-    bound = order_bound(jax.random.key(1), learned, data, parts, ORACLE, **settings)
+    data = Sequence(PAIRS, np.ones(PAIRS.shape, bool))
+    order = FittedOrder(parts, learned, PAIR_TEMPERATURE)
+    bound = order_bound(jax.random.key(1), order, data, ORACLE, batch_size=256)
     policy = LearnedPolicy(parts.network, learned["policy"], budget)
     rows = jax.random.split(jax.random.key(2), 4096), jnp.full((4096, 8), 4)
     config = SamplerConfig(4, 5, budget, temperature=1.0)
@@ -268,7 +267,7 @@ def test_pairs_of_copies_are_learned_apart(budget):
 def learn_pairs(key, parts, updates=200, batch_size=32):
     """Averaged parameters after so many updates, from the Ancestral start."""
     k_init, k_train = jax.random.split(key)
-    objective = OrderObjective(samples=4, temperature=PAIR_HEAT, start_beta_kl=0.1)
+    objective = OrderObjective(samples=4, temperature=PAIR_TEMPERATURE, start_beta_kl=0.1)
     rate = optax.cosine_decay_schedule(0.02, updates)
     optimizer = optax.flatten(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate)))
     loss = partial(order_loss, parts=parts, objective=objective, denoise=ORACLE)

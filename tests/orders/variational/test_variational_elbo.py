@@ -35,18 +35,15 @@ from scipy.special import rel_entr
 from mdm_jax.diffusion.objectives import Discrete
 from mdm_jax.orders.variational.elbo import (
     Draws,
-    OrderModel,
-    Sequence,
     Weights,
-    always_revealed,
     draw_terms,
     leave_one_out,
     path_values,
     predicted_nll_loss,
-    response,
     surrogate,
 )
 from mdm_jax.orders.variational.forms.base import StepTerms, close_after
+from mdm_jax.orders.variational.model import OrderModel, Sequence, always_revealed, response
 from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.sampling.canvas import close_after_eos
 

@@ -37,7 +37,7 @@ class Form(Protocol):
 
     Attributes:
       family: what the policy's utilities mean for this form.
-      ranked: whether scores far enough apart force an order.
+      induces_order: whether scores far enough apart force an order.
     """
 
     family: ActionDistribution

@@ -1,0 +1,61 @@
+"""What learn_order and learn_policy share: the denoiser, and the comparison with other policies."""
+
+from dataclasses import dataclass, field, replace
+
+from experiments import train_denoiser
+from experiments._cli.training import TrainingConfig
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.errors import MdmError, check_range
+from mdm_jax.runs.denoisers import exact_denoiser, load_denoiser
+from mdm_jax.runs.directory import DENOISER
+
+EVALUATION_ONLY = ("examples", "eval_batch_size", "policy_temperature")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningConfig(TrainingConfig):
+    """Settings of learning an order or a policy for a denoiser.
+
+    Attributes:
+      denoiser: run directory of a trained denoiser, or of a published checkpoint; None: train one into
+        RUN_DIR/denoiser.
+      oracle: exact conditionals instead of a trained denoiser, where the task can be listed.
+      train: settings of that training; its task, data_dir, run_dir and seed are taken from here.
+      temperature: of the token draws.
+      policy_temperature: of the learned policy where it is evaluated; 0 takes the most probable set of
+        positions.
+      examples: prompts that every policy completes.
+      eval_batch_size: of generation.
+    """
+
+    denoiser: str | None = None
+    oracle: bool = False
+    train: train_denoiser.Config = field(
+        default_factory=lambda: train_denoiser.Config(
+            steps=1600, batch_size=64, save_every=800, eval_every=1600
+        )
+    )
+    temperature: float = 1.0
+    policy_temperature: float
+    examples: int = 1024
+    eval_batch_size: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("examples", "eval_batch_size"):
+            check_range(name, getattr(self, name), 1)
+        for name in ("temperature", "policy_temperature"):
+            check_range(name, getattr(self, name), 0)
+        if self.oracle and self.denoiser is not None:
+            raise MdmError("give --oracle or --denoiser, not both")
+
+
+def get_denoiser(config: LearningConfig) -> Denoise:
+    """Exact conditionals, the denoiser of another run, or one trained inside the run directory."""
+    if config.oracle:
+        return exact_denoiser(config.task)
+    if config.denoiser is not None:
+        return load_denoiser(config.denoiser, config.task).denoise
+    home = f"{config.run_dir}/{DENOISER}"
+    settings = replace(config.train, task=config.task, run_dir=home, seed=config.seed)
+    return train_denoiser.train(settings).denoise
