@@ -8,7 +8,6 @@ Generations are stored once, in samples.jsonl; a killed evaluation resumes with 
 policy evaluated in the same directory is compared with the new one on the same prompts.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -30,6 +29,7 @@ from mdm_jax.profiling.report import measure_speed
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.identity import identity, results_home
+from mdm_jax.runs.json_files import append_rows
 from mdm_jax.runs.published import Loading, is_published
 from mdm_jax.sampling.config import SamplerConfig
 
@@ -126,8 +126,7 @@ def report(config: Config, evaluator: Evaluator, outcome: Outcome, step: int) ->
         row |= speed.throughput._asdict() | {"share_of_peak": speed.share_of_peak}
     else:
         print_rows([outcome.row], f"{title} at update {step}")
-    with (evaluator.store.path.parent / "rows.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    append_rows(evaluator.store.path.parent / "rows.jsonl", [row])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ table.json and samples.jsonl, and prints for each policy the area under its fron
 the logarithm of the denoiser calls, of the best accuracy it reaches with no more calls than that.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from mdm_jax.policies.base import Policy
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.identity import identity, results_home
+from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.published import Loading
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
@@ -139,7 +139,7 @@ def run(config: Config) -> list[Row]:
 
 def write(rows: Sequence[Row], directory: Path) -> None:
     """The rows as table.json and as a figure."""
-    (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    write_json(directory / "table.json", [asdict(row) for row in rows])
     result_plots.save(result_plots.frontier_figure(rows), directory / "frontier.png")
     print_once(f"figure: {directory / 'frontier.png'}")
 

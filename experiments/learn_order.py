@@ -16,26 +16,24 @@ import numpy as np
 from experiments import _cli as cli
 from experiments._cli import learning
 from experiments._cli.console import print_once, progress
-from experiments._cli.learning import LearningConfig, get_denoiser
-from experiments._cli.tables import print_paired_rows
+from experiments._cli.learning import LearningConfig, compare, get_denoiser
 from experiments._cli.training import Updates, run_updates, training_run
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
-from mdm_jax.evals.matched import compare_at_equal_calls, evaluator_in
 from mdm_jax.evals.order_bounds import order_bounds
 from mdm_jax.evals.paired import PairedRow
 from mdm_jax.evals.plots.learned import draw_figures
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.evaluation import FittedOrder
 from mdm_jax.orders.variational.forms import AnyForm, MaxNormalised
-from mdm_jax.orders.variational.loss import OrderBatch, OrderParts, bound_denoiser
+from mdm_jax.orders.variational.loss import OrderBatch, OrderParts
 from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import ScorerConfig
 from mdm_jax.orders.variational.start import InitConfig, start_at
 from mdm_jax.policies.networks.policy_network import PolicyConfig
 from mdm_jax.runs.json_files import write_json
-from mdm_jax.runs.orders import LearnedOrder, fresh_params, order_parts, order_policy
+from mdm_jax.runs.orders import LearnedOrder, fresh_params, learned_order, order_parts
 from mdm_jax.runs.static_order import static_order
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
@@ -128,22 +126,9 @@ def run(config: Config) -> list[PairedRow]:
     """Learn, compare, draw."""
     config = resolve(config)
     learned, directory = learn(config), Path(config.run_dir)
-    evaluator = evaluator_in(
-        directory,
-        directory,
-        config.task,
-        learned.base,
-        SamplerConfig(temperature=config.temperature),
-        examples=config.examples,
-        batch_size=config.eval_batch_size,
-        seed=config.seed,
-    )
-    rows = compare_at_equal_calls(
-        evaluator, [(learned.policy, learned.denoise)], config.seed, progress
-    )
-    print_paired_rows(
-        rows, f"{config.task.name}, budget {config.budget}: {config.examples} prompts"
-    )
+    title = f"{config.task.name}, budget {config.budget}"
+    sampling = SamplerConfig(temperature=config.temperature)
+    rows = compare(config, (learned.policy, learned.denoise), learned.base, sampling, title)
     draw_figures(config.task, learned, rows, directory, config.objective.temperature)
     print_once(f"figures and policy: {directory}")
     return rows
@@ -170,14 +155,12 @@ def learn(config: Config, denoise: Denoise | None = None) -> LearnedOrder:
         params = fresh_params(parts, config.task, k_init, denoise, config.joint)
         if training.is_new:
             params = at_static_order(config, parts, params, denoise, training.directory)
-        state = jax.device_get(init_state(params, optimizer))
-        state = sharding.shard(state, sharding.replicated(mesh))
-        shared = sharding.shard(denoise, sharding.replicated(mesh))
+        state = sharding.replicate(init_state(params, optimizer), mesh)
+        shared = sharding.replicate(denoise, mesh)
         update = order_update(parts, config.objective, optimizer, shared, config.ema_decay)
         state = run_updates(config, training, state, updates_of(config, update))
     params = jax.tree.map(jnp.asarray, sharding.to_host(state.ema))
-    policy = order_policy(parts, params, config.policy_temperature)
-    learned = LearnedOrder(policy, bound_denoiser(params, denoise), denoise, params, parts)
+    learned = learned_order(parts, params, denoise, config.policy_temperature)
     report(config, learned)
     return learned
 

@@ -4,7 +4,6 @@ against cost.
 The default is 4x4 Sudoku with 0 to 4 clues: nothing is downloaded, and two CPU cores are enough.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import AlphaCounts
+from mdm_jax.runs.json_files import write_json
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.replay import replay_reveals
 from mdm_jax.tasks.base import Examples, Task
@@ -108,9 +108,7 @@ PRESETS = {
 
 
 def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
-    """Train (or go on, or take what is there), generate with every policy, learn an order, print and
-    draw.
-    """
+    """Train, learn an order, generate with every policy, print and draw; resumes where it was."""
     directory = Path(config.run_dir or f"runs/quickstart-{config.task.name}")
     task = cli.with_data_dir(config.task, config.data_dir)
     examples = task.examples("test", config.examples)
@@ -122,7 +120,7 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
         policies = (*policies, learn(config, task, directory, denoise))
     rows = compare(config, task, examples, denoise, policies, directory)
     print_rows(rows, f"{task.name}: {len(examples.canvases)} prompts")
-    (directory / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    write_json(directory / "table.json", [asdict(row) for row in rows])
     result_plots.save(
         result_plots.frontier_figure(rows, curve=_schedule), directory / "frontier.png"
     )

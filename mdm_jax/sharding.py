@@ -161,6 +161,11 @@ def shard(tree: PyTree, shardings: PyTree) -> PyTree:
     return jax.tree.map(put, tree, jax.tree.broadcast(shardings, tree))
 
 
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Arrays of this process's devices, equal on every process, copied to all devices."""
+    return shard(jax.device_get(tree), replicated(mesh))
+
+
 def to_host(tree: PyTree) -> PyTree:
     """Device arrays as host arrays, whole on every process."""
     if jax.process_count() == 1:

@@ -1,13 +1,20 @@
 """What learn_order and learn_policy share: the denoiser, and the comparison with other policies."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from experiments import train_denoiser
+from experiments._cli.console import progress
+from experiments._cli.tables import print_paired_rows
 from experiments._cli.training import TrainingConfig
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
+from mdm_jax.evals.matched import compare_at_equal_calls, evaluator_in
+from mdm_jax.evals.paired import PairedRow
+from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.runs.denoisers import exact_denoiser, load_denoiser
 from mdm_jax.runs.directory import DENOISER
+from mdm_jax.sampling.config import SamplerConfig
 
 EVALUATION_ONLY = ("examples", "eval_batch_size", "policy_temperature")
 
@@ -59,3 +66,30 @@ def get_denoiser(config: LearningConfig) -> Denoise:
     home = f"{config.run_dir}/{DENOISER}"
     settings = replace(config.train, task=config.task, run_dir=home, seed=config.seed)
     return train_denoiser.train(settings).denoise
+
+
+def compare(
+    config: LearningConfig,
+    learned: tuple[LearnedPolicy, Denoise],
+    baselines: Denoise,
+    sampling: SamplerConfig,
+    title: str,
+) -> list[PairedRow]:
+    """The learned policy and the heuristic baselines at as many denoiser calls; printed and kept.
+
+    Args:
+      learned: the policy and its denoiser.
+      baselines: the denoiser of the baselines.
+    """
+    evaluator = evaluator_in(
+        Path(config.run_dir),
+        config.task,
+        baselines,
+        sampling,
+        examples=config.examples,
+        batch_size=config.eval_batch_size,
+        seed=config.seed,
+    )
+    rows = compare_at_equal_calls(evaluator, [learned], config.seed, progress)
+    print_paired_rows(rows, f"{title}: {config.examples} prompts")
+    return rows

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, NoReturn, TypeVar
 
+import jax
+
 from experiments._cli.command_line import Options, known, parse
 from experiments._cli.compilation_cache import use_compilation_cache
-from experiments._cli.console import escape_controls
+from experiments._cli.console import console, escape_controls
 from mdm_jax.sharding import start_processes
 
 C = TypeVar("C")
@@ -35,6 +37,7 @@ def main(
     with exit_status():
         options = known(Options, words)
         start_processes(**asdict(options.processes))
+        console.quiet = jax.distributed.is_initialized() and jax.process_index() != 0
         use_compilation_cache(options.compilation_cache)
         run(parse(config_type, words, doc, presets))
 

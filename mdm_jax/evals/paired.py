@@ -1,6 +1,5 @@
 """Two policies on the same prompts: who is better, and how sure that is."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from jaxtyping import Bool
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.intervals import Difference, mcnemar_exact, paired_difference
 from mdm_jax.evals.score import Outcome, Row, take, verify_all
+from mdm_jax.runs.json_files import write_json
 
 
 class PairedRow(NamedTuple):
@@ -58,7 +58,7 @@ def save_table(rows: Sequence[PairedRow], path: Path) -> None:
     described = [asdict(one.row) | one._asdict() | {"row": None} for one in rows]
     for row in described:
         del row["row"]
-    path.write_text(json.dumps(described, indent=2))
+    write_json(path, described)
 
 
 def _counts(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> tuple[int, int, int, int]:

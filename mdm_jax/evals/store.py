@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdm_jax.runs.json_files import append_rows, read_rows
+from mdm_jax.sharding import wait_for_processes
 
 
 class Sample(NamedTuple):
@@ -47,7 +48,8 @@ class Generations(NamedTuple):
 class SampleStore:
     """An append-only file of samples; a killed writer loses one batch at most.
 
-    One writer at a time: where there are several processes, the first one writes.
+    One writer at a time: where there are several processes, all of them append the same samples, the
+    first one writes them, and the others wait until they are written.
 
     Args:
         path: samples.jsonl, which need not exist yet.
@@ -62,6 +64,7 @@ class SampleStore:
         self._done: dict[str, set[int]] = {}
         for number, sample in enumerate(_read(self.path), 1):
             self._add(self._done, sample, f"{self.path}:{number}")
+        wait_for_processes("samples are read")
 
     def settings(self) -> list[str]:
         """The settings with samples, in the order in which they were first written."""
@@ -87,6 +90,7 @@ class SampleStore:
                     f"{self.path}: {sample.setting!r} has index {sample.index} already"
                 )
         append_rows(self.path, [sample._asdict() for sample in samples])
+        wait_for_processes("samples are written")
         for setting, indices in batch.items():
             self._done.setdefault(setting, set()).update(indices)
 

@@ -8,7 +8,7 @@ import jax
 from mdm_jax.denoisers.base import Denoise, hidden_width
 from mdm_jax.orders.variational.forms import AnyForm
 from mdm_jax.orders.variational.forms.base import Form
-from mdm_jax.orders.variational.loss import OrderParts, init_order
+from mdm_jax.orders.variational.loss import OrderParts, bound_denoiser, init_order
 from mdm_jax.orders.variational.model import OrderModel
 from mdm_jax.orders.variational.posterior import Scorer, ScorerConfig
 from mdm_jax.policies.learned import LearnedPolicy
@@ -82,6 +82,14 @@ def order_policy(
         policy_temperature,
         family=parts.model.form.family,
     )
+
+
+def learned_order(
+    parts: OrderParts, params: dict[str, Any], denoise: Denoise, policy_temperature: float
+) -> LearnedOrder:
+    """What has been learned from a denoiser, with averaged parameters."""
+    policy = order_policy(parts, params, policy_temperature)
+    return LearnedOrder(policy, bound_denoiser(params, denoise), denoise, params, parts)
 
 
 def order_params(

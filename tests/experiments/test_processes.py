@@ -1,9 +1,10 @@
-"""Killed for good and started again; two processes instead of one."""
+"""Runs that are killed, terminated or shared by two processes end as one that was none of it."""
 
 import json
 import signal
 import socket
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -12,44 +13,39 @@ import pytest
 from tiny_run import WORDS, contents
 
 from mdm_jax.runs.denoisers import load_denoiser
+from mdm_jax.runs.metrics import read_metrics
 
 DRIVER = """
 import sys
 from dataclasses import replace
-import jax, numpy as np
+import jax
 sys.path.insert(0, sys.argv[1])
-from tiny_run import TRAIN
-from experiments import train_denoiser
-from mdm_jax.runs.denoisers import load_denoiser
-from mdm_jax.evals.generate import Batching, generate
-from mdm_jax.policies.heuristics import EntropyBound
-from mdm_jax.sampling.config import SamplerConfig
-
 directory, count, index, port = sys.argv[2], *map(int, sys.argv[3:])
-train_denoiser.run(
-    replace(
-        TRAIN,
-        steps=3,
-        run_dir=f"{directory}/run",
-        shard_params=True,
-        processes=train_denoiser.Processes(
-            count=count, id=index, coordinator=f"localhost:{port}"
-        ),
+from mdm_jax.sharding import start_processes
+
+start_processes(count, index, f"localhost:{port}")
+from tiny_run import LEARN
+from experiments import evaluate, frontier, learn_order
+from mdm_jax.evals import matched
+from mdm_jax.policies.heuristics import EntropyBound
+from mdm_jax.tasks.chains.task import Chains
+
+assert jax.device_count() == 2 and jax.process_count() == count
+matched.THRESHOLDS, matched.GAMMAS, matched.TUNING_PROMPTS = (0.1, 0.9), (3.0,), 4
+train, task = replace(LEARN.train, shard_params=True, steps=3), Chains(depth=1, num_examples=8)
+run = f"{directory}/order"
+learn_order.run(replace(LEARN, task=task, train=train, joint=True, run_dir=run))
+evaluate.run(
+    evaluate.Config(
+        run=run, policy=EntropyBound(2.0), examples=5, batch_size=4, parallel="device_map"
     )
 )
-denoise, task, _ = load_denoiser(f"{directory}/run")
-examples, config = task.examples("test", 5), SamplerConfig(temperature=1.0).for_task(task)
-batches = list(
-    generate(jax.random.key(0), examples.canvases, denoise=denoise, policy=EntropyBound(2.0),
-             config=config, batching=Batching(4, "device_map"))
+frontier.run(
+    frontier.Config(run=run, steps=(), factors=(), gammas=(), thresholds=(0.5, 0.9), examples=5)
 )
-np.savez(
-    f"{directory}/generated-{index}.npz",
-    canvas=np.concatenate([batch.rollout.canvas for batch in batches]),
-    nfe=np.concatenate([batch.rollout.nfe for batch in batches]),
-)
-assert jax.device_count() == 2
 """
+RUNS = ("order", "order/denoiser")
+STORES = ("order", "order/evaluate-chains-test-0", "order/frontier-chains-test-0")
 
 
 def free_port():
@@ -58,18 +54,20 @@ def free_port():
         return found.getsockname()[1]
 
 
-def finish(*processes):
+def finish(*processes, status=0):
     for process in processes:
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, f"{out}\n{err}"
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == status, f"{out}\n{err}"
 
 
 def weights(directory):
     return jax.device_get(load_denoiser(directory).denoise.params)
 
 
-def rows(directory):
-    return [json.loads(line) for line in (directory / "metrics.jsonl").open()]
+def samples(directory):
+    """Without the time they took."""
+    rows = [json.loads(line) for line in (directory / "samples.jsonl").open()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -87,46 +85,71 @@ def one_and_two(start, tmp_path_factory):
     return one, two
 
 
-def test_two_processes_train_what_one_does(one_and_two):
+@pytest.mark.parametrize("run", RUNS)
+def test_two_processes_train_what_one_does(one_and_two, run):
     """Parameters split over the processes, so that they are gathered, saved and read in parts."""
-    one, two = (path / "run" for path in one_and_two)
+    one, two = (path / run for path in one_and_two)
     jax.tree.map(np.testing.assert_array_equal, weights(one), weights(two))
-    assert rows(one) == rows(two)
-    assert [row["step"] for row in rows(two)] == [1, 2, 3]
+    assert read_metrics(one) == read_metrics(two)
+    assert len(read_metrics(two)) == (4 if run == "order" else 3)
 
 
-def test_two_processes_generate_what_one_does(one_and_two):
-    one, two = one_and_two
-    expected = np.load(one / "generated-0.npz")
-    assert expected["canvas"].shape == (5, 16) and expected["canvas"].max() < 4
-    for index in range(2):
-        found = np.load(two / f"generated-{index}.npz")
-        for name in ("canvas", "nfe"):
-            np.testing.assert_array_equal(found[name], expected[name])
+@pytest.mark.parametrize("store", STORES)
+def test_two_processes_generate_what_one_does(one_and_two, store):
+    one, two = (path / store for path in one_and_two)
+    assert samples(one) == samples(two) != []
 
 
-def test_only_the_first_process_writes_the_log(one_and_two):
-    (started,) = json.loads((one_and_two[1] / "run" / "env.json").read_text())
-    assert started["process_count"] == 2 and started["device_count"] == 2
+def test_only_the_first_process_writes(one_and_two):
+    one, two = (path / "order" for path in one_and_two)
+    assert contents(one).keys() == contents(two).keys()
+    for run in (*RUNS, *STORES[1:]):
+        (started,) = json.loads((one_and_two[1] / run / "env.json").read_text())
+        assert started["process_count"] == 2 and started["device_count"] == 2
 
 
-def test_killed_training_goes_on_as_if_it_had_not_been(start, trained, tmp_path):
-    """SIGKILL after the first checkpoint; the same command again; bit for bit the same weights."""
-    directory = tmp_path / "run"
-    command = ["-m", "experiments.train_denoiser", "--run_dir", directory, *WORDS]
-    process = start(*command)
-    deadline = time.monotonic() + 120
-    while not (directory / "checkpoints" / "3").is_dir():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+def command(directory, *words, steps="6"):
+    settings = [steps if before == "--steps" else word for before, word in pairwise(["", *WORDS])]
+    return ["-m", "experiments.train_denoiser", "--run_dir", directory, *settings, *words]
+
+
+def wait_for(path, *processes):
+    deadline = time.monotonic() + 300
+    while not path.is_dir():
+        for process in processes:
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
+
+
+def test_a_terminated_process_ends_both_at_the_same_update(start, tmp_path):
+    """SIGTERM to the second of two: both finish the update, save it together, and say so."""
+    directory, port = tmp_path / "run", free_port()
+    words = ["--processes.count", 2, "--processes.coordinator", f"localhost:{port}"]
+    flags = "--xla_force_host_platform_device_count=1"
+    both = [
+        start(*command(directory, *words, "--processes.id", i, steps="100000"), flags=flags)
+        for i in range(2)
+    ]
+    wait_for(directory / "checkpoints" / "3", *both)
+    both[1].send_signal(signal.SIGTERM)
+    finish(*both, status=143)
+    saved = max(int(path.name) for path in (directory / "checkpoints").iterdir())
+    assert [row["step"] for row in read_metrics(directory)][-1] <= saved < 100000
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_training_resumes_as_if_it_had_not_been(start, trained, tmp_path, number):
+    """After the first checkpoint; then the same command again: the same weights, bit for bit."""
+    directory = tmp_path / "run"
+    process = start(*command(directory))
+    wait_for(directory / "checkpoints" / "3", process)
+    process.send_signal(number)
     process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 143)
     assert not (directory / "training.png").exists()
-    again = start(*command)
-    finish(again)
-    assert [row["step"] for row in rows(directory)] == [1, 2, 3, 4, 5, 6]
-    assert rows(directory) == rows(trained[0])
+    finish(start(*command(directory)))
+    assert [row["step"] for row in read_metrics(directory)] == [1, 2, 3, 4, 5, 6]
+    assert read_metrics(directory) == read_metrics(trained[0])
     jax.tree.map(np.testing.assert_array_equal, weights(directory), weights(trained[0]))
     assert len(json.loads((directory / "env.json").read_text())) == 2
     assert {"training.png", "config.json"} <= set(contents(directory))
