@@ -53,7 +53,7 @@ class TextModel:
         vocabulary = self.tokenizer.vocabulary
         canvases = prompt_canvases(ids, max(map(len, ids)), length, vocabulary)
         responses = [
-            response_ids(canvas, len(prompt), length, vocabulary.eos_id)
+            response_ids(canvas, len(prompt), length, vocabulary)
             for canvas, prompt in zip(self._generate(canvases, on_batch), ids, strict=True)
         ]
         return [
@@ -107,7 +107,9 @@ class TextModel:
         return (-bounds).tolist()
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.tokenizer.encode(texts, bare=self.bare)
+        if self.bare:
+            return self.tokenizer.encode(texts, bare=True)
+        return self.tokenizer.encode_text(texts)
 
 
 def move_blanks(context: str, continuation: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from mdm_jax.tasks.base import Vocabulary
 class Throughput(NamedTuple):
     """Speed of generation; rates are None where no batch but the one that compiled was timed.
 
-    Canvas tokens are all positions that were generated, useful ones those before the first EOS.
+    Canvas tokens are all positions that were generated, useful ones those before the end of the response.
     """
 
     useful_tokens: float  # mean of a sequence
@@ -58,7 +58,6 @@ def live(
     is_response: Bool[np.ndarray, "n length"],
     vocabulary: Vocabulary,
 ) -> Bool[np.ndarray, "n length"]:
-    """The part of each response before its first EOS: `canvas.before_eos` for many rows on the host."""
-    if vocabulary.eos_id is None:
-        return is_response
-    return is_response & (np.cumsum(is_response & (tokens == vocabulary.eos_id), axis=1) == 0)
+    """The part of each response before the first id that ends it."""
+    ends = is_response & np.isin(tokens, vocabulary.ends)
+    return is_response & (np.cumsum(ends, axis=1) == 0)

@@ -1,10 +1,12 @@
-"""What a task is: clean sequences to learn from, prompts to complete, and a verifier."""
+"""What a task is: clean sequences to train on, prompts to complete, and a verifier."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int
+
+from mdm_jax.errors import MdmError
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Vocabulary:
         Published checkpoints have theirs among the others.
       pad_id: PAD, which no denoiser has logits for; None: the first id after all others.
       unused: ids below `size` that are no text, such as rows beyond the tokenizer.
+      turn_ends: further ids that end a response, such as the end of an assistant's turn.
     """
 
     size: int
@@ -25,6 +28,7 @@ class Vocabulary:
     mask_id: int | None = None
     pad_id: int | None = None
     unused: tuple[int, ...] = field(default=(), repr=False)
+    turn_ends: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mask_id is None:
@@ -32,10 +36,15 @@ class Vocabulary:
         if self.pad_id is None:
             object.__setattr__(self, "pad_id", max(self.size, self.mask_id + 1))
         if self.mask_id < 0 or self.pad_id < self.size or self.mask_id == self.pad_id:
-            raise ValueError(
+            raise MdmError(
                 f"MASK {self.mask_id} and PAD {self.pad_id} must differ, and PAD must be at least the "
                 f"{self.size} ids there are"
             )
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """All ids that end a response; empty: responses have no end."""
+        return self.turn_ends if self.eos_id is None else (self.eos_id, *self.turn_ends)
 
 
 class Batch(NamedTuple):
@@ -46,7 +55,7 @@ class Batch(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Canvases to complete (prompt, MASK, PAD) and what the verifier needs to judge each one.
+    """Canvases to complete (prompt, MASK, PAD) and what the verifier compares each one with.
 
     `references` is a pytree of arrays with leading axis n.
     """
@@ -56,17 +65,17 @@ class Examples(NamedTuple):
 
 
 class TextRecord(NamedTuple):
-    """A finished canvas in words."""
+    """A finished canvas as text."""
 
     prompt: str
     text: str  # the response, up to its end
-    answer: str | None  # what the verifier reads in it; None: nothing
+    answer: str | None  # what the verifier extracts from it; None: nothing
     reference: str
 
 
 @runtime_checkable
 class TextTask(Protocol):
-    """A task whose prompts and answers are words."""
+    """A task whose prompts and answers are natural language."""
 
     def text_record(self, canvas: Any, reference: Any) -> TextRecord: ...
 

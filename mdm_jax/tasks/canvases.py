@@ -1,4 +1,4 @@
-"""Canvases of prompts and answers: prompt, response window, PAD; and how people see them."""
+"""Canvases of prompts and answers: prompt, response window, PAD; and how they are displayed."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from mdm_jax.sampling.canvas import before_eos
 from mdm_jax.tasks.base import Batch, Vocabulary
 from mdm_jax.tasks.splits import batch_rng
 
@@ -69,19 +68,19 @@ def epoch_batch(data: Clean, seed: int, step: int, size: int) -> Batch:
 
 
 def response_ids(
-    canvas: Int[Array | np.ndarray, " length"], start: int, gen_length: int, eos_id: int
+    canvas: Int[Array | np.ndarray, " length"], start: int, gen_length: int, vocabulary: Vocabulary
 ) -> list[int]:
-    """The ids of the response before its first EOS."""
-    canvas, position = np.asarray(canvas), np.arange(len(canvas))
-    is_response = (position >= start) & (position < start + gen_length)
-    return canvas[np.asarray(before_eos(canvas, is_response, eos_id))].tolist()
+    """The ids of the response before the first that ends it."""
+    response = np.asarray(canvas)[start : start + gen_length]
+    ends = np.flatnonzero(np.isin(response, vocabulary.ends))
+    return response[: ends[0] if len(ends) else None].tolist()
 
 
 def show(
     ids: TokenIds, mark: Callable[[int], str | None], decode: Callable[[list[int]], str]
 ) -> str:
-    """Ids for people: `mark` has a sign for some (of a run of them one, but every `▁` is shown), and
-    the others are decoded run by run.
+    """Ids as text for display: `mark` gives a sign for some (one for a run of them, but every `▁`),
+    and the others are decoded run by run.
     """
     shown = ""
     for sign, run in itertools.groupby(ids, mark):

@@ -6,15 +6,17 @@ from typing import TypeVar
 
 import numpy as np
 
+from mdm_jax.errors import MdmError
+
 SPLITS = ("train", "heldout", "test")
 _HELDOUT_ONE_IN = 20
 T = TypeVar("T")
 
 
 def split_number(split: str) -> int:
-    """0, 1 or 2 for train, heldout, test; any other name is a ValueError."""
+    """0, 1 or 2 for train, heldout, test; any other name is an MdmError."""
     if split not in SPLITS:
-        raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+        raise MdmError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     return SPLITS.index(split)
 
 
@@ -26,21 +28,21 @@ def example_rng(split: str, index: int) -> np.random.Generator:
 def batch_rng(seed: int, step: int) -> np.random.Generator:
     """The stream of training batch `step`; never the one of an example."""
     if seed < 0 or step < 0:
-        raise ValueError(f"seed {seed} and step {step} must not be negative")
+        raise MdmError(f"seed {seed} and step {step} must not be negative")
     return np.random.default_rng([2, seed, step])
 
 
 def prompt_rng(seed: int) -> np.random.Generator:
     """The stream that chooses the prompts of clean sequences; no example's and no batch's."""
     if seed < 0:
-        raise ValueError(f"seed {seed} must not be negative")
+        raise MdmError(f"seed {seed} must not be negative")
     return np.random.default_rng([3, seed])
 
 
 def checked_count(count: int | None, default: int) -> int:
-    """`count`, or the default for None; fewer than one example is a ValueError."""
+    """`count`, or the default for None; fewer than one example is an MdmError."""
     if count is not None and count < 1:
-        raise ValueError(f"count {count} must be at least 1 (None: the default, {default})")
+        raise MdmError(f"count {count} must be at least 1 (None: the default, {default})")
     return default if count is None else count
 
 

@@ -1,4 +1,4 @@
-"""Published checkpoints in every experiment: evaluated, shown, learned with, written back."""
+"""Published checkpoints in every experiment: evaluated, sampled, fine-tuned with an order, exported."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def config(checkpoint, task, tmp_path, monkeypatch):
     return evaluate.Config(run=str(checkpoint), task=task, batch_size=2, policy=TopConfidence(4))
 
 
-def test_evaluate_keeps_what_was_said_and_how_fast(config, checkpoint, capsys):
+def test_evaluate_stores_responses_and_their_speed(config, checkpoint, capsys):
     before = contents(checkpoint)
     outcome = evaluate.run(config)
     told = capsys.readouterr().out
@@ -73,7 +73,7 @@ def test_evaluate_keeps_what_was_said_and_how_fast(config, checkpoint, capsys):
     assert measured["useful_tokens_per_second"] <= measured["canvas_tokens_per_second"]
 
 
-def test_evaluate_goes_on_and_knows_its_weights(config, checkpoint, tmp_path):
+def test_evaluate_resumes_for_the_same_weights_alone(config, checkpoint, tmp_path):
     whole = evaluate.run(replace(config, out_dir="whole"))
     evaluate.run(replace(config, out_dir="parts", examples=5))
     parts = evaluate.run(replace(config, out_dir="parts"))
@@ -115,7 +115,7 @@ def test_a_cache_that_is_always_refreshed_changes_no_token(config, tmp_path):
         SamplerConfig(refresh=3)
 
 
-def test_programs_are_generated_but_not_judged(config, checkpoint, tmp_path, capsys):
+def test_programs_are_generated_but_scored_only_on_request(config, checkpoint, tmp_path, capsys):
     exercise = {"task_id": "T/0", "prompt": "def f():\n", "canonical_solution": "    return 1\n"}
     exercise |= {"test": "def check(f):\n    assert f() == 1\n", "entry_point": "f"}
     (tmp_path / "HumanEval.jsonl").write_text(json.dumps(exercise))
@@ -148,7 +148,7 @@ def test_frontier_sweeps_a_checkpoint(config, checkpoint, tmp_path):
 
 @pytest.fixture(scope="module")
 def learned(checkpoint, task, tmp_path_factory):
-    """An order learned on a checkpoint that learns along."""
+    """An order learned jointly with a checkpoint."""
     config = replace(
         LEARN,
         task=task,
@@ -175,7 +175,7 @@ def test_an_order_is_learned_on_a_checkpoint_and_used(learned, config, tmp_path)
         evaluate.run(replace(config, task=changed, policy=Learned(home), out_dir="x"))
 
 
-def test_what_learned_along_is_written_as_it_was_published(learned, checkpoint, tmp_path):
+def test_a_jointly_trained_denoiser_is_exported_as_it_was_published(learned, checkpoint, tmp_path):
     home, out = learned[0].run_dir, tmp_path / "out"
     tuned = load_denoiser(home).denoise
     export.run(export.Config(run=home, out=str(out)))
@@ -206,7 +206,7 @@ def test_a_checkpoint_is_written_in_another_type(checkpoint, tmp_path):
         ({"joint": False}, r"did not learn \(--joint\): it is still"),
     ],
 )
-def test_what_cannot_be_written(checkpoint, tmp_path, described, message):
+def test_what_cannot_be_exported(checkpoint, tmp_path, described, message):
     config = {
         "format": 2,
         "experiment": "learn_order",
@@ -220,7 +220,7 @@ def test_what_cannot_be_written(checkpoint, tmp_path, described, message):
     assert not (tmp_path / "x").exists()
 
 
-def test_words_become_settings(checkpoint):
+def test_settings_of_the_command_line(checkpoint):
     words = f"--denoiser {checkpoint} --task gsm8k --data_dir D policy:confidence-threshold"
     words += " --policy.threshold 0.8 --block_length 32 --gen_length 64 --dtype bfloat16"
     config = parse(evaluate.Config, words.split())
@@ -240,7 +240,7 @@ def test_words_become_settings(checkpoint):
         ("--task sudoku", "one of gsm8k, math, humaneval, prompt, not 'sudoku'"),
     ],
 )
-def test_a_checkpoint_is_asked_in_words(checkpoint, words, message):
+def test_a_checkpoint_needs_a_task_of_its_own(checkpoint, words, message):
     with pytest.raises(ValueError, match=message):
         parse(evaluate.Config, ["--denoiser", str(checkpoint), *words.split()])
 

@@ -39,6 +39,13 @@ def test_what_compiled_has_no_rate():
     assert untimed[3:] == (None, None, None) and untimed[:3] == speed[:3]
 
 
+def test_a_turn_that_ends_ends_the_response():
+    tokens = np.array([[0, 2, 1, 4, 1, 4]])
+    is_response = np.arange(6)[None] >= 2
+    vocabulary = Vocabulary(size=5, eos_id=0, turn_ends=(4,))
+    assert live(tokens, is_response, vocabulary).tolist() == [[False] * 2 + [True] + [False] * 3]
+
+
 def test_without_an_eos_all_is_live():
     is_response = CANVASES == MASK
     np.testing.assert_array_equal(live(CANVASES, is_response, Vocabulary(size=5)), is_response)

@@ -1,14 +1,17 @@
-"""GSM8K's files: read in order, kept by content, and named where they are malformed."""
+"""GSM8K's files: read as they are or prepared by TFDS, in order; what is malformed is named."""
 
 import importlib.resources.abc
 import io
 import json
 import multiprocessing
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from mdm_jax.errors import MdmError
 from mdm_jax.tasks.gsm8k.data import Item, load_items
 
 LINE = {"question": "How many?", "answer": "It is <<1+1=2>>2.\n#### 2"}
@@ -38,14 +41,36 @@ def cache(tmp_path):
     return str(tmp_path / "cache")
 
 
-def test_items_are_those_of_the_files_in_their_order(data, cache):
-    items = load_items(data, cache)
+@pytest.mark.parametrize("prepared", [False, True])
+def test_items_are_those_of_the_files_in_their_order(data, cache, prepared):
+    items = load_items(data, cache if prepared else None)
     assert items["test"] == [Item(**item(index)) for index in range(1000, 1020)]
     both = sorted(items["train"] + items["heldout"], key=lambda i: int(i.question.split()[2]))
     assert both == [Item(**item(index)) for index in range(60)]
     assert items["train"] == [i for i in both if i not in items["heldout"]]
     assert len(items["heldout"]) == 4  # hashes up to the one at 5 %
-    assert load_items(data, cache) == items
+    assert load_items(data, cache) == items and Path(cache).exists()
+
+
+def test_reading_files_prepares_nothing_and_needs_no_tfds(data, tmp_path):
+    code = f"""
+import sys
+from mdm_jax.tasks.gsm8k import Gsm8k
+assert len(Gsm8k(data_dir={data!r}).items["test"]) == 20
+assert not any(name.startswith("tensorflow_datasets") for name in sys.modules)
+"""
+    environment = {**os.environ, "HOME": str(tmp_path / "home")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("file", ["*test*array_record*", "dataset_info.json"])
+def test_damaged_prepared_data_are_named(data, cache, file):
+    load_items(data, cache)
+    (path,) = Path(cache).rglob(file)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(MdmError, match=r"the prepared GSM8K in .* is damaged .*delete that"):
+        load_items(data, cache)
 
 
 def test_prepared_data_are_reused_and_changed_files_noticed(data, cache):
@@ -93,7 +118,6 @@ def test_answers_in_both_formats():
     [
         ("", "line 3 is not JSON"),
         ('{"question": "How', "line 3 is not JSON"),
-        ("\udcff", "line 3 is not JSON in UTF-8"),
         ("[1, 2]", "line 3 is a list"),
         (json.dumps({"question": "q"}), "line 3 has no text under 'answer'"),
         (json.dumps({**LINE, "question": " "}), "line 3 has no text under 'question'"),
@@ -108,7 +132,9 @@ def test_a_malformed_line_is_named_before_anything_is_prepared(data, cache, name
     path = Path(data) / f"{name}.jsonl"
     good = json.dumps(LINE)
     path.write_bytes("\n".join([good, good, line, good]).encode(errors="surrogateescape"))
-    with pytest.raises(ValueError, match=rf"{name}\.jsonl, {message}.*expected one JSON object"):
+    with pytest.raises(ValueError, match=rf"{name}\.jsonl, {message}"):
+        load_items(data)
+    with pytest.raises(ValueError, match=rf"{name}\.jsonl, {message}"):
         load_items(data, cache)
     assert not list(Path(cache).rglob("*.array_record*"))
 

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from mdm_jax.tasks.gsm8k.scorer import extract_answer, is_correct
+from mdm_jax.tasks.gsm8k.scorer import extract_answer, extract_tagged, is_correct
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,9 @@ from mdm_jax.tasks.gsm8k.scorer import extract_answer, is_correct
         (r"\boxed{18\text{ apples}}", 18),
         (r"\boxed{12}, no: \boxed{18}", 18),
         (r"\boxed{18\%}", 18),
+        (r"\boxed{x=18}", 18),
+        ("#### 18 ft^2", 18),
+        (r"#### 18\text{ ft}^2", 18),
     ],
 )
 def test_the_number_is_found(text, number):
@@ -96,7 +99,9 @@ def test_the_number_is_found(text, number):
         "#### 18\n####",
         r"#### none \boxed{18}",  # a marker without a number is an answer without a number
         r"\boxed{}",
-        r"\boxed{x=18}",
+        r"\boxed{x=9=18}",
+        "#### 2^3",
+        r"#### 3\frac{1}{2}",
         r"\boxed{18",
         r"\boxed 18",
         r"\boxed{18} \boxed{}",
@@ -105,6 +110,69 @@ def test_the_number_is_found(text, number):
 def test_nothing_is_guessed(text):
     assert extract_answer(text) is None
     assert not is_correct(text, "18")
+
+
+@pytest.mark.parametrize(
+    ("box", "number"),
+    [
+        (r"18 \text{ ft}^2", 18),
+        (r"18\text{ m}^{2}", 18),
+        (r"18 \text{ m}/\text{s}^2", 18),
+        (r"18\ \mathrm{km}", 18),
+        (r"\text{18}", 18),
+        (r"\textbf{18}", 18),
+        (r"\mathrm{18}", 18),
+        (r"\text{18 apples}", 18),
+        (r"x = 18", 18),
+        (r"\text{Total} = 18", 18),
+        (r"\text{Answer: } 18", 18),
+        (r"\tfrac{36}{2}", 18),
+        (r"\frac{36}2", 18),
+        (r"3\frac{1}{2}", Fraction(7, 2)),
+        (r"-3\tfrac12\text{ hours}", Fraction(-7, 2)),
+        (r"-\frac{1}{2}", Fraction(-1, 2)),
+        (r"\$ 18.50", Fraction(37, 2)),
+        (r"1{,}018", 1018),
+        ("018", 18),
+        ("-0", 0),
+        (r"18^\circ", 18),
+        (r"18\%", 18),
+        (r"(18)", 18),
+        (r"18 \text{ or } 19", None),
+        (r"\text{from 18 to 20}", None),
+        (r"18 \text{ million}", None),
+        (r"18 \times 10^3", None),
+        (r"2^3", None),
+        (r"2^n", None),
+        (r"x^2 = 18", None),
+        (r"x = 9 \cdot 2 = 18", None),
+        (r"18 \approx 18.2", None),
+        (r"\text{eighteen}", None),
+        (r"18:30", None),
+    ],
+)
+def test_numbers_in_boxes(box, number):
+    assert extract_answer(rf"so \boxed{{{box}}}.") == number
+    assert extract_tagged(rf"<answer>\boxed{{{box}}}</answer>") == number
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("<answer>18 ft^2</answer>", 18),
+        ("<answer>2^3 = 8, so 18</answer>", 18),
+        ("<answer>10^3</answer>", None),
+        (r"<answer>18\text{ m}^{2}</answer>", 18),
+        (r"\boxed{none} and \boxed{18}", 18),
+    ],
+)
+def test_numbers_in_tags(text, number):
+    assert extract_tagged(text) == number
+
+
+def test_the_first_marker_counts_where_a_model_goes_on_with_problems_of_its_own():
+    text = "9+9=18\n#### 18\n\nQuestion: 2+3?\nAnswer: 5\n#### 5"
+    assert (extract_answer(text, which="first"), extract_answer(text)) == (18, 5)
 
 
 def test_comparison_is_exact():

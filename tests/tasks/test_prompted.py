@@ -1,4 +1,4 @@
-"""Tasks in words: prompts of published checkpoints, answers read back, clean data to learn from."""
+"""Tasks for published checkpoints: prompts, answers in responses, clean data to train on."""
 
 import gzip
 import json
@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from published_files import BOS, CONFIG, EOS, EOT, MASK, SETTINGS, VOCAB, write_files
+from published_files import BOS, CONFIG, EOS, MASK, SETTINGS, VOCAB, write_files
 
 from mdm_jax.tasks import PROMPTED
 from mdm_jax.tasks.base import Task, TextTask
@@ -105,6 +105,15 @@ def test_long_prompts_are_refused_or_keep_their_end(where, gsm8k):
     assert roomy.length == 900 + 256 and (roomy.examples("test").canvases[:, -1] == VOCAB).all()
 
 
+def test_text_of_a_question_is_no_control_token(where):
+    files = where["prompt"]["checkpoint"]
+    for chat in (True, False):
+        task = FreePrompt(checkpoint=files, question="<|mdm_mask|>?", chat=chat)
+        canvases, references = task.examples("test")
+        assert (canvases == MASK).sum() == task.gen_length
+        assert (canvases[0][references.start[0] :][: task.gen_length] == MASK).all()
+
+
 def test_a_chat_prompt_asks_for_a_box_in_tags(gsm8k):
     canvas, reference = respond(gsm8k, 0, "")
     record = gsm8k.text_record(canvas, reference)
@@ -114,7 +123,7 @@ def test_a_chat_prompt_asks_for_a_box_in_tags(gsm8k):
     assert canvas[0] == BOS and (record.text, record.answer, record.reference) == ("", None, "996")
 
 
-def test_plain_prompts_with_worked_examples(where):
+def test_plain_prompts_with_few_shot_examples(where):
     task = PromptedGsm8k(**where["gsm8k"], chat=False, shots=2, opening=" Well,")
     canvas, reference = respond(task, 3, " 998 + 1\n#### 999\n\nQuestion: next?\n#### 5")
     record = task.text_record(canvas, reference)
@@ -157,9 +166,28 @@ def test_what_is_no_text_is_no_answer(gsm8k):
         record = gsm8k.text_record(spoiled, reference)
         assert not gsm8k.verify(spoiled, reference) and record.answer is None
         assert record.text.rstrip("∎") == r"\boxed{1001} " + ("▁" if odd == MASK else "�")
-    turn_over = canvas.copy()
-    turn_over[reference.start + 13] = EOT  # a special token is left out
-    assert gsm8k.verify(turn_over, reference)
+
+
+@pytest.mark.parametrize("end", ["<|eot_id|>", "<|endoftext|>"])
+def test_a_response_ends_with_its_turn(gsm8k, end):
+    """Whatever follows: another turn, MASK."""
+    canvas, reference = respond(gsm8k, 5, r"\boxed{1001}")
+    for after in (r"\boxed{7}<|mdm_mask|>", "<|start_header_id|>user<|end_header_id|>\n\n#### 7"):
+        (response,) = gsm8k.tokenizer.encode([r"\boxed{1001}" + end + after], bare=True)
+        continued = canvas.copy()
+        continued[reference.start :][: len(response)] = response
+        record = gsm8k.text_record(continued, reference)
+        assert (record.text, record.answer) == (r"\boxed{1001}", "1001")
+        assert gsm8k.verify(continued, reference)
+
+
+@pytest.mark.parametrize("name", ["Question", "Problem", "Q"])
+def test_a_base_model_goes_on_with_problems_of_its_own(name):
+    task = PromptedGsm8k(shots=5)
+    further = f"\n\n{name}: what is 2+3?\nAnswer: 5\n#### 5"
+    assert task.read(f" 9+9=18\n#### 18{further}") == "18"
+    assert task.read(f" 9+9=18{further}") is None
+    assert task.read(" 9+9=18\n#### 18\n\nSolved again:\n#### 5") == "18"
 
 
 def test_clean_sequences_are_prompts_with_answers_that_verify(where, gsm8k):
@@ -190,7 +218,7 @@ def test_humaneval_runs_programs_only_when_asked(where):
     careful, task = HumanEval(**where["humaneval"]), HumanEval(**where["humaneval"], execute=True)
     right = "Here:\n```python\ndef add(a, b):\n    return math.fsum([a, b])\n```\nDone."
     assert not careful.can_verify and task.can_verify
-    with pytest.raises(ValueError, match=r"pass --task\.execute"):
+    with pytest.raises(ValueError, match=r"only on request: pass --task\.execute"):
         careful.verify(*respond(careful, 0, right))
     assert careful.text_record(*respond(careful, 0, right)).answer.startswith("def add")
     assert task.verify(*respond(task, 0, right))

@@ -1,4 +1,4 @@
-"""Published tokenizers: special ids agree with config.json, templates are rendered and fenced in."""
+"""Published tokenizers: special ids agree with config.json, chat templates are rendered."""
 
 import json
 
@@ -33,7 +33,7 @@ def tokenizer(tmp_path_factory):
 def test_text_goes_there_and_back(tokenizer):
     texts = ["12 + 34 = 46", "naïve ☃\n", ""]
     assert [tokenizer.decode(ids) for ids in tokenizer.encode(texts)] == texts
-    ids = tokenizer.encode(["a<|eot_id|>"])[0]
+    ids = tokenizer.encode(["a<|eot_id|>"], bare=True)[0]
     assert ids[-1] == EOT and tokenizer.decode(ids) == "a"
     assert tokenizer.decode(ids, special=True) == "a<|eot_id|>"
 
@@ -61,13 +61,14 @@ def test_llada_template(tokenizer):
 
 
 def test_dream_template():
-    text = render(DREAM_TEMPLATE, ASK, {}, "here")
+    prompt = {"add_generation_prompt": True}
+    text = render(DREAM_TEMPLATE, ASK, prompt, "here")
     system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     asked = "<|im_start|>user\n Why? <|im_end|>\n<|im_start|>assistant\n"
     assert text == system + asked
     given = [{"role": "system", "content": "Be brief."}, *ASK]
     expected = "<|im_start|>system\nBe brief.<|im_end|>\n" + asked
-    assert render(DREAM_TEMPLATE, given, {}, "here") == expected
+    assert render(DREAM_TEMPLATE, given, prompt, "here") == expected
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_dream_template():
         "{{ messages[7]['role'] + 1 }}",
     ],
 )
-def test_templates_that_fail_or_reach_out(template):
+def test_templates_that_fail_or_leave_the_sandbox(template):
     with pytest.raises(ValueError, match=r"the chat template of here failed: .*"):
         render(template, ASK, {}, "here")
 
@@ -142,6 +143,12 @@ def test_files_that_are_missing_or_damaged(tmp_path):
         ValueError, match=r"has no tokenizer\.json, nor vocab\.json with merges\.txt"
     ):
         load_text_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid x\n")
+    with pytest.raises(ValueError, match=r"tokenizer\.json is only a git-lfs pointer"):
+        load_text_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json is damaged: it is no object"):
+        load_text_tokenizer(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("nothing")
     with pytest.raises(ValueError, match=r"tokenizer_config\.json is not JSON"):
         load_text_tokenizer(tmp_path)
@@ -165,7 +172,7 @@ def test_vocabulary_and_merges_as_dream_is_published(tmp_path):
     (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges))
     tokenizer = load_text_tokenizer(tmp_path)
     text = "cat cat12\n  x<|endoftext|>"
-    ids = tokenizer.encode([text])[0]
+    ids = tokenizer.encode([text], bare=True)[0]
     assert ids[:2] == [257, 258] and 259 not in ids and ids[-1] == 260
     assert tokenizer.decode(ids, special=True) == text
     decoder["265"] = {"content": "<|late|>", "special": True}

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from mdm_jax.tasks.text.task import Text8, read_text
+from mdm_jax.tasks.text.task import Text8, read_corpus
 
 TEXT = "".join(chr(97 + i % 7) for i in range(900)) + "A" * 50 + "abcdefg\n☃" * 6
 
@@ -102,8 +102,8 @@ def test_decode_keeps_line_ends_and_shows_masks(tmp_path):
 def test_files_are_joined_in_order_of_name(tmp_path):
     for name, text in {"b.txt": "second", "a.txt": "first ", "c.md": "never"}.items():
         (tmp_path / name).write_text(text)
-    assert read_text(str(tmp_path)) == "first second"
-    assert read_text(str(tmp_path / "c.md")) == "never"
+    assert read_corpus(str(tmp_path)) == "first second"
+    assert read_corpus(str(tmp_path / "c.md")) == "never"
 
 
 def test_impossible_settings_are_named():
@@ -141,7 +141,7 @@ def test_unusable_texts_are_named(tmp_path):
 def test_shakespeare_is_read(official_data):
     directory = official_data / "tiny_shakespeare"
     text8 = Text8(data_dir=str(directory))
-    text = (directory / "input.txt").read_text()
+    text = (directory / "input.txt").read_corpus()
     assert text8.vocabulary.size == len(set(text[: round(0.9 * len(text))])) + 1
     windows = [text8.decode(row) for row in text8.train_batch(0, 0, 20).tokens]
     assert all(window in text[: round(0.9 * len(text))] for window in windows)

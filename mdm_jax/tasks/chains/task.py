@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from mdm_jax.errors import MdmError
 from mdm_jax.sampling.canvas import before_eos
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
 from mdm_jax.tasks.chains.programs import OPERATORS, Program, draw_programs, outcomes
@@ -49,22 +50,22 @@ class Chains:
 
     def __post_init__(self):
         if self.depth < 1 or self.num_examples < 1:
-            raise ValueError(
+            raise MdmError(
                 f"depth {self.depth} and num_examples {self.num_examples} must be at least 1"
             )
         if not 1 <= self.max_operand <= min(self.max_value, 999) or self.max_value > 99_999:
-            raise ValueError(
+            raise MdmError(
                 f"max_operand {self.max_operand} and max_value {self.max_value} must satisfy "
                 "1 <= max_operand <= max_value, max_operand <= 999, max_value <= 99999"
             )
         known = set(self.operators) <= set(OPERATORS)
         if not self.operators or not known or len(set(self.operators)) < len(self.operators):
-            raise ValueError(f"operators {self.operators!r} must be some of {OPERATORS}, each once")
+            raise MdmError(f"operators {self.operators!r} must be some of {OPERATORS}, each once")
         # where any operand is legal, 1 is
         every_value = np.arange(self.max_value + 1)
         stuck = ~outcomes(every_value, self.operators, 1, self.max_value)[1].any(axis=1)
         if stuck.any():
-            raise ValueError(
+            raise MdmError(
                 f"operators {self.operators!r} allow no step from the value {stuck.argmax()} "
                 f"that stays in 0..{self.max_value}: add another operator"
             )
@@ -119,7 +120,7 @@ class Chains:
             found += [p for p in draw_programs(rng, _BLOCK, **settings) if p.split == split]
             if len(found) >= count:
                 return found[:count]
-        raise ValueError(
+        raise MdmError(
             f"found only {len(found)} of {count} programs of the {split} split with depth "
             f"{self.depth}, max_operand {self.max_operand}, operators {self.operators!r}: "
             "raise depth or max_operand"

@@ -1,4 +1,4 @@
-"""GSM8K: grade-school word problems, answered in words or in equations only."""
+"""GSM8K for denoisers trained from scratch: answered in natural language or in equations alone."""
 
 import dataclasses
 import functools
@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Array, Int
 
+from mdm_jax.errors import MdmError
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
 from mdm_jax.tasks.canvases import (
     Clean,
@@ -43,7 +44,7 @@ class Gsm8k:
         training and heldout (see `dropped`); prompts keep the end of the question.
       answer_length: positions for the answer with at least one EOS; None: 224 or 96 by format.
       count_padding: whether all of them are maskable, or those up to the first EOS only.
-      cache_dir: where the prepared data are kept; `data_dir` is only read.
+      cache_dir: as in `data.load_items`.
     """
 
     name: ClassVar[str] = "gsm8k"
@@ -56,13 +57,13 @@ class Gsm8k:
     prompt_length: int = 192
     answer_length: int | None = None
     count_padding: bool = True
-    cache_dir: str = "~/.cache/mdm_jax"
+    cache_dir: str | None = None
 
     def __post_init__(self):
         if self.answers not in _GEN_LENGTH:
-            raise ValueError(f"answers {self.answers!r} must be one of {', '.join(_GEN_LENGTH)}")
+            raise MdmError(f"answers {self.answers!r} must be one of {', '.join(_GEN_LENGTH)}")
         if self.prompt_length < 2 or self.gen_length < 2:
-            raise ValueError(
+            raise MdmError(
                 f"prompt_length {self.prompt_length} and answer_length {self.gen_length} "
                 "must be at least 2"
             )
@@ -142,7 +143,7 @@ class Gsm8k:
             count_padding=self.count_padding,
         )
         if not len(clean.tokens):
-            raise ValueError(
+            raise MdmError(
                 f"none of the {len(items)} {split} items fits prompt_length {self.prompt_length} "
                 f"and answer_length {self.gen_length}: raise them, or give more data"
             )
@@ -154,13 +155,13 @@ class Gsm8k:
         separators = np.flatnonzero(canvas == self.tokenizer.separator_id)
         if not len(separators):
             return None
-        live = response_ids(canvas, int(separators[0]) + 1, self.gen_length, self.vocabulary.eos_id)
+        live = response_ids(canvas, int(separators[0]) + 1, self.gen_length, self.vocabulary)
         separator = self.tokenizer.separator_id
         is_text = all(i < self.vocabulary.size and i != separator for i in live)
         return self.tokenizer.decode(live) if is_text else None
 
     def verify(self, canvas: Int[Array | np.ndarray, " length"], reference: str) -> bool:
-        """Whether the answer is the gold number, by the rules of `gsm8k_scorer`."""
+        """Whether the answer is the gold number, by the rules of `scorer`."""
         text = self.response_text(canvas)
         return text is not None and is_correct(text, str(reference))
 

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mdm_jax.errors import MdmError
+from mdm_jax.external_files import expand, read_text
+
 if TYPE_CHECKING:
     import tokenizers
 
@@ -20,7 +23,7 @@ class BpeTokenizer:
     def __init__(self, inner: "tokenizers.Tokenizer"):
         missing = [name for name in (EOS, SEPARATOR) if inner.token_to_id(name) is None]
         if missing:
-            raise ValueError(f"the tokenizer has no token {' and no '.join(missing)}")
+            raise MdmError(f"the tokenizer has no token {' and no '.join(missing)}")
         inner.encode_special_tokens = True
         self.inner = inner
         self.size: int = inner.get_vocab_size()
@@ -46,7 +49,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> BpeTokenizer:
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
     if vocab_size < _SMALLEST:
-        raise ValueError(f"vocab_size {vocab_size} must be at least {_SMALLEST}: all bytes, 2 more")
+        raise MdmError(f"vocab_size {vocab_size} must be at least {_SMALLEST}: all bytes, 2 more")
     inner = tokenizers.Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
@@ -63,13 +66,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> BpeTokenizer:
 
 
 def load_tokenizer(path: str | Path) -> BpeTokenizer:
-    """The tokenizer that `save` wrote; a file that is none is a ValueError."""
+    """The tokenizer that `save` wrote; a file that is none is a MdmError."""
     import tokenizers
 
-    file = Path(path).expanduser()
+    file = expand(path)
     if not file.is_file():
-        raise ValueError(f"tokenizer_file {file} does not exist")
+        raise MdmError(f"tokenizer_file {file} does not exist")
+    text = read_text(file)
     try:
-        return BpeTokenizer(tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8")))
+        return BpeTokenizer(tokenizers.Tokenizer.from_str(text))
     except Exception as error:  # the library raises bare Exception
-        raise ValueError(f"{file} is not a tokenizer.json that this task wrote: {error}") from error
+        raise MdmError(f"{file} is not a tokenizer.json that this task wrote: {error}") from error

@@ -1,4 +1,4 @@
-"""Questions put to a published checkpoint in words, and its answers read back."""
+"""Natural-language prompts for a published checkpoint, and the answers in its responses."""
 
 import abc
 import dataclasses
@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Array, Int
 
+from mdm_jax.errors import MdmError
 from mdm_jax.tasks.base import Batch, Examples, TextRecord, Vocabulary
 from mdm_jax.tasks.canvases import (
     Clean,
@@ -22,7 +23,7 @@ from mdm_jax.tasks.splits import checked_count, split_number
 
 
 class Problem(NamedTuple):
-    """What is asked, an answer to learn from, and what a given answer is compared with."""
+    """A question, a solution to train on (empty: there is none), and the answer to compare with."""
 
     question: str
     solution: str
@@ -38,16 +39,17 @@ class PromptReference(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prompted(abc.ABC):
-    """Shape of a task that is put to a published checkpoint with its own tokenizer.
+    """Base of the tasks for published checkpoints, in their own tokenizers.
 
     A canvas is the prompt, `gen_length` positions (the answer, then EOS), PAD. A response ends before
-    its first EOS; one that holds MASK or an id without a token is no answer.
+    its first EOS or end of turn; one that holds MASK or an id without a token is no answer. Text in a
+    prompt is text: names of special tokens in it do not become those tokens.
 
     Args:
       checkpoint: directory with config.json and the tokenizer's files.
-      data_dir: where the questions are.
+      data_dir: where the problems are.
       chat: whether the prompt is a user's turn in the checkpoint's chat template, or plain text.
-      opening: what the answer is made to begin with; it belongs to the prompt.
+      opening: beginning of the answer, given as part of the prompt.
       gen_length: positions for the answer.
       prompt_length: positions for the prompt; None: the longest prompt of the test split.
       truncate: keep the end of longer prompts, instead of refusing them. Training leaves them out.
@@ -66,7 +68,7 @@ class Prompted(abc.ABC):
 
     def __post_init__(self) -> None:
         if self.gen_length < 2 or (self.prompt_length is not None and self.prompt_length < 1):
-            raise ValueError(
+            raise MdmError(
                 f"gen_length {self.gen_length} must be at least 2 and prompt_length "
                 f"{self.prompt_length} at least 1"
             )
@@ -81,17 +83,17 @@ class Prompted(abc.ABC):
 
     @abc.abstractmethod
     def read(self, text: str) -> str | None:
-        """The answer that a response gives; None: it gives none."""
+        """The answer in a response; None: there is none."""
 
     @abc.abstractmethod
     def is_right(self, answer: str, reference: str) -> bool:
-        """Whether an answer is as good as the reference."""
+        """Whether an answer is correct."""
 
     @functools.cached_property
     def tokenizer(self) -> TextTokenizer:
         if self.checkpoint is None:
-            raise ValueError(
-                f"task {self.name} in words needs the tokenizer of a published checkpoint: pass "
+            raise MdmError(
+                f"task {self.name} needs the tokenizer of a published checkpoint: pass "
                 "--denoiser DIR, or --task.checkpoint DIR"
             )
         return load_text_tokenizer(self.checkpoint)
@@ -105,7 +107,7 @@ class Prompted(abc.ABC):
         longest = self.prompt_length or max(map(len, self.prompts("test")))
         total, most = longest + self.gen_length, self.tokenizer.max_length
         if total > most:
-            raise ValueError(
+            raise MdmError(
                 f"a canvas of {longest} positions for the prompt and {self.gen_length} for the answer "
                 f"exceeds the {most} of the checkpoint: lower --task.gen_length or --task.prompt_length"
             )
@@ -113,17 +115,14 @@ class Prompted(abc.ABC):
 
     @functools.cached_property
     def _encoded(self) -> dict[str, list[list[int]]]:
-        """Prompts of the splits that were asked for."""
+        """Prompts of the splits used so far."""
         return {}
 
     def prompts(self, split: str) -> list[list[int]]:
         """Ids of every prompt of a split."""
         if split not in self._encoded:
             asked = [self.ask(problem) for problem in self.problems(split)]
-            if self.chat:
-                asked = [self.tokenizer.chat([{"role": "user", "content": text}]) for text in asked]
-            texts = [text + self.opening for text in asked]
-            self._encoded[split] = self.tokenizer.encode(texts, bare=self.chat)
+            self._encoded[split] = self.tokenizer.encode_prompts(asked, self.chat, self.opening)
         return self._encoded[split]
 
     def examples(self, split: str = "test", count: int | None = None) -> Examples:
@@ -132,7 +131,7 @@ class Prompted(abc.ABC):
         A `count` beyond the split gives all of it.
 
         Raises:
-          ValueError: a prompt is longer than `prompt_length` and may not be truncated.
+          MdmError: a prompt is longer than `prompt_length` and may not be truncated.
         """
         split_number(split)
         problems, room = self.problems(split), self.length - self.gen_length
@@ -140,7 +139,7 @@ class Prompted(abc.ABC):
         prompts = self.prompts(split)[:count]
         lengths = [len(prompt) for prompt in prompts]
         if max(lengths) > room and not self.truncate:
-            raise ValueError(
+            raise MdmError(
                 f"{sum(n > room for n in lengths)} of {len(lengths)} {split} prompts are longer than "
                 f"prompt_length {room}, up to {max(lengths)} tokens: raise --task.prompt_length, or "
                 "keep only their ends with --task.truncate"
@@ -170,26 +169,31 @@ class Prompted(abc.ABC):
 
     def _clean(self, split: str) -> Clean:
         solutions = [problem.solution for problem in self.problems(split)]
-        answers = self.tokenizer.encode(solutions, bare=True)
+        if not all(solutions):
+            raise MdmError(
+                f"{solutions.count('')} of {len(solutions)} {split} problems have no solution to "
+                "train on"
+            )
+        answers = self.tokenizer.encode_text(solutions, bare=True)
         pairs = list(zip(self.prompts(split), answers, strict=True))
         room = self.length - self.gen_length
         clean = clean_canvases(pairs, room, self.gen_length, self.vocabulary)
         if not len(clean.tokens):
-            raise ValueError(
+            raise MdmError(
                 f"none of the {len(pairs)} {split} problems fits prompt_length {room} and gen_length "
                 f"{self.gen_length}: raise them"
             )
         return clean
 
     def response_text(self, canvas: Int[Array | np.ndarray, " length"], start: int) -> str | None:
-        """The response before its first EOS; None where it holds what is no text."""
-        ids = response_ids(canvas, start, self.gen_length, self.vocabulary.eos_id)
+        """The response up to its end; None where it holds MASK or an id without a token."""
+        ids = response_ids(canvas, start, self.gen_length, self.vocabulary)
         return self.tokenizer.decode(ids) if self.tokenizer.is_text(ids) else None
 
     def verify(
         self, canvas: Int[Array | np.ndarray, " length"], reference: PromptReference
     ) -> bool:
-        """Whether the response gives the right answer."""
+        """Whether the answer in the response is correct."""
         text = self.response_text(canvas, int(reference.start))
         answer = None if text is None else self.read(text)
         return answer is not None and self.is_right(answer, str(reference.answer))
@@ -197,7 +201,7 @@ class Prompted(abc.ABC):
     def text_record(
         self, canvas: Int[Array | np.ndarray, " length"], reference: PromptReference
     ) -> TextRecord:
-        """Prompt, response, the answer that is read in it, and the reference."""
+        """Prompt, response, the answer extracted from it, and the reference."""
         start = int(reference.start)
         text = self.response_text(canvas, start)
         return TextRecord(
@@ -213,7 +217,7 @@ class Prompted(abc.ABC):
 
     def _sign(self, token: int) -> str | None:
         vocabulary = self.vocabulary
-        known = {vocabulary.eos_id: "∎", vocabulary.mask_id: "▁", vocabulary.pad_id: ""}
-        if token in known:
-            return known[token]
+        signs = {vocabulary.eos_id: "∎", vocabulary.mask_id: "▁", vocabulary.pad_id: ""}
+        if token in signs:
+            return signs[token]
         return None if self.tokenizer.is_text([token]) else "\N{REPLACEMENT CHARACTER}"

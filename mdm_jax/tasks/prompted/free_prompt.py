@@ -1,14 +1,15 @@
-"""One prompt of a person's own."""
+"""One prompt given on the command line."""
 
 import dataclasses
 from typing import ClassVar
 
+from mdm_jax.errors import MdmError
 from mdm_jax.tasks.prompted.base import Problem, Prompted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FreePrompt(Prompted):
-    """Answer one prompt, to look at; nothing is right or wrong.
+    """Answer one prompt; responses are shown, not scored.
 
     Args:
       question: the prompt.
@@ -20,9 +21,9 @@ class FreePrompt(Prompted):
 
     def problems(self, split: str) -> list[Problem]:
         if not self.question:
-            raise ValueError("there is no prompt: pass --prompt TEXT")
+            raise MdmError("there is no prompt: pass --prompt TEXT")
         if split != "test":
-            raise ValueError(f"a prompt has no {split} split")
+            raise MdmError(f"a prompt has no {split} split")
         return [Problem(self.question, "", "")]
 
     def ask(self, problem: Problem) -> str:

@@ -2,19 +2,20 @@ r"""MATH and what is stored like it: problems with an answer in `\boxed{}`."""
 
 import dataclasses
 import functools
-import json
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from mdm_jax.errors import MdmError
+from mdm_jax.external_files import expand, parse_json, read_text, split_lines
+from mdm_jax.tasks.latex import all_boxed
 from mdm_jax.tasks.prompted.base import Problem, Prompted
-from mdm_jax.tasks.prompted.boxed import all_boxed, is_same
+from mdm_jax.tasks.prompted.math_equality import is_same
 from mdm_jax.tasks.splits import hold_out
 
 INSTRUCTION = (
     "Solve the problem below step by step and put the final answer, simplified, in \\boxed{}."
 )
-_FIELDS = (
-    'expected one JSON object with texts "problem" and "solution" (and "answer", if it is apart)'
+_EXPECTED = (
+    'expected one JSON object with "problem", and "solution" with the answer in a box or "answer"'
 )
 
 
@@ -22,12 +23,12 @@ _FIELDS = (
 class PromptedMath(Prompted):
     r"""Answer a competition problem in `\boxed{}` (MATH, Hendrycks et al., arXiv:2103.03874).
 
-    The last box counts, compared as `boxed.is_same`.
+    The last box counts, compared by `math_equality.is_same`.
 
     Args:
-      data_dir: directory with test.jsonl, and train.jsonl to learn from. A line has "problem",
-        "solution", whose last box is the reference, or "answer" for one apart.
-      instruction: what is said before the problem.
+      data_dir: directory with test.jsonl, and train.jsonl to learn from. Each line has "problem" and a
+        reference: "answer", or the last box of "solution". Training needs solutions.
+      instruction: precedes the problem.
     """
 
     name: ClassVar[str] = "math"
@@ -59,28 +60,35 @@ class PromptedMath(Prompted):
 
 
 def read_problems(data_dir: str | None, name: str) -> list[Problem]:
-    """The problems of a file; what is missing or malformed is named by file and line."""
+    """The problems of NAME.jsonl.
+
+    Raises:
+      MdmError: no such file, or a malformed line, which is named.
+    """
     if data_dir is None:
-        raise ValueError("math needs its problems: pass a directory with test.jsonl as --data_dir")
-    path = Path(data_dir).expanduser() / f"{name}.jsonl"
+        raise MdmError("math needs its problems: pass a directory with test.jsonl as --data_dir")
+    path = expand(data_dir) / f"{name}.jsonl"
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: {_FIELDS} on each line of it")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    if not lines:
-        raise ValueError(f"{path} is empty: {_FIELDS} on each line of it")
-    return [_problem(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+        raise MdmError(f"{path} does not exist: {_EXPECTED} on each line of it")
+    return [
+        _problem(parse_json(line, where), where)
+        for line, where in split_lines(read_text(path), path)
+    ]
 
 
-def _problem(line: str, where: str) -> Problem:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{where} is not JSON ({error}): {_FIELDS}") from error
-    texts = [record.get(key) for key in ("problem", "solution")] if isinstance(record, dict) else []
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise ValueError(f"{where}: {_FIELDS}")
-    boxes = all_boxed(record["solution"])
-    reference = record.get("answer") or (boxes[-1] if boxes else None)
-    if reference is None:
-        raise ValueError(f"{where}: no answer in a box, and none apart: {_FIELDS}")
-    return Problem(record["problem"], record["solution"], str(reference))
+def _problem(record: Any, where: str) -> Problem:
+    if not isinstance(record, dict) or not _is_text(record.get("problem")):
+        raise MdmError(f"{where}: {_EXPECTED}")
+    solution, reference = record.get("solution"), record.get("answer")
+    if solution is not None and not isinstance(solution, str):
+        raise MdmError(f"{where}: {_EXPECTED}")
+    if reference is None or reference == "":
+        boxes = all_boxed(solution or "")
+        reference = boxes[-1] if boxes else None
+    if isinstance(reference, bool) or not isinstance(reference, str | int | float):
+        raise MdmError(f'{where}: no answer in a box of "solution", and none under "answer"')
+    return Problem(record["problem"], solution or "", str(reference))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())

@@ -1,78 +1,112 @@
-"""Running a program that nobody has read: in its own process, with limits on time and memory.
+"""Running a program that nobody has read. This is not a security sandbox.
 
-A guard against accidents, not against malice: the program sees the file system as this user does, and the
-network where there is one.
+Contained everywhere: time, memory, size of files, number of processes; the program has an empty
+directory of its own, none of this process's environment variables, no input and no output; whatever
+it starts is killed when it ends, also in other sessions (Linux). That a program ran to its end is
+reported by a random number that it is not told.
+
+Contained where bubblewrap (`bwrap`) is installed and may be used, on Linux: it has namespaces of its own,
+so that it sees no other process (nor their environment), no network, and of the file system, read
+only, the system's libraries and Python.
+
+Not contained: without bubblewrap the program reads and writes files as this user does, reads /proc,
+and has the network. In any case it shares an interpreter with the tests: one that searches the
+interpreter for the number, or whose results compare equal to everything, passes. Run programs of a
+model that may be hostile on a machine where there is nothing to lose.
 """
 
 import contextlib
 import dataclasses
+import functools
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
-# runs inside the new process, before a line of the program; what the program prints is dropped
-_GUARD = """
-import os, resource, sys
-seconds, megabytes = int(sys.argv[1]), int(sys.argv[2])
-limits = {
-    "RLIMIT_CPU": seconds,
-    "RLIMIT_AS": megabytes << 20,
-    "RLIMIT_FSIZE": 1 << 20,
-    "RLIMIT_NOFILE": 64,
-    "RLIMIT_CORE": 0,
-}
-for name, limit in limits.items():
-    _, most = resource.getrlimit(getattr(resource, name))
-    limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
-    resource.setrlimit(getattr(resource, name), (limit, limit))
-source, sys.argv, report = sys.stdin.read(), ["program"], os.dup(1)
-os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-exec(compile(source, "program", "exec"), {"__name__": "__main__"})
-os.write(report, b"finished")
-"""
+from mdm_jax.errors import MdmError
+
+_GUARD = Path(__file__).with_name("program_guard.py")
+_GRACE = 5  # seconds beyond the limit for starting and ending
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/nix/store", "/etc/ld.so.cache")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Of one run: seconds by the clock (and of processor time), and megabytes of address space."""
+    """Of one run.
+
+    Attributes:
+      seconds: by the clock, and of processor time.
+      megabytes: of address space of each process.
+      processes: of this user (inside bubblewrap: of the program); root has no such limit.
+    """
 
     seconds: int = 10
     megabytes: int = 1024
+    processes: int = 64
 
     def __post_init__(self) -> None:
-        if self.seconds < 1 or self.megabytes < 64:
-            raise ValueError(
-                f"a run needs at least 1 second and 64 megabytes, got {self.seconds} and "
-                f"{self.megabytes}"
+        if self.seconds < 1 or self.megabytes < 64 or self.processes < 1:
+            raise MdmError(
+                "a run needs at least 1 second, 64 megabytes and 1 process, got "
+                f"{self.seconds}, {self.megabytes} and {self.processes}"
             )
 
 
 def passes(source: str, limits: Limits) -> bool:
     """Whether a Python program runs to its end without an error, within the limits.
 
-    It runs in an empty directory that is deleted afterwards, without this process's environment,
-    and with everything it starts in one process group, which is killed when it ends.
+    It is not `__main__`. The module's docstring says what is contained and what is not.
     """
-    arguments = [sys.executable, "-I", "-c", _GUARD, str(limits.seconds), str(limits.megabytes)]
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        subprocess.Popen(
-            arguments,
+    nonce, numbers = secrets.token_hex(16), (limits.seconds, limits.megabytes, limits.processes)
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, "-I", "-c", _GUARD.read_text(encoding="utf-8")]
+        process = subprocess.Popen(
+            [*_isolation(directory), *command, *map(str, numbers)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=directory,
-            env={"PATH": os.defpath, "HOME": directory},
+            env={"PATH": os.defpath, "HOME": directory, "OPENBLAS_NUM_THREADS": "1"},
             start_new_session=True,
-        ) as process,
-    ):
-        try:
-            said, _ = process.communicate(source.encode(errors="replace"), limits.seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left
-                os.killpg(process.pid, signal.SIGKILL)
-        return process.returncode == 0 and said == b"finished"
+        )
+        with process, _killed_in_the_end(process):
+            content = f"{nonce}\n{source}".encode(errors="replace")
+            try:
+                report, _ = process.communicate(content, limits.seconds + _GRACE)
+            except subprocess.TimeoutExpired:
+                return False
+        return process.returncode == 0 and report == nonce.encode()
+
+
+@contextlib.contextmanager
+def _killed_in_the_end(process: subprocess.Popen):
+    """Kill the process with its group on leaving."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _isolation(directory: str) -> list[str]:
+    """What precedes a command that runs in namespaces of its own; nothing where that is impossible."""
+    return [*_bubblewrap(), "--bind", directory, directory] if _bubblewrap() else []
+
+
+@functools.cache
+def _bubblewrap() -> tuple[str, ...]:
+    """bwrap with all that does not depend on the run; empty where it is missing or may not be used."""
+    program = shutil.which("bwrap")
+    if program is None:
+        return ()
+    python = (sys.base_prefix, sys.prefix, str(Path(sys.executable).resolve().parent))
+    command = [program, "--unshare-all", "--die-with-parent", "--tmpfs", "/tmp"]
+    for path in (*_SYSTEM, *python):
+        command += ["--ro-bind-try", path, path]
+    command += ["--proc", "/proc", "--dev", "/dev"]
+    trial = subprocess.run([*command, sys.executable, "-I", "-c", ""], capture_output=True)
+    return tuple(command) if trial.returncode == 0 else ()

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from mdm_jax.denoisers.oracle import Oracle, oracle_of
+from mdm_jax.errors import MdmError
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
 from mdm_jax.tasks.splits import batch_rng, checked_count, example_rng, prompt_rng
 from mdm_jax.tasks.sudoku.solver import EMPTY, puzzle_from, random_grid, random_symmetries
@@ -74,15 +75,15 @@ class Sudoku:
 
     def __post_init__(self):
         if self.side not in _DEFAULT_CLUES:
-            raise ValueError(f"side {self.side} is not available: choose 4 or 9")
+            raise MdmError(f"side {self.side} is not available: choose 4 or 9")
         fewest, most = self.clue_range
         if not _FEWEST_CLUES[self.side] <= fewest <= most < self.length:
-            raise ValueError(
+            raise MdmError(
                 f"clues from {fewest} to {most}: for side {self.side} they must satisfy "
                 f"{_FEWEST_CLUES[self.side]} <= min_clues <= max_clues <= {self.length - 1}"
             )
         if self.base_grids < 1 or self.num_examples < 1:
-            raise ValueError(
+            raise MdmError(
                 f"base_grids {self.base_grids} and num_examples {self.num_examples} "
                 "must be at least 1"
             )
@@ -155,9 +156,9 @@ class Sudoku:
         return batch._replace(maskable=batch.maskable & ~shown)
 
     def oracle(self) -> Oracle:
-        """The exact denoiser of side 4, from all 288 grids; ValueError for side 9."""
+        """The exact denoiser of side 4, from all 288 grids; MdmError for side 9."""
         if self.side != 4:
-            raise ValueError(
+            raise MdmError(
                 f"side {self.side} has no oracle: its solved grids, about 6.7e21, are too many for a "
                 "table; only side 4 has one"
             )

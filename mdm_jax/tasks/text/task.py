@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
-from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from mdm_jax.errors import MdmError
+from mdm_jax.external_files import expand, read_text
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
 from mdm_jax.tasks.splits import SPLITS, batch_rng, checked_count, split_number
 
@@ -48,9 +49,9 @@ class Text8:
 
     def __post_init__(self):
         if not 1 <= self.gap < self.length:
-            raise ValueError(f"gap {self.gap} must be at least 1, below the length {self.length}")
+            raise MdmError(f"gap {self.gap} must be at least 1, below the length {self.length}")
         if self.num_examples < 1:
-            raise ValueError(f"num_examples {self.num_examples} must be at least 1")
+            raise MdmError(f"num_examples {self.num_examples} must be at least 1")
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -62,20 +63,20 @@ class Text8:
 
     @functools.cached_property
     def _corpus(self) -> _Corpus:
-        text = read_text(self.data_dir)
+        text = read_corpus(self.data_dir)
         codes = np.frombuffer(text.encode("utf-32-le"), np.int32)
         ends = [round(len(codes) * _TRAIN), round(len(codes) * _HELDOUT)]
         parts = dict(zip(SPLITS, np.split(codes, ends), strict=True))
         for name, part in parts.items():
             if len(part) < self.length:
-                raise ValueError(
+                raise MdmError(
                     f"{self.data_dir}: the {name} part has {len(part)} of {len(codes)} characters, "
                     f"fewer than one window of {self.length}: give a longer text or a smaller "
                     "--length"
                 )
         seen = np.unique(parts["train"])
         if len(seen) > _MOST_CHARACTERS:
-            raise ValueError(
+            raise MdmError(
                 f"{self.data_dir}: {len(seen)} distinct characters in the training part, more than "
                 f"{_MOST_CHARACTERS}: characters are the tokens here, so normalise the text first"
             )
@@ -138,27 +139,16 @@ class Text8:
         return "".join(shown[token] for token in np.asarray(tokens).tolist())
 
 
-def read_text(data_dir: str | None) -> str:
+def read_corpus(data_dir: str | None) -> str:
     """The text of a file, or of the .txt files of a directory in order of name."""
     if data_dir is None:
-        raise ValueError(
-            "text8 needs a text: pass a .txt file or a directory of them as --data_dir"
-        )
-    path = Path(data_dir).expanduser()
+        raise MdmError("text8 needs a text: pass a .txt file or a directory of them as --data_dir")
+    path = expand(data_dir)
     files = [path] if path.is_file() else sorted(path.glob("*.txt"))
     if not files:
         problem = "has no .txt file" if path.is_dir() else "does not exist"
-        raise ValueError(f"{path} {problem}: pass a text file or a directory of .txt files")
-    return "".join(_decoded(file) for file in files)
-
-
-def _decoded(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file} is not UTF-8 at byte {error.start} ({error.reason}): convert it first"
-        ) from error
+        raise MdmError(f"{path} {problem}: pass a text file or a directory of .txt files")
+    return "".join(map(read_text, files))
 
 
 def _ids(codes: Int[np.ndarray, "_"], seen: Int[np.ndarray, "_"]) -> Int[np.ndarray, "_"]:
