@@ -41,7 +41,7 @@ from mdm_jax.runs.metrics import MetricsLog
 from mdm_jax.runs.policies import PolicySpec, build_policy
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task
-from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training import checkpoints
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.state import TrainState, fit, init_state

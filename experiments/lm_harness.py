@@ -19,7 +19,7 @@ from mdm_jax.evals.text_model import TextModel
 from mdm_jax.policies import heuristics
 from mdm_jax.runs.published import Loading, load_checkpoint
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.prompted.free_prompt import FreePrompt
+from mdm_jax.tasks.prompted import FreePrompt
 
 try:
     import lm_eval

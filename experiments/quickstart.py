@@ -29,7 +29,7 @@ from mdm_jax.runs.json_files import write_json
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.replay import replay_reveals
 from mdm_jax.tasks.base import Examples, Task
-from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.tasks.sudoku import Sudoku
 
 POLICIES: tuple[Policy, ...] = (
     *(

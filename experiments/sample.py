@@ -19,7 +19,7 @@ from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.published import Loading
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
-from mdm_jax.tasks.prompted.free_prompt import FreePrompt
+from mdm_jax.tasks.prompted import FreePrompt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from experiments import train_denoiser
 from mdm_jax.denoisers.transformer import TransformerConfig
-from mdm_jax.tasks.chains.task import Chains
-from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.tasks.chains import Chains
+from mdm_jax.tasks.sudoku import Sudoku
 
 SUDOKU = Sudoku()
 SUDOKU_TRAINING = train_denoiser.Config(steps=6000, batch_size=64)

@@ -22,8 +22,7 @@ from mdm_jax.evals.plots import results as result_plots
 from mdm_jax.rl.rewards import Multiplicative
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
-from mdm_jax.tasks.prompted.gsm8k import PromptedGsm8k
-from mdm_jax.tasks.prompted.math import PromptedMath
+from mdm_jax.tasks.prompted import PromptedGsm8k, PromptedMath
 
 # setting, policy, mean calls, accuracy %; LLaDA-8B-Instruct, 256 positions (appendix J of the paper)
 PUBLISHED = (

@@ -30,8 +30,8 @@ from mdm_jax.policies.networks.policy_network import PolicyConfig
 from mdm_jax.runs.denoisers import exact_denoiser, load_denoiser
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
-from mdm_jax.tasks.gsm8k.task import Gsm8k
-from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.tasks.gsm8k import Gsm8k
+from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training.optimizers import OptimizerConfig
 
 # accuracy %, mean calls, [min, max]; GSM8K, 170M parameters (fragments of the paper's Table 1)

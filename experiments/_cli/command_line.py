@@ -24,7 +24,7 @@ from mdm_jax.runs.config import read_task
 from mdm_jax.runs.published import is_published
 from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task
-from mdm_jax.tasks.prompted.free_prompt import FreePrompt
+from mdm_jax.tasks.prompted import FreePrompt
 
 C = TypeVar("C")
 

@@ -23,14 +23,11 @@ from mdm_jax.policies import heuristics, randomised, threshold_quota
 from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts, CountRule, LinearCounts
 from mdm_jax.policies.remasking import p2, rcr, remdm, rounds, wino
 from mdm_jax.sampling.config import FROM_TASK, SamplerConfig
-from mdm_jax.tasks.chains.task import Chains
-from mdm_jax.tasks.gsm8k.task import Gsm8k
-from mdm_jax.tasks.prompted.free_prompt import FreePrompt
-from mdm_jax.tasks.prompted.gsm8k import PromptedGsm8k
-from mdm_jax.tasks.prompted.humaneval import HumanEval
-from mdm_jax.tasks.prompted.math import PromptedMath
-from mdm_jax.tasks.sudoku.task import Sudoku
-from mdm_jax.tasks.text.task import Text8
+from mdm_jax.tasks.chains import Chains
+from mdm_jax.tasks.gsm8k import Gsm8k
+from mdm_jax.tasks.prompted import FreePrompt, HumanEval, PromptedGsm8k, PromptedMath
+from mdm_jax.tasks.sudoku import Sudoku
+from mdm_jax.tasks.text import Text8
 
 Tasks = Sudoku | Chains | Gsm8k | Text8 | PromptedGsm8k | PromptedMath | HumanEval | FreePrompt
 AnyTask = Annotated[Tasks, tyro.conf.AvoidSubcommands]

@@ -10,7 +10,7 @@ from experiments._cli.fields import AnyTask
 from mdm_jax import sharding
 from mdm_jax.errors import check_range, check_seed
 from mdm_jax.runs.training import TrainingRun, open_training
-from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training.loop import Row, Services, Update, fit, not_finite
 from mdm_jax.training.state import BatchTree, TrainState
 from mdm_jax.types import RowKey

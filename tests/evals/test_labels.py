@@ -10,7 +10,7 @@ from mdm_jax.policies.count_schedules import AlphaCounts
 from mdm_jax.policies.heuristics import ConfidenceThreshold, LeftToRight, TopConfidence
 from mdm_jax.policies.switch import as_switch
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.chains.task import Chains
+from mdm_jax.tasks.chains import Chains
 
 CHANGES = (
     {"temperature": 0.5},

@@ -11,7 +11,7 @@ from tiny_run import LEARN, POLICIES, REWARDED, tiny
 
 from experiments import learn_order, learn_policy, quickstart
 from mdm_jax.evals import matched
-from mdm_jax.tasks.chains.task import Chains
+from mdm_jax.tasks.chains import Chains
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from mdm_jax.orders.variational.forms.plackett_luce import PlackettLuce
 from mdm_jax.policies.count_schedules import AlphaCounts
 from mdm_jax.policies.heuristics import EntropyBound, TopConfidence
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.chains.task import Chains
-from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.tasks.chains import Chains
+from mdm_jax.tasks.sudoku import Sudoku
 
 
 @pytest.fixture(scope="module")

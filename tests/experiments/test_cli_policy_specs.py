@@ -12,7 +12,7 @@ from mdm_jax.policies import klass, pc_sampler, randomised
 from mdm_jax.policies.heuristics import TopConfidence, TopMargin
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
-from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.tasks.sudoku import Sudoku
 
 TASK = Sudoku()
 UNIFORM = jax.tree_util.Partial(

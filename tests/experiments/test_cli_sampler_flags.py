@@ -28,7 +28,7 @@ from mdm_jax.policies.remasking.rounds import RemdmRounds
 from mdm_jax.policies.remasking.wino import Wino
 from mdm_jax.policies.threshold_quota import ThresholdQuota
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.prompted.humaneval import HumanEval
+from mdm_jax.tasks.prompted import HumanEval
 
 DREAM = AncestralCounts(1e-3)
 

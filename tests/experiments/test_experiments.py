@@ -17,7 +17,7 @@ from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.description import describe
-from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training import loop
 
 

@@ -24,7 +24,7 @@ from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.description import describe, from_json
 from mdm_jax.runs.policies import load_policy
-from mdm_jax.tasks.chains.task import Chains
+from mdm_jax.tasks.chains import Chains
 from mdm_jax.training import loop
 
 FIGURES = {"learning.png", "order_map.png", "priorities.png", "steps.png"}

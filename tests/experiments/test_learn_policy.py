@@ -20,7 +20,7 @@ from mdm_jax.rl.reference_kl import MaxConfidence
 from mdm_jax.rl.rewards import Additive
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.policies import PolicySpec, load_policy
-from mdm_jax.tasks.chains.task import Chains
+from mdm_jax.tasks.chains import Chains
 from mdm_jax.training.checkpoints import restore_ema
 from mdm_jax.training.optimizers import OptimizerConfig
 

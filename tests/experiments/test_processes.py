@@ -28,7 +28,7 @@ from tiny_run import LEARN
 from experiments import evaluate, frontier, learn_order
 from mdm_jax.evals import matched
 from mdm_jax.policies.heuristics import EntropyBound
-from mdm_jax.tasks.chains.task import Chains
+from mdm_jax.tasks.chains import Chains
 
 assert jax.device_count() == 2 and jax.process_count() == count
 matched.THRESHOLDS, matched.GAMMAS, matched.TUNING_PROMPTS = (0.1, 0.9), (3.0,), 4

@@ -21,10 +21,7 @@ from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.identity import results_home
 from mdm_jax.runs.policies import load_policy
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.prompted.free_prompt import FreePrompt
-from mdm_jax.tasks.prompted.gsm8k import PromptedGsm8k
-from mdm_jax.tasks.prompted.humaneval import HumanEval
-from mdm_jax.tasks.prompted.math import PromptedMath
+from mdm_jax.tasks.prompted import FreePrompt, HumanEval, PromptedGsm8k, PromptedMath
 
 
 @pytest.fixture(scope="module")
@@ -198,12 +195,33 @@ def test_a_checkpoint_is_written_in_another_type(checkpoint, tmp_path):
     np.testing.assert_array_equal(stored, original.astype("bfloat16"))
 
 
+def test_an_export_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
+    """A full disk; then there is room again."""
+    config = export.Config(run=str(checkpoint), out=str(tmp_path / "out"))
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match=r"out cannot be written"):
+        patch.setattr(export, "copy_beside_weights", full)
+        export.run(config)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".out.partial").mkdir()  # of an export that was killed
+    (tmp_path / ".out.partial" / "model.safetensors").write_text("half")
+    export.run(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert contents(tmp_path / "out") == contents(checkpoint)
+
+
 @pytest.mark.parametrize(
     ("described", "message"),
     [
-        ({"denoiser": None}, "did not begin with a published checkpoint"),
-        ({"denoiser": "/nowhere", "joint": True}, "did not begin with a published checkpoint"),
-        ({"joint": False}, r"did not learn \(--joint\): it is still"),
+        ({"denoiser": None}, "is no published checkpoint"),
+        (
+            {"denoiser": "/nowhere", "joint": True},
+            "is no published checkpoint: there is no layout to write",
+        ),
+        ({"joint": False}, r"did not fine-tune its denoiser \(--joint\): it is still"),
     ],
 )
 def test_what_cannot_be_exported(checkpoint, tmp_path, described, message):

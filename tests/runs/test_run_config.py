@@ -6,9 +6,9 @@ import pytest
 
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.description import describe
-from mdm_jax.tasks.chains.task import Chains
-from mdm_jax.tasks.sudoku.task import Sudoku
-from mdm_jax.tasks.text.task import Text8
+from mdm_jax.tasks.chains import Chains
+from mdm_jax.tasks.sudoku import Sudoku
+from mdm_jax.tasks.text import Text8
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.chains.task import Chains
-from mdm_jax.tasks.sudoku.task import Sudoku
+from mdm_jax.tasks.chains import Chains
+from mdm_jax.tasks.sudoku import Sudoku
 
 
 def test_a_task_fills_in_ids_window_and_budget():

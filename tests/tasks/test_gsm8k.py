@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mdm_jax.tasks.gsm8k.task import Gsm8k
+from mdm_jax.tasks.gsm8k import Gsm8k
 
 
 def item(index):

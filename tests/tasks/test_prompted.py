@@ -10,10 +10,8 @@ from published_files import BOS, CONFIG, EOS, MASK, SETTINGS, VOCAB, write_files
 
 from mdm_jax.tasks import PROMPTED
 from mdm_jax.tasks.base import Task, TextTask
-from mdm_jax.tasks.prompted.free_prompt import FreePrompt
-from mdm_jax.tasks.prompted.gsm8k import PromptedGsm8k
+from mdm_jax.tasks.prompted import FreePrompt, PromptedGsm8k, PromptedMath
 from mdm_jax.tasks.prompted.humaneval import HumanEval, program
-from mdm_jax.tasks.prompted.math import PromptedMath
 
 ITEMS = [
     {"question": f"What is {i} + 1?", "answer": f"It is <<{i}+1={i + 1}>>{i + 1}.\n#### {i + 1:,}"}

@@ -128,7 +128,8 @@ def save(directory: str | Path, denoise: Bound, info: PublishedInfo) -> None:
     path, dtype = expand(directory), denoise.module.config.dtype
     if any(path.glob("*.safetensors")):
         raise MdmError(f"{path} already holds weights; save to another directory")
-    path.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() == 0:
+        path.mkdir(parents=True, exist_ok=True)
     family = next(family for family in FORMATS if family.name == info.family)
     tensors = {tensor.name: tensor for tensor in family.tensors(denoise.module.config)}
 
