@@ -19,11 +19,11 @@ from experiments._cli.policies import Learned
 from experiments._cli.tables import print_rows
 from mdm_jax.denoisers.base import Bound
 from mdm_jax.errors import MdmError
+from mdm_jax.evals import plots
 from mdm_jax.evals.directory import open_store
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.frontier import area_under_frontier
 from mdm_jax.evals.generate import Batching, check_request
-from mdm_jax.evals.plots import results as result_plots
 from mdm_jax.evals.score import Row
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
@@ -140,7 +140,7 @@ def run(config: Config) -> list[Row]:
 def write(rows: Sequence[Row], directory: Path) -> None:
     """The rows as table.json and as a figure."""
     write_json(directory / "table.json", [asdict(row) for row in rows])
-    result_plots.save(result_plots.frontier_figure(rows), directory / "frontier.png")
+    plots.save(plots.frontier_figure(rows), directory / "frontier.png")
     print_once(f"figure: {directory / 'frontier.png'}")
 
 

@@ -23,7 +23,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.order_bounds import order_bounds
 from mdm_jax.evals.paired import PairedRow
-from mdm_jax.evals.plots.learned import draw_figures
+from mdm_jax.evals.plots.run_figures import draw_order_run
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.evaluation import FittedOrder
 from mdm_jax.orders.variational.forms import AnyForm, MaxNormalised
@@ -129,7 +129,7 @@ def run(config: Config) -> list[PairedRow]:
     title = f"{config.task.name}, budget {config.budget}"
     sampling = SamplerConfig(temperature=config.temperature)
     rows = compare(config, (learned.policy, learned.denoise), learned.base, sampling, title)
-    draw_figures(config.task, learned, rows, directory, config.objective.temperature)
+    draw_order_run(config.task, learned, rows, directory, config.objective.temperature)
     print_once(f"figures and policy: {directory}")
     return rows
 

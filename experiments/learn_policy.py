@@ -27,7 +27,7 @@ from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.matched import compare_at_equal_calls, evaluator_in
 from mdm_jax.evals.paired import PairedRow
-from mdm_jax.evals.plots.learned import draw_rewarded
+from mdm_jax.evals.plots.run_figures import draw_policy_run
 from mdm_jax.evals.score import take, verify_all
 from mdm_jax.policies.action_distributions import Independent
 from mdm_jax.policies.learned import LearnedPolicy
@@ -195,7 +195,7 @@ def run(config: Config) -> list[PairedRow]:
     rows = compare_at_equal_calls(evaluator, [learned], config.seed, progress)
     print_paired_rows(rows, f"{config.task.name}: {config.examples} prompts")
     print_once(headline([paired_row.row for paired_row in rows]))
-    draw_rewarded(config.task, rows, directory)
+    draw_policy_run(config.task, rows, directory)
     print_once(f"figures and policy: {directory}")
     return rows
 

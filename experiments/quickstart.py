@@ -16,9 +16,10 @@ from experiments._cli.animation import play
 from experiments._cli.console import print_once, progress
 from experiments._cli.tables import headline, print_rows
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.evals import plots
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import Batching, Parallel, check_request
-from mdm_jax.evals.plots import results as result_plots
+from mdm_jax.evals.plots.run_figures import grid_of
 from mdm_jax.evals.score import Row
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.orders.search import SearchConfig
@@ -121,9 +122,7 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     rows = compare(config, task, examples, denoise, policies, directory)
     print_rows(rows, f"{task.name}: {len(examples.canvases)} prompts")
     write_json(directory / "table.json", [asdict(row) for row in rows])
-    result_plots.save(
-        result_plots.frontier_figure(rows, curve=_schedule), directory / "frontier.png"
-    )
+    plots.save(plots.frontier_figure(rows, curve=_schedule), directory / "frontier.png")
     draw_orders(task, directory, rows)
     replay(task, examples, directory, rows[-1])
     print_once(f"figures: {directory / 'frontier.png'}, {directory / 'order_map.png'}")
@@ -185,8 +184,7 @@ def draw_orders(task: Task, directory: Path, rows: Sequence[Row]) -> None:
     stored = SampleStore(directory / "samples.jsonl").read_all()
     last = {row.policy: row.label for row in rows}
     maps = {name: stored[label].revealed_at for name, label in last.items()}
-    grid = (task.side, task.side) if isinstance(task, Sudoku) else None
-    result_plots.save(result_plots.order_map_figure(maps, grid), directory / "order_map.png")
+    plots.save(plots.order_map_figure(maps, grid_of(task)), directory / "order_map.png")
 
 
 def replay(task: Task, examples: Examples, directory: Path, row: Row) -> None:

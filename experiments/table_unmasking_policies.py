@@ -16,9 +16,9 @@ from experiments import learn_policy, train_denoiser
 from experiments._cli.console import console, print_once, progress
 from experiments._cli.tables import headline, print_paired_rows, print_seeds
 from experiments.small_tasks import CHAINS, CHAINS_TRAINING, SUDOKU, SUDOKU_TRAINING
+from mdm_jax.evals import plots
 from mdm_jax.evals.matched import compare_at_equal_calls, evaluator_in
 from mdm_jax.evals.paired import PairedRow
-from mdm_jax.evals.plots import results as result_plots
 from mdm_jax.rl.rewards import Multiplicative
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
@@ -165,7 +165,7 @@ def draw(found: dict[float, list[PairedRow]], path: Path) -> None:
     rows = {
         paired_row.row.label: paired_row.row for table in found.values() for paired_row in table
     }
-    result_plots.save(result_plots.frontier_figure(list(rows.values())), path)
+    plots.save(plots.frontier_figure(list(rows.values())), path)
     print_once(f"figure: {path}")
 
 

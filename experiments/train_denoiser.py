@@ -26,8 +26,8 @@ from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion import corruption
 from mdm_jax.diffusion.objectives import Antithetic, AnyOrder, Complement, Continuous, Discrete
 from mdm_jax.errors import check_range
+from mdm_jax.evals import plots
 from mdm_jax.evals.likelihood import Likelihood, heldout_likelihood, summary
-from mdm_jax.evals.plots import results as result_plots
 from mdm_jax.runs.directory import TOKENIZER
 from mdm_jax.tasks.base import Batch
 from mdm_jax.training.denoiser import compile_update, init_denoiser, shard_state
@@ -114,8 +114,8 @@ def train(config: Config) -> Trained:
         if hasattr(config.task, "tokenizer") and jax.process_index() == 0:
             config.task.tokenizer.save(str(training.directory / TOKENIZER))
         state = run_updates(config, training, state, updates_of(config, module, update))
-        figure = result_plots.training_figure(training.log.rows())
-        result_plots.save(figure, training.directory / "training.png")
+        figure = plots.training_figure(training.log.rows())
+        plots.save(figure, training.directory / "training.png")
     last = training.log.rows()[-1]
     likelihood = Likelihood(*(last[f"heldout_{name}"] for name in Likelihood._fields))
     print_once(f"{config.task.name}, {summary(likelihood)}\nrun directory: {training.directory}")

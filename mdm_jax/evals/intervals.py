@@ -29,14 +29,7 @@ class Difference(NamedTuple):
     probability: float  # P(theta_A > theta_B | data)
     mean: float
     interval: Interval
-    effective_draws: float  # of importance sampling; inf where the posterior was integrated
-
-
-class FisherTest(NamedTuple):
-    """Fisher's exact test of theta_A = theta_B."""
-
-    odds_ratio: float  # inf where B has no right answer or A no wrong one; nan where both hold
-    p_value: float
+    effective_draws: float  # of importance sampling
 
 
 def beta_interval(correct: Count, total: Count, level: float = 0.95) -> Interval:
@@ -63,31 +56,6 @@ def beta_interval(correct: Count, total: Count, level: float = 0.95) -> Interval
     return Interval(float(low), float(high))
 
 
-def wilson_interval(correct: Count, total: Count, level: float = 0.95) -> Interval:
-    """Wilson score interval: the p with |correct / total - p| <= z sqrt(p (1 - p) / total).
-
-    Args, Returns: as `beta_interval`.
-
-    Raises:
-        ValueError: as `beta_interval`, and if total is 0.
-
-    Reference: Wilson (1927).
-    """
-    return _proportion_interval(correct, total, level, "wilson")
-
-
-def clopper_pearson_interval(correct: Count, total: Count, level: float = 0.95) -> Interval:
-    """Clopper-Pearson interval: the p that neither one-sided binomial test rejects.
-
-    Its coverage is at least `level` for every p, so it is wider than the others.
-
-    Args, Returns, Raises: as `wilson_interval`.
-
-    Reference: Clopper & Pearson (1934).
-    """
-    return _proportion_interval(correct, total, level, "exact")
-
-
 def mcnemar_exact(only_a: Count, only_b: Count) -> float:
     """Two-sided p-value of theta_A = theta_B from the questions that just one of the two got right.
 
@@ -108,60 +76,6 @@ def mcnemar_exact(only_a: Count, only_b: Count) -> float:
     _check_counts(only_a=only_a, only_b=only_b)
     discordant = int(only_a) + int(only_b)
     return float(scipy.stats.binomtest(int(only_a), discordant).pvalue) if discordant else 1.0
-
-
-def fisher_exact(correct_a: Count, total_a: Count, correct_b: Count, total_b: Count) -> FisherTest:
-    """Fisher's exact test on [[right_A, wrong_A], [right_B, wrong_B]], questions not paired.
-
-    Args:
-        correct_a, total_a: right answers of A, of how many.
-        correct_b, total_b: the same for B.
-
-    Returns:
-        The sample odds ratio and the two-sided p-value.
-
-    Raises:
-        ValueError: if not 0 <= correct <= total for one of them.
-    """
-    _check(correct_a, total_a)
-    _check(correct_b, total_b)
-    table = [[correct_a, total_a - correct_a], [correct_b, total_b - correct_b]]
-    odds_ratio, p_value = scipy.stats.fisher_exact(table)
-    return FisherTest(float(odds_ratio), float(p_value))
-
-
-def unpaired_difference(
-    correct_a: Count, total_a: Count, correct_b: Count, total_b: Count, level: float = 0.95
-) -> Difference:
-    """Posterior of theta_A - theta_B when the two answered different questions.
-
-    P(theta_A - theta_B <= d) = E_B[F_A(theta_B + d)] with independent Beta posteriors, integrated
-    by the midpoint rule over 4000 quantiles of theta_B: no draws, the same answer every time.
-
-    Args:
-        correct_a, total_a: right answers of A, of how many.
-        correct_b, total_b: the same for B.
-        level: posterior mass of the interval.
-
-    Returns:
-        P(theta_A > theta_B), the posterior mean and the equal-tailed interval of the difference.
-
-    Raises:
-        ValueError: if not 0 <= correct <= total for one of them, or not 0 < level < 1.
-
-    Reference: arXiv:2503.01747, section 3.3.
-    """
-    _check(correct_a, total_a, level)
-    _check(correct_b, total_b, level)
-    a = scipy.stats.beta(1 + correct_a, 1 + total_a - correct_a)
-    b = scipy.stats.beta(1 + correct_b, 1 + total_b - correct_b)
-    theta_b = b.ppf((np.arange(4000) + 0.5) / 4000)
-
-    def quantile(q: float) -> float:
-        return float(scipy.optimize.brentq(lambda d: a.cdf(theta_b + d).mean() - q, -1.0, 1.0))
-
-    interval = Interval(quantile((1 - level) / 2), quantile((1 + level) / 2))
-    return Difference(float(a.sf(theta_b).mean()), float(a.mean() - b.mean()), interval, np.inf)
 
 
 def paired_difference(
@@ -287,14 +201,6 @@ def _weighted_difference(
         interval=Interval(float(low), float(high)),
         effective_draws=float(1 / (weight**2).sum()),
     )
-
-
-def _proportion_interval(correct: Count, total: Count, level: float, method: str) -> Interval:
-    _check(correct, total, level)
-    if total == 0:
-        raise ValueError(f"an interval without a prior needs at least one question, got {total=}")
-    result = scipy.stats.binomtest(int(correct), int(total)).proportion_ci(level, method)
-    return Interval(float(result.low), float(result.high))
 
 
 def _check(correct: Count, total: Count, level: float = 0.95) -> None:

@@ -7,29 +7,23 @@ from scipy import special, stats
 from mdm_jax.evals.intervals import (
     beta_interval,
     bivariate_normal_cdf,
-    clopper_pearson_interval,
-    fisher_exact,
     mcnemar_exact,
     paired_difference,
-    unpaired_difference,
-    wilson_interval,
 )
 
-REFERENCE = [  # correct, total, Wilson, Clopper-Pearson, Beta(1, 1)
-    (437, 1319, (0.3064, 0.3572), (0.3059, 0.3574), (0.3064, 0.3572)),
-    (313, 1319, (0.2151, 0.2610), (0.2146, 0.2612), (0.2151, 0.2610)),
-    (784, 1319, (0.5677, 0.6206), (0.5673, 0.6210), (0.5676, 0.6206)),
-    (19, 20, (0.7639, 0.9911), (0.7513, 0.9987), (0.7618, 0.9883)),
-    (20, 20, (0.8389, 1.0), (0.8316, 1.0), (0.8389, 0.9988)),
-    (3, 10, (0.1078, 0.6032), (0.0667, 0.6525), (0.1093, 0.6097)),
+REFERENCE = [  # correct, total, interval
+    (437, 1319, (0.3064, 0.3572)),
+    (313, 1319, (0.2151, 0.2610)),
+    (784, 1319, (0.5676, 0.6206)),
+    (19, 20, (0.7618, 0.9883)),
+    (20, 20, (0.8389, 0.9988)),
+    (3, 10, (0.1093, 0.6097)),
 ]
 
 
-@pytest.mark.parametrize(("correct", "total", "wilson", "exact", "beta"), REFERENCE)
-def test_reference_table(correct, total, wilson, exact, beta):
-    np.testing.assert_allclose(wilson_interval(correct, total), wilson, atol=6e-5)
-    np.testing.assert_allclose(clopper_pearson_interval(correct, total), exact, atol=6e-5)
-    np.testing.assert_allclose(beta_interval(correct, total), beta, atol=6e-5)
+@pytest.mark.parametrize(("correct", "total", "interval"), REFERENCE)
+def test_reference_table(correct, total, interval):
+    np.testing.assert_allclose(beta_interval(correct, total), interval, atol=6e-5)
 
 
 def test_beta_interval_closed_forms():
@@ -48,43 +42,10 @@ def test_beta_interval_covers_as_often_as_it_says():
     assert abs(covered - 0.8) < 4 * np.sqrt(0.16 / 4000)
 
 
-def test_clopper_pearson_covers_at_least_as_often_as_it_says():
-    k, theta = np.arange(16), np.linspace(0.01, 0.99, 99)[:, None]
-    low, high = np.array([clopper_pearson_interval(i, 15, level=0.9) for i in k]).T
-    coverage = (stats.binom.pmf(k, 15, theta) * ((low <= theta) & (theta <= high))).sum(1)
-    assert coverage.min() >= 0.9
-
-
 def test_mcnemar_counts_tails_of_a_fair_coin():
     assert mcnemar_exact(0, 0) == 1.0
     assert mcnemar_exact(5, 0) == mcnemar_exact(0, 5) == 2 / 2**5
     np.testing.assert_allclose(mcnemar_exact(8, 2), 2 * (1 + 10 + 45) / 2**10)
-
-
-def test_fisher_on_the_lady_tasting_tea():
-    test = fisher_exact(3, 4, 1, 4)
-    np.testing.assert_allclose(test, (9.0, 2 * (1 + 16) / 70))
-    assert fisher_exact(4, 4, 1, 4).odds_ratio == np.inf
-
-
-def test_unpaired_reference_values():
-    close = unpaired_difference(437, 1319, 382, 1319)
-    assert abs(close.probability - 0.990) < 1e-3
-    np.testing.assert_allclose(close.interval, (0.006, 0.077), atol=5e-4)
-    far = unpaired_difference(437, 1319, 313, 1319)
-    assert far.probability > 0.9999
-    np.testing.assert_allclose(far.interval, (0.060, 0.128), atol=5e-4)
-
-
-def test_unpaired_closed_forms():
-    nothing = unpaired_difference(0, 0, 0, 0)  # difference of two uniforms: a triangle
-    np.testing.assert_allclose(nothing.probability, 0.5)
-    np.testing.assert_allclose(nothing.interval[1], 1 - np.sqrt(0.05), atol=1e-6)
-    sure = unpaired_difference(3, 3, 0, 0)  # Beta(4, 1) against U(0, 1): P = E[theta_A] = 4/5
-    np.testing.assert_allclose((sure.probability, sure.mean), (0.8, 0.3), atol=1e-6)
-    swapped = unpaired_difference(0, 0, 3, 3)
-    mirror = (-sure.interval.high, -sure.interval.low)
-    np.testing.assert_allclose(swapped.interval, mirror, atol=2e-5)
 
 
 def test_bivariate_normal_cdf_against_integration():
@@ -152,8 +113,9 @@ def test_paired_without_data_is_the_prior():
 
 def test_pairing_narrows_the_interval_when_the_two_fail_together():
     paired = paired_difference(420, 30, 10, 540).interval
-    unpaired = unpaired_difference(450, 1000, 430, 1000).interval
-    assert paired.high - paired.low < 0.5 * (unpaired.high - unpaired.low)
+    a, b = stats.beta(1 + 450, 1 + 550), stats.beta(1 + 430, 1 + 570)  # were they independent
+    unpaired = 2 * 1.96 * np.hypot(a.std(), b.std())
+    assert paired.high - paired.low < 0.5 * unpaired
 
 
 def test_seed_draws_and_level_matter():
@@ -171,11 +133,7 @@ def test_seed_draws_and_level_matter():
         (lambda: beta_interval(5, 4), "correct=5, total=4"),
         (lambda: beta_interval(-1, 4), "correct=-1"),
         (lambda: beta_interval(1, 4, level=1.0), "level=1.0"),
-        (lambda: wilson_interval(0, 0), "total=0"),
-        (lambda: clopper_pearson_interval(0, 0), "total=0"),
         (lambda: mcnemar_exact(-2, 1), "'only_a': -2"),
-        (lambda: fisher_exact(1, 2, 3, 2), "correct=3, total=2"),
-        (lambda: unpaired_difference(1, 2, 3, 2), "correct=3, total=2"),
         (lambda: paired_difference(1, 1, 1, -1), "'neither': -1"),
         (lambda: paired_difference(1, 1, 1, 1, draws=0), "got 0"),
         (lambda: paired_difference(1, 1, 1, 1, level=0.0), "level=0.0"),

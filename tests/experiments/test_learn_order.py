@@ -100,7 +100,7 @@ def test_the_same_command_again_learns_nothing(ordered, order, monkeypatch):
     monkeypatch.setattr("mdm_jax.training.order.train_step", never)
     monkeypatch.setattr(learn_order, "static_order", never)
     monkeypatch.setattr("mdm_jax.evals.generate.mapped_sampler", lambda *_: never)
-    monkeypatch.setattr(learn_order, "draw_figures", lambda *_: None)  # it looks at four prompts
+    monkeypatch.setattr(learn_order, "draw_order_run", lambda *_: None)  # it looks at four prompts
     again = learn_order.run(ordered[0])
     assert [v._replace(row=timeless(v.row)) for v in again] == [
         v._replace(row=timeless(v.row)) for v in ordered[1]

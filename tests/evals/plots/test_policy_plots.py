@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from mdm_jax.evals.plots.policies import Decided, decisions_figure, response_figure
-from mdm_jax.evals.plots.results import save
+from mdm_jax.evals.plots import Decided, decisions_figure, response_figure, save
 
 
 def generation(steps):

@@ -8,15 +8,14 @@ import pytest
 from matplotlib.colors import to_hex
 
 from mdm_jax.evals.intervals import beta_interval
-from mdm_jax.evals.plots.results import (
+from mdm_jax.evals.plots import (
     FrontierRow,
     frontier_figure,
-    mean_step,
     order_map_figure,
-    reveal_shares,
     save,
     training_figure,
 )
+from mdm_jax.evals.plots.order_maps import mean_step, reveal_shares
 
 
 def row(policy, nfe, correct, total=50):
@@ -134,7 +133,7 @@ def test_save_makes_files_and_leaves_pyplot_alone(tmp_path):
     assert (tmp_path / "new" / "figure.png").read_bytes().startswith(b"\x89PNG")
     save(frontier_figure([row("a", 2.0, 3)]), str(tmp_path / "figure.pdf"))
     assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
-    check = "import sys, mdm_jax.evals.plots.results; sys.exit('matplotlib.pyplot' in sys.modules)"
+    check = "import sys, mdm_jax.evals.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""Figures of what an unmasking policy sees and decides, and how that changes while it learns."""
+"""What an unmasking policy decides, and how that changes while it learns."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from mdm_jax.evals.plots.results import COLOURS, HEAT, label_axes
+from mdm_jax.evals.plots.style import COLOUR_MAP, COLOURS, label_axes
 
 
 class Decided(NamedTuple):
@@ -49,7 +49,7 @@ def decisions_figure(stages: Mapping[str, Decided], grid: tuple[int, int]) -> Fi
         for step, (panel, *now) in enumerate(zip(line, *decided, strict=False)):
             utilities, is_masked, unmask = (x.reshape(grid) for x in now)
             shown = np.where(is_masked, utilities, np.nan)
-            drawn = panel.imshow(shown, norm=norm, cmap=HEAT, interpolation="none")
+            drawn = panel.imshow(shown, norm=norm, cmap=COLOUR_MAP, interpolation="none")
             rows, places = np.nonzero(unmask)
             panel.plot(places, rows, "o", color="white", markeredgecolor="black", markersize=5)
             panel.set_title(f"step {step}", fontsize="small")

@@ -1,0 +1,113 @@
+"""The figures of a run that learned an order or a policy: how it learned, which order, what cost."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from mdm_jax.evals import plots
+from mdm_jax.evals.paired import PairedRow
+from mdm_jax.evals.priorities import example_priorities
+from mdm_jax.evals.score import Row
+from mdm_jax.evals.store import Generations, SampleStore
+from mdm_jax.runs.metrics import read_metrics
+from mdm_jax.runs.orders import LearnedOrder
+from mdm_jax.tasks.base import Task
+
+ORDER_PANELS = {
+    "nats per sequence": ("nelbo", "token_nll"),
+    "KL(posterior || policy), nats": ("kl",),
+    "entropy of the posterior, nats": ("posterior_entropy",),
+    "steps of a sequence": ("steps_used",),
+}
+POLICY_PANELS = {
+    "reward": ("reward",),
+    "accuracy of the rollouts": ("accuracy",),
+    "denoiser calls": ("nfe",),
+    "entropy of a step's decision, nats": ("entropy",),
+}
+ADAPTIVE = ("EntropyBound", "ConfidenceThreshold")
+Steps = Int[np.ndarray, "n window"]
+
+
+def draw_order_run(
+    task: Task,
+    learned: LearnedOrder,
+    rows: Sequence[PairedRow],
+    directory: Path,
+    temperature: float,
+) -> None:
+    """Write learning.png, order_map.png, priorities.png and steps.png.
+
+    Args:
+      rows: of the table, the learned policy first; those with generations in samples.jsonl are shown.
+      directory: the run's.
+      temperature: of the posterior.
+    """
+    table, stored = _stored(rows, directory)
+    grid, drawn = grid_of(task), table[0].settings["temperature"]
+    figures = {
+        "learning": plots.training_figure(read_metrics(directory), ORDER_PANELS),
+        "order_map": plots.order_map_figure(order_maps(table, stored), grid),
+        "priorities": plots.priorities_figure(
+            *example_priorities(task, learned, temperature, drawn), grid
+        ),
+        "steps": plots.calls_figure(call_counts(table, stored)),
+    }
+    for name, figure in figures.items():
+        plots.save(figure, directory / f"{name}.png")
+
+
+def draw_policy_run(task: Task, rows: Sequence[PairedRow], directory: Path) -> None:
+    """Write learning.png, frontier.png and order_map.png of a policy learned from rewards.
+
+    Args:
+      rows: of the table, the learned policy first.
+      directory: the run's.
+    """
+    table, stored = _stored(rows, directory)
+    figures = {
+        "learning": plots.training_figure(read_metrics(directory), POLICY_PANELS),
+        "frontier": plots.frontier_figure(table),
+        "order_map": plots.order_map_figure(order_maps(table, stored), grid_of(task)),
+    }
+    for name, figure in figures.items():
+        plots.save(figure, directory / f"{name}.png")
+
+
+def grid_of(task: Task) -> tuple[int, int] | None:
+    """Height and width of a square task."""
+    side = getattr(task, "side", None)
+    return None if side is None else (side, side)
+
+
+def order_maps(table: Sequence[Row], stored: Mapping[str, Generations]) -> dict[str, Steps]:
+    """Steps of reveal of each kind of policy at the setting whose calls are nearest to the learned
+    policy's, by kind and calls.
+    """
+    maps = {}
+    for kind in dict.fromkeys(row.policy for row in table):
+        members = [row for row in table if row.policy == kind]
+        row = min(members, key=lambda row: abs(row.nfe - table[0].nfe))
+        maps[f"{kind}, {row.nfe:.1f} calls"] = stored[row.label].revealed_at
+    return maps
+
+
+def call_counts(
+    table: Sequence[Row], stored: Mapping[str, Generations]
+) -> dict[str, Int[np.ndarray, " n"]]:
+    """Denoiser calls of each sequence, of the learned policy and of those that choose their number."""
+    counts = {table[0].policy: stored[table[0].label].nfe}
+    for row in table:
+        if row.policy in ADAPTIVE:
+            name, knob = next(iter(row.settings.items()))
+            counts[f"{row.policy} {name}={knob:g}"] = stored[row.label].nfe
+    return counts
+
+
+def _stored(rows: Sequence[PairedRow], directory: Path) -> tuple[list[Row], dict[str, Generations]]:
+    """The rows whose generations are stored, and these, by label."""
+    found = SampleStore(directory / "samples.jsonl").read_all()
+    table = [one.row for one in rows if one.row.label in found]
+    return table, {row.label: found[row.label].first(row.total) for row in table}
