@@ -13,6 +13,8 @@ from experiments import _cli as cli
 from experiments._cli.animation import show_generation
 from experiments._cli.console import print_once
 from experiments._cli.policies import resolve
+from mdm_jax.errors import MdmError
+from mdm_jax.evals.score import take
 from mdm_jax.policies import heuristics
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.denoisers import load_denoiser
@@ -60,7 +62,7 @@ class Config:
 
 def run(config: Config) -> list[str]:
     """Generate, show, and return the texts."""
-    task = asked(config)
+    task = task_of(config)
     examples = task.examples(config.split, config.first + config.count)
     settings = config.sampling.for_task(task)
     denoise, task, _ = load_denoiser(config.run, task, config.loading)
@@ -68,31 +70,31 @@ def run(config: Config) -> list[str]:
     key = jax.random.key(config.seed)
     texts = []
     for index in range(config.first, len(examples.canvases)):
-        reference = jax.tree.map(lambda x, i=index: x[i], examples.references)
+        reference = take(examples.references, index)
         k_row, canvas = jax.random.fold_in(key, index), examples.canvases[index]
         generation = show_generation(k_row, task, canvas, denoise, policy, settings)
-        told = f"prompt {index}: {verdict(task, generation.canvas, reference)}"
-        print_once(f"{told}{generation.nfe} denoiser calls\n")
+        judgement = verdict(task, generation.canvas, reference)
+        print_once(f"prompt {index}: {judgement}{generation.nfe} denoiser calls\n")
         texts.append(task.decode(generation.canvas))
     return texts
 
 
-def asked(config: Config) -> Task:
+def task_of(config: Config) -> Task:
     """The task, or the one prompt that was given.
 
     Raises:
-      ValueError: a prompt for a denoiser that was trained on a task.
+      MdmError: a prompt for a denoiser that was trained on a task.
     """
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
     if config.prompt is None:
         return task
     if not isinstance(task, FreePrompt):
-        raise ValueError(f"--prompt is for published checkpoints alone, not for task {task.name}")
+        raise MdmError(f"--prompt is only for published checkpoints, not for task {task.name}")
     return replace(task, question=config.prompt)
 
 
 def verdict(task: Task, canvas: Any, reference: Any) -> str:
-    """Right or wrong, where that can be said."""
+    """ "right, " or "wrong, " where the answer can be verified, else nothing."""
     if isinstance(task, FreePrompt) or not getattr(task, "can_verify", True):
         return ""
     return "right, " if task.verify(canvas, reference) else "wrong, "

@@ -1,4 +1,4 @@
-"""Policies whose knobs are not all: the denoiser or the task fills in the rest."""
+"""Policies of which the command line gives some knobs; a denoiser or a task fills in the others."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ class Perturbed:
         check_range("policy_temperature", self.policy_temperature, 0)
 
     def load(self, run: str | Path, denoise: Denoise, task: Task) -> randomised.Perturbed:
-        """The policy itself."""
+        """The policy; nothing is missing."""
         return randomised.Perturbed(self.base, self.policy_temperature)
 
 
@@ -40,7 +40,7 @@ class Klass:
     """Confident positions whose distribution has not changed lately. KLASS, arXiv:2511.05664."""
 
     confidence_threshold: float = 0.6
-    kl_threshold: float = 0.015  # nats
+    kl_threshold: float = 0.015  # between successive distributions, nats
     history: int = 2  # consecutive calls below kl_threshold
 
     def __post_init__(self) -> None:
@@ -62,8 +62,8 @@ class PcSampler:
     """Confidence corrected for common tokens and late positions. PC-Sampler, arXiv:2508.13021."""
 
     frequencies: str | None = None  # .npy file of token counts; None: count the training sequences
-    steps: int = 8  # denoiser calls in all
-    schedule: CountRule = field(default_factory=LinearCounts)  # how they share the positions
+    steps: int = 8  # denoiser calls for a sequence
+    schedule: CountRule = field(default_factory=LinearCounts)  # how many positions each reveals
     decay: float = 0.25  # of the preference, from one position to the next
     ceiling: float = 10.0  # largest corrected confidence, nats
 
@@ -76,7 +76,7 @@ class PcSampler:
         Raises:
           MdmError: the file does not hold one count for each id.
         """
-        counts = _trained_on(task) if self.frequencies is None else np.load(self.frequencies)
+        counts = _token_counts(task) if self.frequencies is None else np.load(self.frequencies)
         size = task.vocabulary.size
         if counts.shape != (size,) or counts.min() < 0 or not 0 < counts.sum() < np.inf:
             raise MdmError(
@@ -88,8 +88,8 @@ class PcSampler:
         return pc_sampler.PcSampler(shares, self.steps, self.schedule, self.decay, self.ceiling)
 
 
-def _trained_on(task: Task) -> Float[np.ndarray, " vocab"]:
-    """How often each id is to be generated in clean sequences of the task."""
+def _token_counts(task: Task) -> Float[np.ndarray, " vocab"]:
+    """How often each id occurs at maskable positions of the task's training sequences."""
     counts = np.zeros(task.vocabulary.size)
     for step in range(BATCHES):
         batch = task.train_batch(0, step, BATCH_SIZE)

@@ -54,11 +54,8 @@ def compare_with_stored(evaluator: Evaluator, outcome: Outcome) -> Iterator[Stor
 
 
 def save_table(rows: Sequence[PairedRow], path: Path) -> None:
-    """Write a table with everything that is in it as JSON."""
-    described = [asdict(one.row) | one._asdict() | {"row": None} for one in rows]
-    for row in described:
-        del row["row"]
-    write_json(path, described)
+    """Write a table as JSON."""
+    write_json(path, [one._asdict() | {"row": asdict(one.row)} for one in rows])
 
 
 def _counts(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " n"]) -> tuple[int, int, int, int]:

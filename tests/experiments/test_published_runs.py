@@ -130,7 +130,7 @@ def test_sample_answers_a_prompt(checkpoint, capsys):
     told = capsys.readouterr().out
     assert "Why?" in told and "prompt 0: 4 denoiser calls" in told and "Why?" in text
     other = PromptedMath(checkpoint=str(checkpoint), data_dir="x")
-    with pytest.raises(ValueError, match="--prompt is for published checkpoints alone"):
+    with pytest.raises(ValueError, match="--prompt is only for published checkpoints"):
         sample.run(replace(config, task=other))
 
 
