@@ -128,7 +128,7 @@ def run(config: Config) -> list[PairedRow]:
     learned, directory = learn(config), Path(config.run_dir)
     title = f"{config.task.name}, budget {config.budget}"
     sampling = SamplerConfig(temperature=config.temperature)
-    rows = compare(config, (learned.policy, learned.denoise), learned.base, sampling, title)
+    rows = compare(config, [(learned.policy, learned.denoise)], learned.base, sampling, title)
     draw_order_run(config.task, learned, rows, directory, config.objective.temperature)
     print_once(f"figures and policy: {directory}")
     return rows

@@ -19,9 +19,8 @@ from tyro.constructors import (
 from experiments._cli import policy_specs
 from experiments._cli.policies import Learned
 from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule
-from mdm_jax.policies import heuristics, randomised, threshold_quota
 from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts, CountRule, LinearCounts
-from mdm_jax.policies.remasking import p2, rcr, remdm, rounds, wino
+from mdm_jax.policies.kinds import AnyHeuristic, AnyRemasking
 from mdm_jax.sampling.config import FROM_TASK, SamplerConfig
 from mdm_jax.tasks.chains import Chains
 from mdm_jax.tasks.gsm8k import Gsm8k
@@ -33,31 +32,6 @@ Tasks = Sudoku | Chains | Gsm8k | Text8 | PromptedGsm8k | PromptedMath | HumanEv
 AnyTask = Annotated[Tasks, tyro.conf.AvoidSubcommands]
 OptionalTask = Annotated[Tasks | None, tyro.conf.AvoidSubcommands]
 RunDir = Annotated[str, tyro.conf.arg(aliases=("--denoiser",))]
-AnyHeuristic = (
-    heuristics.Random
-    | heuristics.Ancestral
-    | heuristics.TopConfidence
-    | heuristics.TopMargin
-    | heuristics.LowEntropy
-    | heuristics.LeftToRight
-    | heuristics.ConfidenceThreshold
-    | heuristics.Factor
-    | heuristics.EntropyBound
-    | threshold_quota.ThresholdQuota
-    | randomised.TopKRandom
-    | randomised.SoftmaxConfidence
-    | p2.P2Plus
-)
-AnyRemasking = (
-    remdm.RemdmCap
-    | remdm.RemdmRescale
-    | remdm.RemdmConf
-    | remdm.RemdmLoop
-    | rounds.RemdmRounds
-    | p2.P2
-    | rcr.Rcr
-    | wino.Wino
-)
 AnySpec = policy_specs.Perturbed | policy_specs.PcSampler | policy_specs.Klass
 AnyPolicy = AnyHeuristic | AnyRemasking | AnySpec | Learned
 Flat = tyro.conf.OmitArgPrefixes

@@ -1,5 +1,6 @@
 """What learn_order and learn_policy share: the denoiser, and the comparison with other policies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -70,15 +71,15 @@ def get_denoiser(config: LearningConfig) -> Denoise:
 
 def compare(
     config: LearningConfig,
-    learned: tuple[LearnedPolicy, Denoise],
+    learned: Sequence[tuple[LearnedPolicy, Denoise]],
     baselines: Denoise,
     sampling: SamplerConfig,
     title: str,
 ) -> list[PairedRow]:
-    """The learned policy and the heuristic baselines at as many denoiser calls; printed and kept.
+    """Learned policies and the heuristic baselines at as many denoiser calls; printed and kept.
 
     Args:
-      learned: the policy and its denoiser.
+      learned: policies of several training seeds, each with its denoiser.
       baselines: the denoiser of the baselines.
     """
     evaluator = evaluator_in(
@@ -90,6 +91,6 @@ def compare(
         batch_size=config.eval_batch_size,
         seed=config.seed,
     )
-    rows = compare_at_equal_calls(evaluator, [learned], config.seed, progress)
+    rows = compare_at_equal_calls(evaluator, learned, config.seed, progress)
     print_paired_rows(rows, f"{title}: {config.examples} prompts")
     return rows

@@ -152,6 +152,6 @@ def bind(module: Any, params: Any) -> Bound:
     return Bound(module=module, params=params)
 
 
-def hidden_width(denoise: Denoise) -> int:
+def hidden_width(denoise: Denoise | None) -> int:
     """Features of the denoiser's hidden states (1 where it has none)."""
     return getattr(getattr(getattr(denoise, "module", None), "config", None), "width", 1)

@@ -17,8 +17,8 @@ def uniform_times(key: RowKey, batch: int) -> Times:
 def stratified_times(key: RowKey, batch: int) -> Times:
     """One time in each of `batch` equal strata of (0, 1]: t_b = (b + u_b) / batch.
 
-    Every t_b alone has the same marginal once rows are exchangeable; the mean over the batch has
-    lower variance. Reference: MDLM, arXiv:2406.07524.
+    A mean over the batch has lower variance than with independent times. Reference: MDLM,
+    arXiv:2406.07524.
     """
     offsets = 1.0 - jax.random.uniform(key, (batch,))
     return (jnp.arange(batch) + offsets) / batch

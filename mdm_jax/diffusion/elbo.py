@@ -1,7 +1,7 @@
 """Bounds on -log p(tokens): single-draw estimates in nats per sequence, and their exact value.
 
-All of them weight the same quantity, the summed negative log-likelihood of the masked tokens, so each
-is one line; what differs is how the mask was drawn.
+All of them weight the same quantity, the summed negative log-likelihood of the masked tokens; they
+differ in how the mask is drawn.
 """
 
 import itertools
@@ -44,8 +44,8 @@ def canvas_nll(
     """-log p(token | canvas) at the masked positions, 0 elsewhere, nats: one denoiser call.
 
     Args:
-      window: the maskable positions lie within this many from the first of them, and no others are
-        unembedded; None: anywhere.
+      window: all maskable positions are among this many from the first of them, and logits are
+        computed for those alone; None: they may be anywhere.
     """
     canvas, valid = apply_mask(tokens, is_masked, mask_id), tokens != pad_id
     positions = jnp.arange(len(tokens))
@@ -96,12 +96,12 @@ def subset_masks(maskable: np.ndarray) -> np.ndarray:
     Raises:
       ValueError: more than 16 maskable positions.
     """
-    places = np.flatnonzero(np.asarray(maskable))
-    if len(places) > 16:
-        raise ValueError(f"{len(places)} maskable positions have too many subsets; at most 16")
-    bits = np.array(list(itertools.product([False, True], repeat=len(places))), dtype=bool)[1:]
+    positions = np.flatnonzero(np.asarray(maskable))
+    if len(positions) > 16:
+        raise ValueError(f"{len(positions)} maskable positions have too many subsets; at most 16")
+    bits = np.array(list(itertools.product([False, True], repeat=len(positions))), dtype=bool)[1:]
     masks = np.zeros((len(bits), len(maskable)), dtype=bool)
-    masks[:, places] = bits
+    masks[:, positions] = bits
     return masks
 
 
@@ -115,7 +115,7 @@ def any_order_weights(masks: np.ndarray, total: int) -> np.ndarray:
 
 
 def bits_per_token(nelbo: float, tokens: float | int) -> float:
-    """Nats per sequence, and its number of tokens, to bits per token."""
+    """Bits per token, from nats per sequence of `tokens` tokens."""
     return nelbo / (tokens * math.log(2.0))
 
 

@@ -1,4 +1,4 @@
-"""What a denoiser is trained on: how one clean sequence is masked, and the weight of each view.
+"""Training objectives of a denoiser: how a clean sequence is masked, and the weight of each view.
 
 For t uniform in (0, 1], mean over views of weight * masked_nll is an unbiased estimate of a bound on
 -log p(tokens), nats per sequence. Prompts are left out of `maskable` and never masked, which makes

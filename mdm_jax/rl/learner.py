@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Int
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.policies.base import Policy
+from mdm_jax.policies.kinds import AnyHeuristic
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.rl.episodes import Episodes, as_episodes
 from mdm_jax.rl.grpo import GrpoObjective, grpo_loss
@@ -28,6 +29,24 @@ from mdm_jax.rl.rollouts import (
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.training.state import Metrics, TrainState, train_step
 from mdm_jax.types import Rollout, RowKey
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertConfig:
+    """An expert whose rollouts are added to every group, one for each prompt.
+
+    Attributes:
+      policy: the expert; None: no expert.
+      block_length: of the expert's rollouts; None: that of the policy's.
+    """
+
+    policy: AnyHeuristic | None = None
+    block_length: int | None = None
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """The expert, or nothing."""
+        return () if self.policy is None else (self.policy,)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,13 @@
 """Watching the reward during training: the best window so far, and runs that have diverged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from mdm_jax.errors import MdmError
+from mdm_jax.training.loop import not_finite
+from mdm_jax.training.state import TrainState
 
 
 def window_means(rewards: Sequence[float], size: int) -> list[float]:
@@ -24,34 +27,46 @@ def collapsed(means: Sequence[float], share: float) -> bool:
     return best > 0 and means[-1] < (1 - share) * best
 
 
-def ends_best_window(rewards: Sequence[float], size: int) -> bool:
-    """Whether the last iteration completes a window that is better than all earlier ones."""
-    return len(rewards) % size == 0 and is_best(window_means(rewards, size))
+@dataclass(frozen=True)
+class RewardMonitor:
+    """Keeps the policy of the best window of rewards, and stops a run whose reward collapses.
 
+    Its methods are the `guard` and `evaluate` services of `training.loop.fit`.
 
-def divergence_reason(
-    metrics: Mapping[str, float], rewards: Sequence[float], size: int, share: float
-) -> str | None:
-    """Why training should stop after this iteration; None: it should not.
-
-    Args:
-      metrics: of the iteration: `loss` and `grad_norm`.
-      rewards: of all iterations so far, this one included.
-      size: iterations in a window.
-      share: see `collapsed`.
-
-    Raises:
-      MdmError: loss or gradient are not finite, and no window is complete yet.
+    Attributes:
+      window: iterations over which rewards are averaged.
+      collapse: a window that is below the best one by more than this share of it stops the run.
+      logged: the rows of metrics of all earlier iterations.
+      keep: saves the state at the end of the best window so far.
     """
-    broken = [name for name in ("loss", "grad_norm") if not np.isfinite(metrics[name])]
-    if broken and len(rewards) <= size:
-        raise MdmError(
-            f"{broken[0]} is {metrics[broken[0]]} at iteration {len(rewards)}, before there is a "
-            "policy to keep: lower --optimizer.learning_rate"
-        )
-    if broken:
-        return f"{broken[0]} is {metrics[broken[0]]}"
-    means = window_means(rewards, size) if len(rewards) % size == 0 else []
-    if means and collapsed(means, share):
-        return f"the reward fell from {max(means):.3f} to {means[-1]:.3f}"
-    return None
+
+    window: int
+    collapse: float
+    logged: Callable[[], Sequence[Mapping[str, float]]]
+    keep: Callable[[TrainState], None]
+
+    def guard(self, done: int, row: Mapping[str, float]) -> str | None:
+        """Why the run should stop after this iteration, or None.
+
+        Raises:
+          MdmError: loss or gradient are not finite before a first window is complete.
+        """
+        reason = not_finite(done, row)
+        if reason and done <= self.window:
+            raise MdmError(f"{reason} (at iteration {done}, before there is a policy to keep)")
+        if reason or done % self.window:
+            return reason
+        means = self._window_means(row)
+        if collapsed(means, self.collapse):
+            return f"the reward fell from {max(means):.3f} to {means[-1]:.3f}"
+        return None
+
+    def evaluate(self, state: TrainState, row: Mapping[str, float]) -> dict[str, float]:
+        """Keeps the state if it ends the best window; adds nothing to the row."""
+        if int(state.step) % self.window == 0 and is_best(self._window_means(row)):
+            self.keep(state)
+        return {}
+
+    def _window_means(self, row: Mapping[str, float]) -> list[float]:
+        rewards = [earlier["reward"] for earlier in self.logged()]
+        return window_means([*rewards, row["reward"]], self.window)

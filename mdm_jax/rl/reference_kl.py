@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdm_jax.errors import check_range
 from mdm_jax.policies.action_distributions import Utilities, masked_log_softmax
 from mdm_jax.types import Mask, Scalar
 
@@ -30,14 +31,13 @@ class SoftmaxConfidence:
     """KL(policy || softmax(confidence / temperature)).
 
     Raises:
-      ValueError: the temperature is not positive.
+      MdmError: the temperature is not positive.
     """
 
     temperature: float = 0.05
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        check_range("temperature", self.temperature, above=0)
 
     def __call__(self, utilities: Utilities, confidence: Confidence, eligible: Mask) -> Scalar:
         return _kl(utilities, confidence / self.temperature, eligible)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdm_jax.denoisers.base import Denoise
@@ -24,8 +25,15 @@ PerRollout = Float[Array, "prompts group"]
 class Prompts(NamedTuple):
     """The prompts of one iteration; leading axis [prompts]."""
 
-    canvases: Int[Array, "prompts length"]
-    references: Any  # what the verifier compares with
+    canvases: Int[Array | np.ndarray, "prompts length"]
+    references: Any  # what the verifier compares with, a pytree of arrays
+
+
+def draw_prompts(pool: Prompts, count: int, seed: int, index: int) -> Prompts:
+    """`count` different prompts of a pool on the host; the choice depends on seed and index only."""
+    rng = np.random.default_rng((seed, index))
+    rows = rng.choice(len(pool.canvases), count, replace=False)
+    return jax.tree.map(lambda leaf: leaf[rows], pool)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from mdm_jax.runs.directory import BEST, CHECKPOINTS
 from mdm_jax.runs.orders import described_parts, order_params, order_policy
 from mdm_jax.tasks.base import Task
 from mdm_jax.training.checkpoints import restore_ema
+from mdm_jax.training.state import Params
 
 AnyFamily = Independent | PlackettLuceStop | Categorical
 
@@ -49,8 +50,14 @@ class PolicySpec:
             check_range(name, getattr(self, name), 1)
 
 
-def build_policy(spec: PolicySpec, task: Task, denoise: Denoise, key: jax.Array) -> LearnedPolicy:
-    """The policy before the first update."""
+def build_policy(
+    spec: PolicySpec, task: Task, denoise: Denoise | None, key: jax.Array
+) -> LearnedPolicy:
+    """The policy before the first update.
+
+    Args:
+      denoise: what it will be used with; only needed for the width of its hidden states.
+    """
     if spec.start is not None:
         return replace(load_policy(spec.start, task), candidate_top_k=spec.candidate_top_k)
     window, width = task.gen_length or task.length, hidden_width(denoise)
@@ -104,7 +111,7 @@ def _load_from_order(run: str | Path, config: dict[str, Any]) -> LearnedPolicy:
 
 
 def _load_from_rewards(run: str | Path, config: dict[str, Any], task: Task) -> LearnedPolicy:
-    described = dict(config["design"])
+    described = dict(config["policy"])
     network, family = described["network"], described["family"]
     described |= {
         "network": from_json(network, ConfidenceConfig, PolicyConfig),
@@ -113,7 +120,14 @@ def _load_from_rewards(run: str | Path, config: dict[str, Any], task: Task) -> L
     spec = from_json(described, PolicySpec)
     denoise = load_denoiser(run).denoise if spec.network.hidden else None
     policy = build_policy(spec, task, denoise, jax.random.key(0))
-    best = Path(run) / BEST
-    home = best if best.is_dir() and any(best.iterdir()) else Path(run) / CHECKPOINTS
-    params, _ = restore_ema(home, policy.params)
+    params, _ = trained_params(run, policy.params)
     return replace(policy, params=params, policy_temperature=config["policy_temperature"])
+
+
+def trained_params(run: str | Path, like: Params) -> tuple[Params, int]:
+    """The policy's parameters at the end of the best window of rewards, and their iteration; those of
+    the latest checkpoint if no window is complete.
+    """
+    best = Path(run) / BEST
+    has_best = best.is_dir() and any(best.iterdir())
+    return restore_ema(best if has_best else Path(run) / CHECKPOINTS, like)

@@ -1,4 +1,4 @@
-"""What is on a canvas: prompts, windows, blocks, and where a response ends."""
+"""Parts of a canvas: where the response starts and ends, and its blocks."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +13,7 @@ def response_start(canvas: Tokens, mask_id: int) -> Count:
 
 
 def block_ids(length: int, block_length: int | None) -> Int[Array, " length"]:
-    """The block that each position belongs to; a single block when there are none.
+    """The index of each position's block; `block_length` None: a single block.
 
     Raises:
       ValueError: `block_length` does not divide `length`.
@@ -28,12 +28,12 @@ def block_ids(length: int, block_length: int | None) -> Int[Array, " length"]:
 
 
 def current_block(is_masked: Mask, blocks: Int[Array, " length"]) -> Count:
-    """The first block with something masked (some number past the last when nothing is)."""
+    """The first block with a masked position; an index past the last block if there is none."""
     return jnp.min(jnp.where(is_masked, blocks, is_masked.shape[0]))
 
 
 def count_blocks(is_masked: Mask, blocks: Int[Array, " length"]) -> Count:
-    """How many blocks have something masked."""
+    """How many blocks have a masked position."""
     ids = jnp.arange(is_masked.shape[0])
     return jnp.sum(jnp.any((blocks[None, :] == ids[:, None]) & is_masked, axis=1))
 
@@ -45,9 +45,9 @@ def before_eos(
 ) -> Mask:
     """Response positions before the first EOS of the response; all of them when it has none.
 
-    The one rule for where a response ends, shared by sampler, scorers and cost: nothing after the
-    first EOS that stands in the response belongs to it. A MASK is no EOS, so while positions before
-    an EOS are still masked the end can move forward, never back.
+    The rule for where a response ends, shared by sampler, scorers and cost: it ends at its first
+    EOS. While positions before that EOS are still masked, the end can move to an earlier position,
+    never to a later one.
     """
     is_eos = jnp.asarray(is_response) & (jnp.asarray(tokens) == eos_id)
     return is_response & (jnp.cumsum(is_eos) == 0)
@@ -64,6 +64,6 @@ def after_eos(
 
 
 def close_after_eos(canvas: Tokens, is_response: Mask, mask_id: int, eos_id: int) -> Tokens:
-    """Write EOS on every masked position after the first EOS of the response: they cost nothing."""
+    """EOS written to every masked position after the first EOS of the response, at no call."""
     closed = after_eos(canvas, is_response, eos_id) & (canvas == mask_id)
     return jnp.where(closed, eos_id, canvas)

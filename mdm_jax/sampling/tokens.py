@@ -1,6 +1,4 @@
-"""Which token each position would take: temperature, top-p, top-k, and ids that may not be produced
-or that come last.
-"""
+"""The token that each position would take: temperature, top-p, top-k, and ids that are excluded."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +8,7 @@ from mdm_jax.types import Logits, RowKey, Tokens
 
 
 def mask_logits(logits: Logits, ids: tuple[int, ...]) -> Logits:
-    """Logits with `ids` at -inf; ids outside the vocabulary are never produced anyway."""
+    """Logits with `ids` at -inf; ids outside the vocabulary are skipped."""
     inside = [i for i in ids if 0 <= i < logits.shape[-1]]
     return logits.at[:, jnp.array(inside)].set(-jnp.inf) if inside else logits
 
@@ -18,7 +16,7 @@ def mask_logits(logits: Logits, ids: tuple[int, ...]) -> Logits:
 def keep_top_p(logits: Logits, top_p: float) -> Logits:
     """-inf outside the smallest set of most probable tokens whose probability reaches `top_p`.
 
-    The token that crosses the bound is kept, so one always remains. Reference: Dream's filter.
+    The token that crosses the bound is kept, so at least one remains. Reference: Dream's filter.
     """
     ordered = jnp.sort(logits, axis=-1, descending=True)
     probs = jax.nn.softmax(ordered, axis=-1)
@@ -28,15 +26,16 @@ def keep_top_p(logits: Logits, top_p: float) -> Logits:
 
 
 def keep_top_k(logits: Logits, top_k: int) -> Logits:
-    """-inf for whatever is less probable than the `top_k` most probable tokens."""
+    """-inf for every token that is less probable than the `top_k` most probable ones."""
     least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
     return jnp.where(logits >= least, logits, -jnp.inf)
 
 
 def draw_logits(logits: Logits, temperature: float, top_p: float, top_k: int | None) -> Logits:
-    """The distribution that tokens are drawn from: tempered, then cut by top-p, then by top-k.
+    """The distribution that tokens are drawn from: temperature, then top-p, then top-k.
 
-    Temperature 0, whose draw is the argmax, tempers nothing. Reference: Dream's `sample_tokens`.
+    Temperature 0, with which `propose` takes the argmax, leaves the logits unscaled here.
+    Reference: Dream's `sample_tokens`.
     """
     logits = logits if temperature == 0 else logits / temperature
     logits = logits if top_p == 1 else keep_top_p(logits, top_p)
@@ -56,8 +55,8 @@ def propose(
     `mode="high"` keeps the tail of the Gumbel noise (arXiv:2409.02908).
 
     Args:
-      among: which positions these are, and of how many: each then draws what it would draw beside the
-        others.
+      subset: (positions, total): the logits are those of these positions of `total`, and each draws
+        the token that it would draw if all were given. None: all are given.
     """
     if temperature == 0:
         return _argmax(logits)
@@ -70,19 +69,20 @@ def propose(
 
 
 def _argmax(logits: Logits) -> Tokens:
-    """The first of the most probable tokens, in two plain reductions: on a CPU three times faster than
-    XLA's one over pairs.
+    """The first of the most probable tokens: two reductions, on a CPU three times faster than XLA's
+    argmax.
     """
     size = logits.shape[-1]
     is_best = logits == jnp.max(logits, axis=-1, keepdims=True)
     first = jnp.min(jnp.where(is_best, jnp.arange(size), size), axis=-1)
-    return jnp.minimum(first, size - 1)  # not a number anywhere: still a token
+    return jnp.minimum(first, size - 1)  # all NaN: still a token
 
 
 def demote_tokens(logits: Logits, proposal: Tokens, ids: tuple[int, ...]) -> Logits:
-    """What policies are shown so that `ids` come last: -inf for them, and positions that propose one
-    look as if nothing were known there, so every other position has more confidence and margin and
-    less entropy.
+    """Logits for the policy, such that positions that propose one of `ids` are revealed last.
+
+    The ids are at -inf, and positions that propose one have uniform logits: every other position has
+    higher confidence and margin and lower entropy.
 
     Reference: LLaDA's `confidence_eos_eot_inf`, which gives such positions the confidence 0.
     """

@@ -1,4 +1,4 @@
-"""A policy learns from rewards, is compared, drawn, stopped, and used wherever a policy is."""
+"""learn_policy: its files, resuming, divergence, every setting, and loading the policy."""
 
 import json
 from dataclasses import asdict, replace
@@ -11,16 +11,17 @@ from commands import parsed, refused
 
 from experiments import evaluate, learn_policy, table_unmasking_policies
 from experiments._cli.policies import Learned
-from experiments.learn_policy import ExpertConfig
-from experiments.warm_start import WarmStart
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.action_distributions import Categorical, Independent
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
+from mdm_jax.rl.learner import ExpertConfig
 from mdm_jax.rl.reference_kl import MaxConfidence
 from mdm_jax.rl.rewards import Additive
+from mdm_jax.rl.warm_start import WarmStart
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.policies import PolicySpec, load_policy
 from mdm_jax.tasks.chains import Chains
+from mdm_jax.training import loop
 from mdm_jax.training.checkpoints import restore_ema
 from mdm_jax.training.optimizers import OptimizerConfig
 
@@ -55,7 +56,7 @@ def learn(rewarded, directory, **changes):
     return learn_policy.learn(config)
 
 
-def test_it_writes_what_it_says(rewarded, home):
+def test_files_rows_and_table(rewarded, home):
     _, rows = rewarded
     assert {path.name for path in home.iterdir()} == FILES
     for name in FIGURES:
@@ -75,7 +76,7 @@ def test_it_writes_what_it_says(rewarded, home):
     assert json.loads((home / "table.json").read_text()) == json.loads(json.dumps(table))
 
 
-def test_the_policy_of_the_best_window_is_the_one_that_is_used(rewarded, home):
+def test_the_policy_of_the_best_window_is_used(rewarded, home):
     rewards = [row["reward"] for row in metrics(home)]
     windows = np.reshape(rewards, (3, 2)).mean(axis=1)
     (best,) = (home / "best").iterdir()
@@ -86,8 +87,8 @@ def test_the_policy_of_the_best_window_is_the_one_that_is_used(rewarded, home):
     same(policy.params, params)
 
 
-def test_a_stopped_run_ends_like_one_that_was_not(rewarded, home, tmp_path, monkeypatch):
-    real = learn_policy.checkpoints.save
+def test_a_resumed_run_equals_an_uninterrupted_one(rewarded, home, tmp_path, monkeypatch):
+    real = loop.save
 
     def stopped(manager, state):
         real(manager, state)
@@ -97,7 +98,7 @@ def test_a_stopped_run_ends_like_one_that_was_not(rewarded, home, tmp_path, monk
 
     directory = tmp_path / "policy"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(learn_policy.checkpoints, "save", stopped)
+        patch.setattr(loop, "save", stopped)
         learn(rewarded, directory)
     assert len(metrics(directory)) == 4
     learn(rewarded, directory)
@@ -107,100 +108,98 @@ def test_a_stopped_run_ends_like_one_that_was_not(rewarded, home, tmp_path, monk
     )
 
 
-def test_verifiers_that_are_not_jax_teach_the_same(rewarded, home, tmp_path, monkeypatch):
-    """Rollouts and updates compiled apart, judged on the host."""
+def test_a_verifier_on_the_host_gives_the_same_updates(rewarded, home, tmp_path, monkeypatch):
+    """Rollouts and updates are then two programs."""
     monkeypatch.setattr(Chains, "pure_verifier", False)
     learn(rewarded, tmp_path / "policy", steps=2)
     for ours, theirs in zip(metrics(tmp_path / "policy"), metrics(home), strict=False):
         assert {k: pytest.approx(v, abs=1e-5) for k, v in ours.items()} == theirs
 
 
-def test_a_run_that_diverges_keeps_the_last_good_policy(rewarded, tmp_path, monkeypatch, capsys):
+def test_a_run_that_collapses_keeps_the_best_policy(rewarded, tmp_path, monkeypatch, capsys):
     rewards = iter([0.5, 0.5, 0.01, 0.01, 0.5, 0.5])
-    real = learn_policy.make_step
+    real = learn_policy.compiled_iteration
 
-    def make(*args):
-        step = real(*args)
+    def compiled(*args):
+        iteration = real(*args)
 
-        def other(state, key, batch):
-            state, seen = step(state, key, batch)
-            return state, seen | {"reward": next(rewards)}
+        def other(state, key, prompts):
+            state, metrics = iteration(state, key, prompts)
+            return state, metrics | {"reward": next(rewards)}
 
         return other
 
-    monkeypatch.setattr(learn_policy, "make_step", make)
+    monkeypatch.setattr(learn_policy, "compiled_iteration", compiled)
     learn(rewarded, tmp_path / "fallen")
     assert "stopped at iteration 4: the reward fell from 0.500 to 0.010" in capsys.readouterr().out
     assert [p.name for p in (tmp_path / "fallen" / "best").iterdir()] == ["2"]
     assert len(metrics(tmp_path / "fallen")) == 4
 
 
-def test_not_a_number_stops_the_run(rewarded, tmp_path, monkeypatch, capsys):
+def test_a_loss_that_is_not_finite_stops_the_run(rewarded, tmp_path, monkeypatch, capsys):
     def broken(after):
-        def step(state, key, batch):
+        def iteration(state, key, prompts):
             bad = int(state.step) >= after
             row = {"reward": 0.5, "accuracy": 0.5, "nfe": 2.0, "loss": np.nan if bad else 0.0}
             return state._replace(step=state.step + 1), row | {"grad_norm": 1.0}
 
-        return lambda *_: step
+        return lambda *_: iteration
 
-    monkeypatch.setattr(learn_policy, "make_step", broken(4))
+    monkeypatch.setattr(learn_policy, "compiled_iteration", broken(4))
     learn(rewarded, tmp_path / "late")
     assert "stopped at iteration 5: loss is nan" in capsys.readouterr().out
-    monkeypatch.setattr(learn_policy, "make_step", broken(0))
-    with pytest.raises(ValueError, match="loss is nan at iteration 1, before"):
+    monkeypatch.setattr(learn_policy, "compiled_iteration", broken(0))
+    with pytest.raises(ValueError, match=r"loss is nan.*at iteration 1, before"):
         learn(rewarded, tmp_path / "early")
 
 
 SMALL = ConfidenceConfig(width=8, mlp=16)
 CHANGES = {
-    "one at a time, near a reference": {
-        "design": PolicySpec(network=SMALL, family=Categorical(), steps=4, candidate_top_k=2),
+    "one position per step, near a reference": {
+        "policy": PolicySpec(network=SMALL, family=Categorical(), steps=4, candidate_top_k=2),
         "objective": {"reference": MaxConfidence(), "beta": 0.1},
     },
     "additive, an expert in blocks": {
-        "design": PolicySpec(network=SMALL, family=Independent()),
+        "policy": PolicySpec(network=SMALL, family=Independent()),
         "objective": {"reward": Additive(0.5), "by_deviation": True},
-        "steering": ExpertConfig(expert=heuristics.ConfidenceThreshold(0.3), block_length=1),
+        "expert": ExpertConfig(policy=heuristics.ConfidenceThreshold(0.3), block_length=1),
     },
-    "hidden states, imitation": {
-        "design": PolicySpec(network=replace(SMALL, hidden=True)),
+    "hidden states, warm start": {
+        "policy": PolicySpec(network=replace(SMALL, hidden=True)),
         "warm_start": WarmStart(steps=2, teacher=heuristics.TopConfidence(13), final=True),
     },
 }
 
 
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
-def test_every_way_of_learning_runs_and_is_read_back(rewarded, tmp_path, changes):
+def test_every_setting_runs_and_its_policy_is_loaded(rewarded, tmp_path, changes):
     objective = replace(rewarded[0].objective, **changes.get("objective", {}))
     changes = changes | {"objective": objective, "steps": 2}
-    learned = learn(rewarded, tmp_path / "policy", **changes)
+    learned, denoise = learn(rewarded, tmp_path / "policy", **changes)
     policy = load_policy(tmp_path / "policy", rewarded[0].task)
-    same(policy.params, learned.policy.params)
+    same(policy.params, learned.params)
     assert (policy.network, policy.family, policy.steps) == (
-        learned.policy.network,
-        learned.policy.family,
-        learned.policy.steps,
+        learned.network,
+        learned.family,
+        learned.steps,
     )
     k_policy = jax.random.fold_in(jax.random.key(0), 11)
-    fresh = learn_policy.build_policy(
-        changes["design"], rewarded[0].task, learned.denoise, k_policy
-    )
+    fresh = learn_policy.build_policy(changes["policy"], rewarded[0].task, denoise, k_policy)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), policy.params, fresh.params)
     assert any(jax.tree.leaves(moved))
 
 
-def test_an_order_that_was_learned_by_a_bound_learns_on(rewarded, ordered, tmp_path):
-    learned = learn(
-        rewarded, tmp_path / "policy", steps=2, design=PolicySpec(start=ordered[0].run_dir)
+def test_learning_starts_from_a_learned_order(rewarded, ordered, tmp_path):
+    learned, denoise = learn(
+        rewarded, tmp_path / "policy", steps=2, policy=PolicySpec(start=ordered[0].run_dir)
     )
-    assert learned.policy.steps == 3
-    assert learned.policy.network == load_policy(ordered[0].run_dir, ordered[0].task).network
-    again = Learned().load(tmp_path / "policy", learned.denoise, rewarded[0].task)
-    same(again.params, learned.policy.params)
+    assert learned.steps == 3
+    assert learned.network == load_policy(ordered[0].run_dir, ordered[0].task).network
+    again = Learned().load(tmp_path / "policy", denoise, rewarded[0].task)
+    same(again.params, learned.params)
 
 
-def test_a_policy_moves_to_another_length(rewarded, home, trained, tmp_path):
+def test_a_policy_is_used_at_another_length(rewarded, home, trained, tmp_path):
     denoise, task, _ = load_denoiser(trained[0])
     policy = Learned(run=str(home)).load(trained[0], denoise, task)
     assert policy.steps == task.length == 16
@@ -247,17 +246,17 @@ def test_the_published_table_needs_a_checkpoint(tmp_path):
 
 def test_the_command_line_reaches_what_matters():
     config = parsed(
-        "learn_policy", "--task", "chains", "--design.network.width", "16",
+        "learn_policy", "--task", "chains", "--policy.network.width", "16",
         "objective.reward:additive", "--objective.reward.compute_weight", "0.5",
-        "design.family:one-at-a-time",
+        "policy.family:categorical",
     )  # fmt: skip
-    assert config.objective.reward == Additive(0.5) and config.design.family == Categorical()
-    assert config.design.network.width == 16 and config.task == Chains()
+    assert config.objective.reward == Additive(0.5) and config.policy.family == Categorical()
+    assert config.policy.network.width == 16 and config.task == Chains()
 
 
 def test_the_published_setting():
     config = learn_policy.PRESETS["paper"]
-    assert config.design.network == ConfidenceConfig()
+    assert config.policy.network == ConfidenceConfig()
     assert config.optimizer == OptimizerConfig(
         learning_rate=3e-5, warmup=100, b1=0.9, b2=0.99, weight_decay=0.1, clip=0.2
     )
@@ -269,15 +268,15 @@ def test_the_published_setting():
     ("words", "expected"),
     [
         ("--steps 0", "steps must be at least 1"),
-        ("--pool 3", "pool 3 must hold the 16 prompts"),
-        ("--collapse 0", "collapse must be in (0, 1]"),
-        ("--oracle --denoiser X", "exact conditionals (oracle) need no run"),
-        ("--design.steps 99", "design.steps 99 exceeds the 16 positions of sudoku"),
-        ("--objective.group 1", "group 1 must be at least 2"),
+        ("--pool 3", "pool must be at least 16, got 3"),
+        ("--collapse 0", "collapse must be above 0"),
+        ("--oracle --denoiser X", "give --oracle or --denoiser, not both"),
+        ("--policy.steps 99", "policy.steps 99 exceeds the 16 positions of sudoku"),
+        ("--objective.group 1", "group must be at least 2, got 1"),
         ("--denoiser nowhere", "nowhere is no run directory"),
     ],
 )
-def test_what_a_person_gets_wrong(capsys, tmp_path, words, expected):
+def test_refused_settings(capsys, tmp_path, words, expected):
     told = refused(capsys, "learn_policy", "--run_dir", tmp_path / "p", *words.split())
     assert expected in " ".join(told.split())
     assert not (tmp_path / "p" / "metrics.jsonl").exists()

@@ -36,7 +36,7 @@ LEARN = learn_order.Config(
 )
 REWARDED = learn_policy.Config(
     train=replace(TRAIN, steps=1),
-    design=PolicySpec(network=ConfidenceConfig(width=8, mlp=16)),
+    policy=PolicySpec(network=ConfidenceConfig(width=8, mlp=16)),
     objective=GrpoObjective(group=4),
     steps=6,
     prompts=4,
