@@ -231,9 +231,9 @@ def test_learned_policies_on_the_frontier(order, tmp_path):
 @pytest.mark.parametrize(
     ("knobs", "expected"),
     [
-        ("--policy.steps 0", "steps must be between 1 and inf, got 0"),
-        ("--policy.scale -1", "scale must be between 0 and inf, got -1"),
-        ("--policy.policy_temperature -1", "policy_temperature must be between 0 and inf, got -1"),
+        ("--policy.steps 0", "steps must be at least 1, got 0"),
+        ("--policy.scale -1", "scale must be at least 0, got -1"),
+        ("--policy.policy_temperature -1", "policy_temperature must be at least 0, got -1"),
     ],
 )
 def test_knobs_out_of_range(capsys, order, knobs, expected):
