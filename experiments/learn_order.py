@@ -27,14 +27,14 @@ from mdm_jax.evals.plots.run_figures import draw_order_run
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.evaluation import FittedOrder
 from mdm_jax.orders.variational.forms import AnyForm, MaxNormalised
-from mdm_jax.orders.variational.loss import OrderBatch, OrderParts
+from mdm_jax.orders.variational.loss import OrderBatch
 from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import ScorerConfig
-from mdm_jax.orders.variational.start import InitConfig, start_at
+from mdm_jax.orders.variational.start import InitConfig
 from mdm_jax.policies.networks.policy_network import PolicyConfig
 from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.orders import LearnedOrder, fresh_params, learned_order, order_parts
-from mdm_jax.runs.static_order import static_order
+from mdm_jax.runs.static_order import StaticStart
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
 from mdm_jax.training.loop import Update
@@ -154,7 +154,10 @@ def learn(config: Config, denoise: Denoise | None = None) -> LearnedOrder:
         k_init = jax.random.fold_in(jax.random.key(config.seed), 4)
         params = fresh_params(parts, config.task, k_init, denoise, config.joint)
         if training.is_new:
-            params = at_static_order(config, parts, params, denoise, training.directory)
+            start = StaticStart(config.task, config.seed, denoise, parts.model, config.start)
+            temperature = float(config.objective.temperature_at(jnp.zeros(())))
+            path = training.directory / "start.json"
+            params = start.apply(params, temperature, path, progress)
         state = sharding.replicate(init_state(params, optimizer), mesh)
         shared = sharding.replicate(denoise, mesh)
         update = order_update(parts, config.objective, optimizer, shared, config.ema_decay)
@@ -163,21 +166,6 @@ def learn(config: Config, denoise: Denoise | None = None) -> LearnedOrder:
     learned = learned_order(parts, params, denoise, config.policy_temperature)
     report(config, learned)
     return learned
-
-
-def at_static_order(
-    config: Config, parts: OrderParts, params: dict, denoise: Denoise, directory: Path
-) -> dict:
-    """The parameters at the static order that a search finds, where one is asked for."""
-    search, form = config.start.search, parts.model.form
-    if not (search.proposals and form.induces_order):
-        return params
-    with progress("searching a static order", search.proposals) as advance:
-        path, task = directory / "start.json", config.task
-        found = static_order(path, task, config.seed, denoise, parts.model, search, advance)
-    print_once(f"static order to start from: {found.nll:.3f} nats per validation sequence")
-    temperature = float(config.objective.temperature_at(jnp.zeros(())))
-    return start_at(params, jnp.asarray(found.order), config.start, temperature)
 
 
 def updates_of(config: Config, update: Update) -> Updates:

@@ -1,6 +1,6 @@
 """What training changes, and the pure step that changes it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -87,23 +87,3 @@ def train_step(
     ema = optax.incremental_update(params, state.ema, 1.0 - decay)
     metrics = metrics | {"grad_norm": optax.tree.norm(grads)}
     return TrainState(state.step + 1, params, ema, opt_state), metrics
-
-
-def fit(
-    state: TrainState,
-    step: Callable[[TrainState, RowKey, BatchTree], tuple[TrainState, Metrics]],
-    batch_at: Callable[[int], BatchTree],
-    key: RowKey,
-    steps: int,
-) -> Iterator[tuple[int, TrainState, Metrics]]:
-    """Run to `steps` updates, from wherever `state` is.
-
-    Update s uses fold_in(key, s) and batch_at(s), so a resumed run sees what an uninterrupted one does.
-
-    Yields:
-      (updates done, state, metrics), on the device: read the metrics one turn later, while the device
-      works on the next update. The state is given up at the next turn; save it before.
-    """
-    for index in range(int(state.step), steps):
-        state, metrics = step(state, jax.random.fold_in(key, index), batch_at(index))
-        yield index + 1, state, metrics

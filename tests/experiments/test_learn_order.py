@@ -24,6 +24,7 @@ from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.description import describe, from_json
 from mdm_jax.runs.policies import load_policy
+from mdm_jax.runs.static_order import StaticStart
 from mdm_jax.tasks.chains import Chains
 from mdm_jax.training import loop
 
@@ -98,7 +99,7 @@ def test_the_same_command_again_learns_nothing(ordered, order, monkeypatch):
 
     before = contents(order)
     monkeypatch.setattr("mdm_jax.training.order.train_step", never)
-    monkeypatch.setattr(learn_order, "static_order", never)
+    monkeypatch.setattr(StaticStart, "search", never)
     monkeypatch.setattr("mdm_jax.evals.generate.mapped_sampler", lambda *_: never)
     monkeypatch.setattr(learn_order, "draw_order_run", lambda *_: None)  # it looks at four prompts
     again = learn_order.run(ordered[0])
@@ -126,7 +127,7 @@ def test_a_stopped_run_ends_like_one_that_was_not(ordered, order, tmp_path, monk
         patch.setattr(loop, "save", stopped)
         learn_order.learn(config)
     assert [path.name for path in (directory / "checkpoints").iterdir()] == ["2"]
-    monkeypatch.setattr(learn_order, "static_order", None)  # it does not search again
+    monkeypatch.setattr(StaticStart, "search", None)  # it does not search again
     learn_order.learn(config)
     for name in ("metrics.jsonl", "start.json", "bound.json"):
         assert (directory / name).read_text() == (order / name).read_text()

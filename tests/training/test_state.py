@@ -9,7 +9,8 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mdm_jax.training.state import TrainState, accumulate, fit, init_state, train_step
+from mdm_jax.training.loop import Services, fit
+from mdm_jax.training.state import TrainState, accumulate, init_state, train_step
 
 PARAMS = {"w": jnp.array([1.0, -2.0, 0.5]), "b": jnp.array(0.3)}
 
@@ -114,34 +115,31 @@ def noisy_step():
     )
 
 
+def train(noisy_step, state, steps, batch_at=lambda index: data()):
+    """The state after `steps` updates and the rows of metrics."""
+    rows = []
+    services = Services(log=lambda step, row: rows.append(row), log_every=1)
+    key = jax.random.key(7)
+    return fit(state, noisy_step[1], batch_at, key, steps=steps, services=services), rows
+
+
 def test_learning(noisy_step):
-    optimizer, step = noisy_step
-    run = fit(fresh(optimizer), step, lambda _: data(), jax.random.key(0), 150)
-    losses = [metrics["mse"] for _, _, metrics in run]
+    _, rows = train(noisy_step, fresh(noisy_step[0]), 150)
+    losses = [row["mse"] for row in rows]
     assert len(losses) == 150
     assert np.mean(losses[-10:]) < 0.1 * losses[0]
 
 
 @pytest.mark.parametrize("stop", [1, 5, 8])
 def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(noisy_step, stop):
-    optimizer, step = noisy_step
-    key, seen = jax.random.key(7), []
+    """Moments, average and keys included, although each update is given its state to write to."""
 
     def batch_at(index):
-        seen.append(index)
         return jax.tree.map(lambda x: np.roll(x, index, axis=0)[:8], data())
 
-    whole = list(fit(fresh(optimizer), step, batch_at, key, 9))[-1]
-    assert seen == list(range(9))
-    *_, (done, state, _) = fit(fresh(optimizer), step, batch_at, key, stop)
-    assert done == stop
+    whole, rows = train(noisy_step, fresh(noisy_step[0]), 9, batch_at)
+    state, first = train(noisy_step, fresh(noisy_step[0]), stop, batch_at)
     saved = TrainState(*jax.tree.map(jnp.asarray, jax.device_get(state)))
-    *_, (done, state, metrics) = fit(saved, step, batch_at, key, 9)
-    assert done == whole[0] == 9
-    equal((state, metrics), whole[1:])
-
-
-def test_nothing_is_left_to_do(noisy_step):
-    optimizer, step = noisy_step
-    state = fresh(optimizer)._replace(step=jnp.asarray(4))
-    assert list(fit(state, step, lambda _: data(), jax.random.key(0), 4)) == []
+    resumed, rest = train(noisy_step, saved, 9, batch_at)
+    equal(resumed, whole)
+    assert first + rest == rows
