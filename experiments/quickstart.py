@@ -52,20 +52,20 @@ POLICIES: tuple[Policy, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Settings of the main job.
+    """Settings of the quickstart.
 
     Attributes:
       task: what to learn.
       data_dir: where the task's files are, for tasks that need some.
       train: settings of the denoiser's training; its task, data_dir and run_dir are taken from here.
       learn: settings of learning an order; its task, denoiser, run_dir and seed are taken from here.
-      learned: whether an order is learned; the last row of the table.
+      learned: learn an order, the last row of the table.
       run_dir: where everything is written; None: runs/quickstart-TASK.
       examples: prompts that every policy completes.
       batch_size: of generation.
       temperature: of the token draws.
       parallel: how a batch is spread over devices.
-      seed: of everything.
+      seed: of everything that is random.
     """
 
     task: cli.AnyTask = field(default_factory=Sudoku)

@@ -84,7 +84,7 @@ class PlainPolicy(PolicyNetwork):
 
 
 class PlainScorer(Scorer):
-    """The same priorities and forecasts for every sequence."""
+    """The same priorities and predictions for every sequence."""
 
     @nn.compact
     def __call__(self, tokens, valid, maskable, here):

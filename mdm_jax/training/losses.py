@@ -23,7 +23,7 @@ class TokenBatch(NamedTuple):
 
 
 class CanvasIds(NamedTuple):
-    """The two ids that are not tokens, and within how many positions the masks of a row lie."""
+    """The two ids that are not tokens, and the number of positions that the masks of a row lie in."""
 
     mask: int
     pad: int

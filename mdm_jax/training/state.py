@@ -1,4 +1,4 @@
-"""What training changes, and the pure step that changes it."""
+"""The state of a training, and the pure update of it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ Loss = Callable[[Params, RowKey, BatchTree], tuple[Scalar, Metrics]]
 
 
 class TrainState(NamedTuple):
-    """Everything that a run needs to go on; keys are derived from the seed and `step`."""
+    """Everything that a run resumes from; keys are derived from the seed and `step`."""
 
     step: Int[Array, ""]
     params: Params

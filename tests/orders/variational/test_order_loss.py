@@ -44,7 +44,7 @@ from mdm_jax.sampling.loop import sample
 from mdm_jax.training.state import init_state, train_step
 
 RNG = np.random.default_rng(0)
-TABLE, SCORES, FORECAST = RNG.normal(size=(STEPS + 1, LENGTH)), *RNG.normal(size=(2, LENGTH))
+TABLE, SCORES, PREDICTED = RNG.normal(size=(STEPS + 1, LENGTH)), *RNG.normal(size=(2, LENGTH))
 WORLD = random_world(5)
 WAYS = RNG.normal(size=(2, *WORLD.logits.shape))  # that the denoiser may change in
 PARTS = OrderParts(OrderModel(FORMS["sigmoid"], STEPS, MASK, PAD, eos_id=EOS), SCORER, POLICY)
@@ -54,9 +54,9 @@ MASKABLE = np.array([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 0, 1], [0, 1, 1, 1]], bo
 OBJECTIVE = OrderObjective(
     samples=3, temperature=0.5, start_temperature=2.0, beta_kl=0.8, anneal=0.5
 )
-HEAT = 1.0  # at a quarter of the run, half of the annealing: sqrt(0.5 * 2)
+TEMPERATURE = 1.0  # at a quarter of the run, half of the annealing: sqrt(0.5 * 2)
 PARAMS = {
-    "posterior": {"priority": jnp.float32(SCORES), "predicted_nll": jnp.float32(FORECAST)},
+    "posterior": {"priority": jnp.float32(SCORES), "predicted_nll": jnp.float32(PREDICTED)},
     "policy": {"table": jnp.float32(TABLE)},
     "denoiser": {"table": jnp.float32(WORLD.logits)},
 }
@@ -100,7 +100,9 @@ def mean_objective(scores=SCORES, table=TABLE, ways=(0.0, 0.0), **weights):
     """-sum of the objective over rows / maskable tokens, over all paths."""
     world = with_plain_policy(WORLD, table)
     world = world._replace(logits=world.logits + np.tensordot(ways, WAYS, axes=1))
-    values = [path_bound(world, "sigmoid", x, scores / HEAT, **weights, **r) for x, r in rules()]
+    values = [
+        path_bound(world, "sigmoid", x, scores / TEMPERATURE, **weights, **r) for x, r in rules()
+    ]
     return -sum(values) / MASKABLE.sum()
 
 
@@ -136,14 +138,14 @@ def test_the_mean_gradient_is_that_of_the_bound_in_every_part(many):
     assert (gradient["policy"]["table"][:, :2] == 0).all()  # the last step is nobody's choice
 
 
-def test_the_forecast_is_drawn_to_the_cost_of_each_position(many):
+def test_the_predicted_nll_is_drawn_to_the_nll_of_each_position(many):
     pull = np.zeros(LENGTH)
     for tokens, rule in rules():
         ends = rule["maskable"] & rule["ends"]
         certain = rule["maskable"] & (np.cumsum(ends) - ends == 0)
-        for steps, prob in posterior_paths("sigmoid", SCORES / HEAT, **rule):
+        for steps, prob in posterior_paths("sigmoid", SCORES / TEMPERATURE, **rule):
             for step in steps:
-                off = FORECAST + token_logs(WORLD, tokens, step.masked)
+                off = PREDICTED + token_logs(WORLD, tokens, step.masked)
                 pull += prob * 2 * np.where(step.reveal & certain, off, 0.0)
     assert agrees(many[0]["posterior"]["predicted_nll"], pull / MASKABLE.sum())
 
@@ -153,7 +155,7 @@ def test_metrics_are_the_bound_and_its_parts(many):
     tokens = MASKABLE.sum() / len(TOKENS)
     world = with_plain_policy(WORLD, TABLE)
     nll = -np.mean(
-        [path_bound(world, "sigmoid", x, SCORES / HEAT, kl=0.0, **r) for x, r in rules()]
+        [path_bound(world, "sigmoid", x, SCORES / TEMPERATURE, kl=0.0, **r) for x, r in rules()]
     )
     whole, wordy = mean_objective() * tokens, mean_objective(entropy=1.0) * tokens
     stepped = mean_objective(step_cost=1.0) * tokens
@@ -183,7 +185,7 @@ def test_a_denoiser_learns_where_it_is_among_the_parameters_and_else_stays(many)
         assert abs(other["nelbo"] - kept["nelbo"]) > 0.01
 
 
-def test_without_a_forecast_none_is_learned(many):
+def test_without_predictions_none_is_learned(many):
     objective = OrderObjective(samples=2, predicted_nll=False)
     loss = partial(order_loss, parts=PARTS, objective=objective, denoise=denoiser())
 
@@ -193,7 +195,7 @@ def test_without_a_forecast_none_is_learned(many):
         posterior = PARAMS["posterior"] | {"predicted_nll": predicted_nll}
         return loss(PARAMS | {"posterior": posterior}, jax.random.key(3), batch())[0]
 
-    assert (pull(jnp.float32(FORECAST)) == 0).all()
+    assert (pull(jnp.float32(PREDICTED)) == 0).all()
     assert (many[0]["posterior"]["predicted_nll"] != 0).any(axis=0).all()
 
 
@@ -206,13 +208,15 @@ def test_annealing_by_hand():
         entropy=3.0,
         step_cost=7.0,
     )
-    for progress, heat, beta, entropy in (
+    for progress, temperature, beta, entropy in (
         (0.0, 0.4, 0.2, 3.0),
         (0.35, 0.2, 0.6, 1.5),
         (0.7, 0.1, 1.0, 0.0),
         (1.0, 0.1, 1.0, 0.0),
     ):
-        np.testing.assert_allclose(objective.temperature_at(jnp.float32(progress)), heat, rtol=1e-5)
+        np.testing.assert_allclose(
+            objective.temperature_at(jnp.float32(progress)), temperature, rtol=1e-5
+        )
         weights = objective.weights_at(jnp.float32(progress))
         np.testing.assert_allclose(weights, (beta, entropy, 7.0), rtol=1e-5, atol=1e-6)
     still = OrderObjective(beta_kl=0.5)

@@ -1,4 +1,4 @@
-"""The bound and its gradient against every path of a small world, listed one by one."""
+"""The bound and its gradient against every path of a small world, all enumerated."""
 
 import itertools
 from functools import partial
@@ -185,7 +185,7 @@ def exact_gradient(kind, tokens, rules, weights):
 
 
 def expected_costs(kind, tokens, rules):
-    """-log p(token) of each position when it is revealed, in the mean over paths: the best forecast."""
+    """-log p(token) of each position when it is revealed, in the mean over paths: the best prediction."""
     costs = np.zeros(LENGTH)
     for steps, prob in posterior_paths(kind, PRIORITIES, **rules):
         for step in steps:
@@ -194,8 +194,8 @@ def expected_costs(kind, tokens, rules):
 
 
 @partial(jax.jit, static_argnames=("model", "count"))
-def gradient_estimates(key, tokens, maskable, forecasts, weights, model, count):
-    """`surrogate` with each forecast, then without a baseline: {name: [count, losses, THETA]}."""
+def gradient_estimates(key, tokens, maskable, predictions, weights, model, count):
+    """`surrogate` with each prediction, then without a baseline: {name: [count, losses, THETA]}."""
     tables = (WORLD.logits, LOGIT_WAYS, WORLD.utilities, UTILITY_WAYS, PRIORITIES)
     logits, logit_ways, utilities, utility_ways, priorities = map(jnp.float32, tables)
 
@@ -209,7 +209,7 @@ def gradient_estimates(key, tokens, maskable, forecasts, weights, model, count):
             denoise=Tabular(logits, logit_ways, theta["denoiser"]),
             utilities_of=utilities_of(utilities, utility_ways, theta["policy"]),
         )
-        with_baseline = jax.vmap(lambda f: surrogate(draws, weights, f, model.budget))(forecasts)
+        with_baseline = jax.vmap(lambda f: surrogate(draws, weights, f, model.budget))(predictions)
         values = path_values(draws, weights, jnp.zeros(LENGTH))
         plain = jax.lax.stop_gradient(values) * draws.log_prob + values
         return jnp.stack([*with_baseline, -model.budget * jnp.mean(plain)])
@@ -227,7 +227,7 @@ def gradient_estimates(key, tokens, maskable, forecasts, weights, model, count):
         ("one", "prompt", BOUND),
     ],
 )
-def test_the_gradient_is_unbiased_whatever_the_forecast_and_the_baseline_steadies_it(
+def test_the_gradient_is_unbiased_whatever_the_prediction_and_the_baseline_steadies_it(
     kind, name, weights
 ):
     tokens, rules = case(name)
@@ -235,10 +235,10 @@ def test_the_gradient_is_unbiased_whatever_the_forecast_and_the_baseline_steadie
     sequence = Sequence(jnp.asarray(tokens), jnp.asarray(rules["maskable"]))
     free = np.asarray(always_revealed(sequence, model))
     best = expected_costs(kind, tokens, rules)
-    forecasts = np.stack([0 * best, np.array([3.0, -2.0, 1.0, 4.0]), best]) * free
+    predictions = np.stack([0 * best, np.array([3.0, -2.0, 1.0, 4.0]), best]) * free
     weights_ = Weights(*map(jnp.float32, weights))
     found = gradient_estimates(
-        jax.random.key(1), *sequence, jnp.float32(forecasts), weights_, model, 21_000
+        jax.random.key(1), *sequence, jnp.float32(predictions), weights_, model, 21_000
     )
     exact = exact_gradient(kind, tokens, rules, weights)
     for part, estimates in jax.tree.map(lambda x: np.asarray(x, float), found).items():
@@ -320,7 +320,7 @@ def test_closing_is_what_the_sampler_does_to_the_canvas():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_only_what_every_path_reveals_may_be_forecast(name):
+def test_only_what_every_path_reveals_may_be_predicted(name):
     tokens, rules = case(name)
     every = rules["maskable"].copy()
     for steps, _ in posterior_paths("sigmoid", PRIORITIES, **rules):
@@ -400,7 +400,7 @@ def test_the_baseline_is_the_mean_of_the_others():
     assert leave_one_out(jnp.array([3.0])) == 0
 
 
-def test_the_forecast_is_best_at_the_conditional_mean_and_moves_nothing_else():
+def test_the_prediction_is_best_at_the_conditional_mean_and_moves_nothing_else():
     draws = a_few_draws()
     reveal, nll = np.asarray(draws.terms.reveal), np.asarray(draws.nll)
     mean = np.float32((reveal * nll).sum(axis=0) / np.maximum(reveal.sum(axis=0), 1e-9))

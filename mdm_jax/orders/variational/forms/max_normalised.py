@@ -22,7 +22,7 @@ from mdm_jax.types import Count, Mask, RowKey, Scalar
 
 
 def bernoulli_terms(q: BernoulliLogProbs, utilities: Utilities, is_masked: Mask) -> StepTerms:
-    """What any posterior of independent Bernoullis contributes."""
+    """The terms of a posterior of independent Bernoullis."""
     return StepTerms(
         reveal=jnp.where(is_masked, jnp.exp(q.log_reveal), 0.0),
         kl=jnp.where(is_masked, bernoulli_kl(q, from_logits(utilities)), 0.0),
@@ -32,8 +32,9 @@ def bernoulli_terms(q: BernoulliLogProbs, utilities: Utilities, is_masked: Mask)
 
 @dataclass(frozen=True)
 class MaxNormalised:
-    """q_i = exp((s_i - max over masked s) / temperature): the first in line is always revealed,
-    whoever is within a temperature of it likely comes along.
+    """q_i = exp((s_i - max over masked s) / temperature).
+
+    The position of the highest score is always revealed, those within a temperature of it probably.
 
     Reference: arXiv:2602.23968, Eq. 14 (reconstructed: the only independent Bernoullis that
     guarantee a reveal and whose only update is a renormalisation).

@@ -21,7 +21,7 @@ from mdm_jax.types import Count, Mask, RowKey, Scalar
 
 @dataclass(frozen=True)
 class SigmoidScores:
-    """q_i = sigmoid(s_i / temperature + logit(1 / left)): equal scores are the diffusion itself.
+    """q_i = sigmoid(s_i / temperature + logit(1 / left)): equal scores are the Ancestral sampler.
 
     An empty draw spends the step.
     """
