@@ -1,5 +1,4 @@
-"""The main job: train a denoiser, generate in every basic order, learn an order, show accuracy
-against cost.
+"""Quickstart: train a denoiser, learn an order for it, and compare it with the heuristic baselines.
 
 The default is 4x4 Sudoku with 0 to 4 clues: nothing is downloaded, and two CPU cores are enough.
 """
