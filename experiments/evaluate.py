@@ -9,7 +9,6 @@ policy evaluated in the same directory is compared with the new one on the same 
 """
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 import jax
@@ -23,6 +22,7 @@ from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import Batching, Parallel, check_request
 from mdm_jax.evals.paired import compare_with_stored
 from mdm_jax.evals.score import Outcome
+from mdm_jax.external_files import expand
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.profiling.report import measure_speed
@@ -107,7 +107,7 @@ def prepare(config: Config) -> tuple[Evaluator, Policy, int]:
     denoise, task, step = load_denoiser(config.run, task, config.loading)
     policy = resolve(config.policy, config.run, denoise, task)
     name = f"evaluate-{task.name}-{config.split}-{config.seed}"
-    directory = Path(config.out_dir or results_home(config.run) / name)
+    directory = expand(config.out_dir or results_home(config.run) / name)
     weights = {"step": step} | identity(config.run, config.loading)
     store = open_store(directory, "evaluate", task, config.split, config.seed, weights)
     key = jax.random.key(config.seed)

@@ -25,6 +25,7 @@ from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.frontier import area_under_frontier
 from mdm_jax.evals.generate import Batching, check_request
 from mdm_jax.evals.score import Row
+from mdm_jax.external_files import expand
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.runs.config import read_task
@@ -121,7 +122,7 @@ def run(config: Config) -> list[Row]:
             "nothing to sweep: give --steps, --thresholds, --factors, --gammas or --learned"
         )
     name = f"frontier-{task.name}-{config.split}-{config.seed}"
-    directory = Path(config.out_dir or results_home(config.run) / name)
+    directory = expand(config.out_dir or results_home(config.run) / name)
     weights = {"step": step} | identity(config.run, config.loading)
     store = open_store(directory, "frontier", task, config.split, config.seed, weights)
     key = jax.random.key(config.seed)

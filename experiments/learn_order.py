@@ -24,6 +24,7 @@ from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.order_bounds import order_bounds
 from mdm_jax.evals.paired import PairedRow
 from mdm_jax.evals.plots.run_figures import draw_order_run
+from mdm_jax.external_files import expand
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.evaluation import FittedOrder
 from mdm_jax.orders.variational.forms import AnyForm, MaxNormalised
@@ -125,7 +126,7 @@ def resolve(config: Config) -> Config:
 def run(config: Config) -> list[PairedRow]:
     """Learn, compare, draw."""
     config = resolve(config)
-    learned, directory = learn(config), Path(config.run_dir)
+    learned, directory = learn(config), expand(config.run_dir)
     title = f"{config.task.name}, budget {config.budget}"
     sampling = SamplerConfig(temperature=config.temperature)
     rows = compare(config, [(learned.policy, learned.denoise)], learned.base, sampling, title)
@@ -192,7 +193,7 @@ def report(config: Config, learned: LearnedOrder) -> None:
     order = FittedOrder(learned.parts, learned.params, config.objective.temperature)
     k_eval = jax.random.fold_in(jax.random.key(config.seed), 7)
     found = order_bounds(k_eval, order, data, learned.denoise, config.task, config.batch_size)
-    write_json(Path(config.run_dir) / "bound.json", found.as_json())
+    write_json(expand(config.run_dir) / "bound.json", found.as_json())
     print_once(f"at most {config.budget} steps, {found.summary()}")
 
 

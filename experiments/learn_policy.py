@@ -9,7 +9,6 @@ and figures. The same command resumes a run that was interrupted or killed.
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 import jax
 
@@ -23,6 +22,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.paired import PairedRow
 from mdm_jax.evals.plots.run_figures import draw_policy_run
+from mdm_jax.external_files import expand
 from mdm_jax.policies.action_distributions import Independent
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
@@ -124,7 +124,7 @@ def run(config: Config) -> list[PairedRow]:
     policy, denoise = learn(config)
     rows = compare(config, [(policy, denoise)], denoise, sampling(config), config.task.name)
     print_once(headline([paired_row.row for paired_row in rows]))
-    draw_policy_run(config.task, rows, Path(config.run_dir))
+    draw_policy_run(config.task, rows, expand(config.run_dir))
     print_once(f"figures and policy: {config.run_dir}")
     return rows
 

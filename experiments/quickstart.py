@@ -21,6 +21,7 @@ from mdm_jax.evals.generate import Batching, Parallel, check_request
 from mdm_jax.evals.plots.run_figures import grid_of
 from mdm_jax.evals.score import Row
 from mdm_jax.evals.store import SampleStore
+from mdm_jax.external_files import expand
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
@@ -109,7 +110,7 @@ PRESETS = {
 
 def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     """Train, learn an order, generate with every policy, print and draw; resumes where it was."""
-    directory = Path(config.run_dir or f"runs/quickstart-{config.task.name}")
+    directory = expand(config.run_dir or f"runs/quickstart-{config.task.name}")
     task = cli.with_data_dir(config.task, config.data_dir)
     examples = task.examples("test", config.examples)
     batching = Batching(config.batch_size, config.parallel)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import jax
 
+from mdm_jax.errors import MdmError
+from mdm_jax.external_files import expand
+
 LIMIT = 4 << 30  # bytes; the programs that have not been used for longest are dropped
 WORTHWHILE = 0.1  # seconds of compilation
 
@@ -24,10 +27,10 @@ def use_compilation_cache(directory: str | None) -> None:
         return
     if directory is None and jax.config.jax_compilation_cache_dir:
         return
-    path = _user_cache() if directory is None else Path(directory).expanduser()
     try:
+        path = _user_cache() if directory is None else expand(directory)
         path.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, MdmError):  # a disk that is full or read-only, a user without a home
         if directory is None:
             return
         raise
@@ -38,5 +41,4 @@ def use_compilation_cache(directory: str | None) -> None:
 
 def _user_cache() -> Path:
     """The XDG cache directory, or ~/.cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "mdm_jax" / "compiled"
+    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mdm_jax" / "compiled"

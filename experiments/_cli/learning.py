@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from experiments import train_denoiser
 from experiments._cli.console import progress
@@ -12,6 +11,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.matched import compare_at_equal_calls, evaluator_in
 from mdm_jax.evals.paired import PairedRow
+from mdm_jax.external_files import expand
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.runs.denoisers import exact_denoiser, load_denoiser
 from mdm_jax.runs.directory import DENOISER
@@ -83,7 +83,7 @@ def compare(
       baselines: the denoiser of the baselines.
     """
     evaluator = evaluator_in(
-        Path(config.run_dir),
+        expand(config.run_dir),
         config.task,
         baselines,
         sampling,

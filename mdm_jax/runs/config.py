@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mdm_jax.errors import MdmError
+from mdm_jax.external_files import expand
 from mdm_jax.runs.description import from_json
 from mdm_jax.runs.directory import CONFIG, DENOISER, FORMAT, TOKENIZER
 from mdm_jax.runs.json_files import read_json
@@ -20,7 +21,7 @@ def read_config(run: str | Path) -> dict[str, Any]:
     Raises:
       MdmError: not the directory of a training run, or one of an earlier version.
     """
-    path = Path(run) / CONFIG
+    path = expand(run) / CONFIG
     if not path.is_file():
         raise MdmError(f"{run} is no run directory (it has no {CONFIG}): train first")
     config = read_json(path)
@@ -44,7 +45,7 @@ def read_task(run: str | Path) -> Task:
     """The task of a run, with the tokenizer stored in the run directory."""
     config = read_config(run)
     task = from_json(config.get("task"), *TASKS.values(), *PROMPTED.values())
-    tokenizer = Path(run) / TOKENIZER
+    tokenizer = expand(run) / TOKENIZER
     if tokenizer.is_file():
         return replace(task, tokenizer_file=str(tokenizer))
     if config["experiment"] != "train_denoiser" and hasattr(task, "tokenizer_file"):
@@ -58,7 +59,7 @@ def denoiser_run(run: str | Path, config: dict[str, Any]) -> str | Path:
     Raises:
       MdmError: it is the run itself.
     """
-    home = Path(config.get("denoiser") or Path(run) / DENOISER)
-    if home.resolve() == Path(run).resolve():
-        raise MdmError(f"{Path(run) / CONFIG} names the run itself as its denoiser")
+    home = expand(config.get("denoiser") or expand(run) / DENOISER)
+    if home.resolve() == expand(run).resolve():
+        raise MdmError(f"{expand(run) / CONFIG} names the run itself as its denoiser")
     return home

@@ -10,6 +10,7 @@ from mdm_jax.denoisers.oracle import Oracle
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.errors import MdmError
+from mdm_jax.external_files import expand
 from mdm_jax.runs.config import denoiser_run, read_config, read_task
 from mdm_jax.runs.description import from_json
 from mdm_jax.runs.directory import CHECKPOINTS
@@ -91,7 +92,7 @@ def _load_trained(run: str | Path, config: dict[str, Any], task: Task | None) ->
     shapes = jax.eval_shape(
         lambda: init_params(module, jax.random.key(0), trained_on.length, vocabulary.mask_id)
     )
-    params, step = restore_ema(Path(run) / CHECKPOINTS, shapes)
+    params, step = restore_ema(expand(run) / CHECKPOINTS, shapes)
     return LoadedDenoiser(bind(module, params), task, step)
 
 

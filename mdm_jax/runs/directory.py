@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from mdm_jax.errors import MdmError
+from mdm_jax.external_files import expand
 from mdm_jax.runs.description import Json, describe
 from mdm_jax.runs.environment import environment
 from mdm_jax.runs.json_files import Path, read_json, write_json
@@ -47,7 +48,7 @@ def open_run(
         MdmError: if the directory holds something else, or a run with another configuration or of an
             earlier version. Nothing has been written then.
     """
-    directory = pathlib.Path(directory)
+    directory = expand(directory)
     described = {"format": FORMAT, "experiment": experiment, **describe(config)}
     if jax.process_index() == 0:
         changed = {}

@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from mdm_jax.external_files import expand
 from mdm_jax.runs.published import Loading, is_published
 
 _SAMPLED_BYTES = 2**16
@@ -20,7 +21,7 @@ def identity(run: str | Path, loading: Loading) -> dict[str, str | None]:
 
 def fingerprint(directory: str | Path) -> str:
     """A digest of config.json and of samples of every file of weights: other weights, other digest."""
-    path = Path(directory).expanduser()
+    path = expand(directory)
     digest = hashlib.sha256((path / "config.json").read_bytes())
     for file in sorted(path.glob("*.safetensors")):
         size = file.stat().st_size
@@ -34,4 +35,4 @@ def fingerprint(directory: str | Path) -> str:
 
 def results_home(run: str | Path) -> Path:
     """Where results are kept: the run directory; for a published checkpoint, runs/NAME."""
-    return Path("runs") / Path(run).resolve().name if is_published(run) else Path(run)
+    return Path("runs") / expand(run).resolve().name if is_published(run) else expand(run)

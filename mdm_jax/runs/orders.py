@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, get_args
 import jax
 
 from mdm_jax.denoisers.base import Denoise, hidden_width
+from mdm_jax.external_files import expand
 from mdm_jax.orders.variational.forms import AnyForm
 from mdm_jax.orders.variational.forms.base import Form
 from mdm_jax.orders.variational.loss import OrderParts, bound_denoiser, init_order
@@ -109,4 +110,4 @@ def order_params(
     parts = described_parts(config, task)
     shapes = jax.eval_shape(lambda: init_order(parts, *args))
     shapes |= {"denoiser": denoise.params} if config["joint"] else {}
-    return restore_ema(Path(run) / CHECKPOINTS, shapes)
+    return restore_ema(expand(run) / CHECKPOINTS, shapes)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from mdm_jax.denoisers.base import Denoise, hidden_width
 from mdm_jax.errors import MdmError, check_range
+from mdm_jax.external_files import expand
 from mdm_jax.policies.action_distributions import Categorical, Independent, PlackettLuceStop
 from mdm_jax.policies.learned import LearnedPolicy, Network
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig, ConfidenceNetwork
@@ -128,6 +129,6 @@ def trained_params(run: str | Path, like: Params) -> tuple[Params, int]:
     """The policy's parameters at the end of the best window of rewards, and their iteration; those of
     the latest checkpoint if no window is complete.
     """
-    best = Path(run) / BEST
+    best = expand(run) / BEST
     has_best = best.is_dir() and any(best.iterdir())
-    return restore_ema(best if has_best else Path(run) / CHECKPOINTS, like)
+    return restore_ema(best if has_best else expand(run) / CHECKPOINTS, like)

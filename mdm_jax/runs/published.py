@@ -11,6 +11,7 @@ from mdm_jax.denoisers.base import Bound
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.denoisers.pretrained.config import Dtype
 from mdm_jax.errors import MdmError
+from mdm_jax.external_files import expand
 from mdm_jax.tasks.base import Task
 
 
@@ -44,7 +45,7 @@ class Loading:
 
 def is_published(directory: str | Path) -> bool:
     """Whether it holds a published checkpoint: a config.json that none of our runs wrote."""
-    path = Path(directory).expanduser() / "config.json"
+    path = expand(directory) / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -59,7 +60,7 @@ def load_published(directory: str | Path, task: Task | None, loading: Loading) -
       MdmError: there is no task, or its ids are not the checkpoint's.
       ValueError: the checkpoint cannot be loaded (see `pretrained.load`).
     """
-    info = pretrained.read_info(Path(directory).expanduser())
+    info = pretrained.read_info(expand(directory))
     if task is None:
         raise MdmError(f"{directory} is a published checkpoint: say what to ask it, --task NAME")
     theirs, ours = (info.vocab, info.mask_id), (task.vocabulary.size, task.vocabulary.mask_id)
@@ -73,4 +74,4 @@ def load_published(directory: str | Path, task: Task | None, loading: Loading) -
 
 def load_checkpoint(directory: str | Path, loading: Loading) -> Bound:
     """The denoiser of a published checkpoint, for any task."""
-    return pretrained.load(Path(directory).expanduser(), loading.mesh, loading.dtype).denoise
+    return pretrained.load(expand(directory), loading.mesh, loading.dtype).denoise

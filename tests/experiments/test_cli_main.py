@@ -110,6 +110,13 @@ def test_a_cache_that_cannot_be_written(no_cache, monkeypatch, tmp_path):
     assert jax.config.jax_compilation_cache_dir is None
     with pytest.raises(OSError):
         use_compilation_cache(str(tmp_path / "file" / "x"))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a container's user without an entry
+    monkeypatch.chdir(tmp_path)
+    use_compilation_cache(None)
+    assert jax.config.jax_compilation_cache_dir is None
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_program_is_named_as_it_is_called(start):

@@ -31,6 +31,14 @@ def contents(directory):
     return {path.name: path.read_bytes() for path in pathlib.Path(directory).iterdir()}
 
 
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
+    """The shell leaves it as it is in --run_dir=~/x."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert open_run("~/x", "train", Config()) == tmp_path / "home" / "x"
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 def test_new_directory(tmp_path):
     run = open_run(tmp_path / "a" / "b", "train", Config())
     assert sorted(contents(run)) == ["config.json", "env.json"]
