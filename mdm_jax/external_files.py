@@ -79,12 +79,15 @@ def parse_json(text: str, where: str) -> Any:
     """A JSON text as an object.
 
     Raises:
-      MdmError: it is none; `where` is named.
+      MdmError: it is none, or a string in it is no text (half a surrogate pair); `where` is named.
     """
     try:
-        return json.loads(text)
+        content = json.loads(text)
+        if "\\u" in text:
+            json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise MdmError(f"{where} is not JSON: {error}") from error
+    return content
 
 
 def split_lines(text: str, path: Path) -> list[tuple[str, str]]:

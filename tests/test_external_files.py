@@ -47,6 +47,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
         (b"\xff{}", "f is not UTF-8 at byte 0"),
         (b"{", "f is not JSON"),
         (b"[" * 100_000, "f is not JSON"),
+        (b'{"question": "\\ud83d?"}', "f is not JSON: .*surrogates not allowed"),
         (POINTER.encode(), "f is only a git-lfs pointer .* `git lfs pull`"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Which attention kernel is used, and why; and attention over the valid positions with it."""
+"""Attention over the valid positions, and the choice of its kernel."""
 
 from typing import Literal, NamedTuple
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mdm_jax.errors import MdmError
 from mdm_jax.types import Count, Mask
 
 Implementation = Literal["auto", "xla", "cudnn"]
@@ -23,18 +24,18 @@ def choose(wanted: Implementation, platform: str, dtype: jnp.dtype, dim: int) ->
     """The attention kernel for heads of width `dim` in `dtype` on `platform`.
 
     Args:
-      wanted: "auto" takes cuDNN's fused attention wherever it can be had.
+      wanted: "auto" takes cuDNN's fused attention wherever it is available.
 
     Raises:
-      ValueError: "cudnn" is wanted where it cannot be had.
+      MdmError: "cudnn" is requested where it is not available.
     """
     if wanted == "xla":
-        return Chosen("xla", "asked for")
+        return Chosen("xla", "requested")
     obstacle = _obstacle(platform, dtype, dim)
     if obstacle is None:
         return Chosen("cudnn", "a GPU, a half-precision type and heads that its kernels take")
     if wanted == "cudnn":
-        raise ValueError(f'attention "cudnn" cannot be had: {obstacle}; take "auto" or "xla"')
+        raise MdmError(f'attention "cudnn" is not available: {obstacle}; take "auto" or "xla"')
     return Chosen("xla", obstacle)
 
 
@@ -57,8 +58,8 @@ def attend(
 ) -> Float[Array, "queries heads dim"]:
     """Softmax attention of every query over the valid keys, [queries, heads, dim].
 
-    Padding is on the right, so the cuDNN kernel is told how many keys are valid and never sees a mask.
-    Where each query has valid keys of its own, the XLA path is taken.
+    Padding is on the right, so the cuDNN kernel gets the number of valid keys in place of a mask. Where
+    each query has valid keys of its own, XLA's attention is used.
     """
     if valid.ndim == 2:
         return jax.nn.dot_product_attention(

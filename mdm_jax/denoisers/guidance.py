@@ -1,4 +1,4 @@
-"""Classifier-free guidance: away from what the denoiser would say without the prompt."""
+"""Classifier-free guidance: away from the logits without the prompt."""
 
 import jax
 import jax.numpy as jnp

@@ -11,7 +11,7 @@ from mdm_jax.types import Mask, Scalar, Tokens
 
 @pytree_dataclass
 class Oracle:
-    """p(token | canvas) by summing over every sequence that agrees with what is revealed.
+    """p(token | canvas) by summing over every sequence that agrees with the revealed tokens.
 
     Meets `Denoise`. A canvas that no sequence agrees with (a contradiction, which parallel reveals
     produce) has uniform conditionals. Make one with `oracle_of`.
@@ -37,7 +37,7 @@ class Oracle:
         return jnp.log(jnp.where(consistent, totals, 1.0))
 
     def log_prob(self, canvas: Tokens) -> Scalar:
-        """Log-probability that a drawn sequence agrees with what the canvas shows, nats."""
+        """Log-probability that a drawn sequence agrees with the revealed tokens, nats."""
         mass = self._mass(canvas, jnp.ones(canvas.shape, bool))
         return jnp.log(jnp.sum(mass) / jnp.sum(self.probs))
 

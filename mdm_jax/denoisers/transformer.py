@@ -1,7 +1,7 @@
 """Bidirectional transformer, trained from scratch: RMSNorm, RoPE, SwiGLU, no biases, no time input.
 
 Cost of one call: about 2 FLOPs per non-embedding parameter and position, 4 * width * length^2 per
-layer for attention, 2 * width * vocab per position whose logits are asked for.
+layer for attention, 2 * width * vocab per position whose logits are wanted.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Dtype = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """Shape and numerics. Parameters are float32; `dtype` is what is computed in.
+    """Shape and numerics. Parameters are float32, activations `dtype`.
 
     Attributes:
       width: of the residual stream.
@@ -33,9 +33,9 @@ class TransformerConfig:
       qk_norm: normalise queries and keys of each head.
       rope_base: base of the rotary frequencies.
       max_length: rows of a learned embedding of absolute positions, added to the tokens. Rotary
-        positions only tell distances, and a canvas of nothing but MASK then looks the same from
-        everywhere; a grid needs to know where it is. None: rotary positions alone, any length.
-      dtype: what is computed in; parameters and logits' softmax stay float32.
+        positions encode distances alone, so on a canvas that is all MASK every position has the same
+        logits; a grid needs absolute positions. None: rotary positions alone, any length.
+      dtype: of activations; parameters and logits' softmax stay float32.
       remat: recompute each block in the backward pass instead of keeping its activations.
       scan: one compiled block, scanned over stacked parameters; compiles faster when deep.
 

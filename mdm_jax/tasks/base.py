@@ -82,7 +82,7 @@ class TextTask(Protocol):
 
 @runtime_checkable
 class Task(Protocol):
-    """A frozen dataclass of settings; data are loaded when first asked for.
+    """A frozen dataclass of settings; data are loaded when they are first used.
 
     `length` positions in a canvas; `gen_length` of them, after the prompt, are generated (None:
     masks may be anywhere). `pure_verifier` says that `verify` is pure JAX and may be jitted and
@@ -116,8 +116,8 @@ class Task(Protocol):
     def with_prompts(self, batch: Batch, seed: int) -> Batch:
         """The same sequences with their prompts shown as `examples` show them.
 
-        Positions of the prompt are taken out of `maskable`; orders are learned on what is left. A
-        function of the arguments alone.
+        Positions of the prompt are removed from `maskable`; orders are learned on the rest. A function
+        of the arguments alone.
         """
         ...
 
@@ -126,5 +126,5 @@ class Task(Protocol):
         ...
 
     def decode(self, tokens: Any) -> str:
-        """One canvas [length] as text for people; MASK is shown, PAD is not."""
+        """One canvas [length] as text for display; MASK is shown, PAD is not."""
         ...

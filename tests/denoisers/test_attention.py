@@ -1,4 +1,4 @@
-"""Which attention kernel is taken, why, and that both are told the same."""
+"""Which attention kernel is chosen and why; both compute the same."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from mdm_jax.denoisers.attention import attend, choose
     [
         ("auto", "gpu", "bfloat16", 128, "cudnn", "a GPU"),
         ("cudnn", "gpu", "float16", 64, "cudnn", "a GPU"),
-        ("xla", "gpu", "bfloat16", 128, "xla", "asked for"),
+        ("xla", "gpu", "bfloat16", 128, "xla", "requested"),
         ("auto", "cpu", "bfloat16", 128, "xla", "this is a cpu"),
         ("auto", "gpu", "float32", 128, "xla", "not float32"),
         ("auto", "gpu", "bfloat16", 20, "xla", "multiple of 8 up to 128, not 20"),
@@ -26,8 +26,8 @@ def test_the_kernel_and_the_reason(wanted, platform, dtype, dim, implementation,
     assert chosen.implementation == implementation and why in chosen.why
 
 
-def test_cudnn_where_it_cannot_be_had():
-    with pytest.raises(ValueError, match=r'"cudnn" cannot be had: cuDNN needs a GPU.*a tpu'):
+def test_cudnn_where_it_is_not_available():
+    with pytest.raises(ValueError, match=r'"cudnn" is not available: cuDNN needs a GPU.*a tpu'):
         choose("cudnn", "tpu", jnp.dtype("bfloat16"), 64)
 
 
@@ -47,7 +47,7 @@ def test_grouped_heads_over_the_valid_keys():
         np.testing.assert_allclose(got[:, head], expected, atol=1e-5)
 
 
-def test_lengths_say_what_a_mask_of_right_padding_says():
+def test_lengths_mean_the_same_as_a_mask_of_right_padding():
     query, key, value = heads(0, 3, 4), heads(1, 6, 2), heads(2, 6, 2)
     valid = jnp.arange(6) < 4
     queries, keys = attention._lengths(query, valid)

@@ -52,7 +52,7 @@ def test_what_is_not_valid_is_ignored():
     np.testing.assert_array_equal(conditionals(padded, valid), conditionals(CANVASES, valid))
 
 
-def test_impossible_tokens_are_ruled_out_exactly():
+def test_impossible_tokens_have_probability_zero():
     logits = ORACLE(jnp.array([2, MASK, MASK]), EVERYWHERE)  # only 2 0 2 and 2 2 2
     np.testing.assert_array_equal(
         np.isneginf(logits), [[True, True, False], [False, True, False], [True, True, False]]
@@ -110,7 +110,7 @@ def test_it_is_a_denoiser_whose_table_is_data():
         ([[0, 1], [1, 0]], 3, 7, [0.0, 0.0], "non-negative"),
     ],
 )
-def test_what_it_refuses(table, vocab, mask_id, probs, message):
+def test_invalid_tables_are_refused(table, vocab, mask_id, probs, message):
     probs = None if probs is None else np.array(probs)
     with pytest.raises(ValueError, match=message):
         # unwrapped: the errors a person sees, who runs without shape checks

@@ -207,7 +207,7 @@ def test_rotary_distances_do_matter():
     assert np.abs(found[3] - found[6]).max() > 1e-3
 
 
-def test_scan_equals_the_blocks_one_by_one():
+def test_scan_equals_separate_blocks():
     config = replace(SMALL, depth=2)
     module, params = network(config)
     blocks = [params[f"block_{layer}"] for layer in range(config.depth)]
@@ -339,7 +339,7 @@ def test_a_canvas_longer_than_max_length_is_refused():
         shapes_of(module)
 
 
-def test_rotation_tells_distances_alone():
+def test_rotation_encodes_distances_alone():
     query, key = np.random.default_rng(0).standard_normal((2, 1, 1, 6), np.float32)
     everywhere = (LENGTH, 1, 6)
     q = rotate(jnp.broadcast_to(query, everywhere), 100.0)[:, 0]

@@ -51,7 +51,7 @@ def test_bytes_by_hand(denoise):
     assert call_bytes(denoise, 3, 20, 8) == weights + 4 * 3 * 12 * 2 * 2 * 16
 
 
-def test_random_weights_have_the_type_asked_for():
+def test_random_weights_have_the_configured_type():
     module = PretrainedTransformer(replace(TINY.model, dtype="bfloat16"))
     params = random_params(module, jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}

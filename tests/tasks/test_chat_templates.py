@@ -88,3 +88,10 @@ def test_a_template_that_writes_mask_is_refused(tmp_path):
     tokenizer = load(tmp_path, CONTENT + "<|mdm_mask|>")
     with pytest.raises(MdmError, match="writes MASK into the prompt"):
         tokenizer.encode_prompts(["Why?"], chat=True, opening="")
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_half_a_surrogate_pair_is_refused(tmp_path, chat):
+    tokenizer = load(tmp_path, CONTENT)
+    with pytest.raises(MdmError, match="a text is no Unicode"):
+        tokenizer.encode_prompts(["\ud83d"], chat, opening="")

@@ -107,7 +107,7 @@ def test_the_number_is_found(text, number):
         r"\boxed{18} \boxed{}",
     ],
 )
-def test_nothing_is_guessed(text):
+def test_no_number_is_guessed(text):
     assert extract_answer(text) is None
     assert not is_correct(text, "18")
 
@@ -170,7 +170,7 @@ def test_numbers_in_tags(text, number):
     assert extract_tagged(text) == number
 
 
-def test_the_first_marker_counts_where_a_model_goes_on_with_problems_of_its_own():
+def test_first_and_last_marker():
     text = "9+9=18\n#### 18\n\nQuestion: 2+3?\nAnswer: 5\n#### 5"
     assert (extract_answer(text, which="first"), extract_answer(text)) == (18, 5)
 

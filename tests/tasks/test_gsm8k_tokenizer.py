@@ -22,7 +22,7 @@ def test_any_text_comes_back():
     assert [tokenizer.decode(ids) for ids in tokenizer.encode(TEXTS + HARD)] == TEXTS + HARD
 
 
-def test_special_tokens_are_never_made_from_text():
+def test_text_never_becomes_special_tokens():
     tokenizer = train_tokenizer(TEXTS, 300)
     specials = {tokenizer.eos_id, tokenizer.separator_id}
     assert len(specials) == 2 and max(specials) < tokenizer.size

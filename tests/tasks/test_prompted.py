@@ -180,7 +180,7 @@ def test_a_response_ends_with_its_turn(gsm8k, end):
 
 
 @pytest.mark.parametrize("name", ["Question", "Problem", "Q"])
-def test_a_base_model_goes_on_with_problems_of_its_own(name):
+def test_few_shot_answers_end_before_invented_questions(name):
     task = PromptedGsm8k(shots=5)
     further = f"\n\n{name}: what is 2+3?\nAnswer: 5\n#### 5"
     assert task.read(f" 9+9=18\n#### 18{further}") == "18"
@@ -212,7 +212,7 @@ def test_math_reads_the_last_box(where):
     assert len(task.problems("train")) + len(task.problems("heldout")) == len(SUMS)
 
 
-def test_humaneval_runs_programs_only_when_asked(where):
+def test_humaneval_runs_programs_only_on_request(where):
     careful, task = HumanEval(**where["humaneval"]), HumanEval(**where["humaneval"], execute=True)
     right = "Here:\n```python\ndef add(a, b):\n    return math.fsum([a, b])\n```\nDone."
     assert not careful.can_verify and task.can_verify
@@ -263,7 +263,7 @@ def test_real_questions_fit_and_gold_answers_verify(official_data, where, tmp_pa
         assert not task.verify(canvas, reference._replace(answer="-1"))
 
 
-def test_a_prompt_of_ones_own(where):
+def test_free_prompt(where):
     task = FreePrompt(**where["prompt"])
     canvas, reference = respond(task, 0, "Because.")
     record = task.text_record(canvas, reference)

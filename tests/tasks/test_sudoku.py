@@ -1,4 +1,4 @@
-"""Sudoku: the 288 grids, unique 9x9 puzzles, and a verifier judged by hand-made grids."""
+"""Sudoku: the 288 grids, unique 9x9 puzzles, and a verifier checked on hand-made grids."""
 
 import itertools
 
@@ -162,7 +162,7 @@ def test_the_oracle_of_side_4_is_exact():
         Sudoku(side=9).oracle()
 
 
-def test_examples_depend_on_split_and_index_only():
+def test_examples_depend_on_split_and_index_alone():
     task = Sudoku(num_examples=20)
     few, many = task.examples("test", 5), task.examples("test")
     assert len(many.canvases) == 20

@@ -51,7 +51,7 @@ def test_every_task_keeps_the_contract(built, name):
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
-def test_prompts_are_taken_out_of_what_is_maskable(built, name):
+def test_prompts_are_not_maskable(built, name):
     task = built[name]
     for batch in (task.train_batch(0, 0, 40), task.heldout()):
         prompted = task.with_prompts(batch, 1)

@@ -83,7 +83,7 @@ def test_fewer_examples_are_a_prefix_and_more_are_all(corpus):
     assert (np.diff(starts[:20]) % 7 != 3).any()  # not in the order of the file
 
 
-def test_verify_wants_the_authors_characters(corpus):
+def test_verify_compares_every_character(corpus):
     text8 = task(corpus)
     canvases, references = text8.examples("train", 3)
     verify = jax.jit(jax.vmap(text8.verify))

@@ -36,7 +36,7 @@ class Chains:
       max_operand: operands and the first number are 1..max_operand.
       operators: some of `+-*/`; each step is a uniform legal (operator, operand) pair.
       max_value: every intermediate value is a whole number in 0..max_value.
-      num_examples: prompts of a split, and heldout sequences, when no count is asked for.
+      num_examples: heldout sequences, and prompts of a split without a count.
     """
 
     name: ClassVar[str] = "chains"
@@ -146,7 +146,7 @@ class Chains:
 
         The response starts after the first `=?` and ends before its first EOS. What follows its
         last `####` must be the digits of the answer and nothing else; the equations before it are
-        not judged.
+        not checked.
         """
         canvas, position = jnp.asarray(canvas), jnp.arange(self.length)
         start = jnp.argmax(canvas == _IDS["=?"]) + 1

@@ -121,8 +121,8 @@ class Prompted(abc.ABC):
     def prompts(self, split: str) -> list[list[int]]:
         """Ids of every prompt of a split."""
         if split not in self._encoded:
-            asked = [self.ask(problem) for problem in self.problems(split)]
-            self._encoded[split] = self.tokenizer.encode_prompts(asked, self.chat, self.opening)
+            texts = [self.ask(problem) for problem in self.problems(split)]
+            self._encoded[split] = self.tokenizer.encode_prompts(texts, self.chat, self.opening)
         return self._encoded[split]
 
     def examples(self, split: str = "test", count: int | None = None) -> Examples:

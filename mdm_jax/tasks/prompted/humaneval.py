@@ -17,7 +17,7 @@ from mdm_jax.tasks.prompted.programs import Limits, passes
 INSTRUCTION = "Complete the Python function below. Give the whole function in one block of code."
 _FILES = ("HumanEval.jsonl.gz", "HumanEval.jsonl")
 _KEYS = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
-# what a plain completion goes on with once its function is finished (Chen et al., section 3)
+# where a plain completion stops: what follows its function (Chen et al., section 3)
 _NEXT = re.compile(r"\n(?:class |def |#|if |print|@|```)")
 
 

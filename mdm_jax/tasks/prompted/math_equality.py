@@ -9,7 +9,7 @@ Two answers are the same if one of these holds:
 3. math-verify (Hugging Face), which parses both with SymPy, finds them equal: `2\sqrt{2}` and
    `\sqrt{8}`, `\{1, 2\}` and `\{2, 1\}`.
 
-The library is asked only where it is at least as strict as the benchmark. It would accept rounded
+The library is used only where it is at least as strict as the benchmark. It would accept rounded
 decimals (here they are exact: 0.3333 is not 1/3), `(1,2)` for `1,2` or `\{1,2\}`, one of several
 values, the right side of any equation, ratios for quotients, `10_8` for `10_9`, and words with the
 same letters. Where an answer has subscripts, colons or words, texts alone are compared.
@@ -86,7 +86,7 @@ def _number(answer: str) -> Fraction | None:
 
 
 def _library_agrees(one: str, other: str) -> bool:
-    """Whether math-verify finds two normalised answers equal; False where it is not asked."""
+    """Whether math-verify finds two normalised answers equal; False where it is not used."""
     if any(len(x) > _LONGEST or _TEXT_ONLY.search(x) or _COSTLY.search(x) for x in (one, other)):
         return False
     if _shape(one) != _shape(other):

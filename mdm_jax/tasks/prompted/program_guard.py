@@ -1,8 +1,8 @@
 """The process in which `programs.passes` runs a program: limits, and an end of all that it starts.
 
 Run as a script with seconds, megabytes and processes as arguments; standard input is a nonce, a line
-feed, the program. The nonce is written to standard output when the program has run to its end. It is
-made of the standard library alone, and does not import mdm_jax.
+feed, the program. The nonce is written to standard output when the program has run to its end. It
+imports the standard library alone.
 """
 
 import contextlib

@@ -3,7 +3,7 @@
 Contained everywhere: time, memory, size of files, number of processes; the program has an empty
 directory of its own, none of this process's environment variables, no input and no output; whatever
 it starts is killed when it ends, also in other sessions (Linux). That a program ran to its end is
-reported by a random number that it is not told.
+reported by a random number that it is not given.
 
 Contained where bubblewrap (`bwrap`) is installed and may be used, on Linux: it has namespaces of its own,
 so that it sees no other process (nor their environment), no network, and of the file system, read

@@ -152,7 +152,10 @@ class TextTokenizer:
 
     def _encode(self, texts: Sequence[str], around: bool, special: bool) -> list[list[int]]:
         self.inner.encode_special_tokens = not special  # the library's name for "as text"
-        encodings = self.inner.encode_batch(list(texts), add_special_tokens=around)
+        try:
+            encodings = self.inner.encode_batch(list(texts), add_special_tokens=around)
+        except (TypeError, UnicodeError) as error:  # half a surrogate pair
+            raise MdmError(f"a text is no Unicode, so it cannot be encoded: {error}") from error
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int], special: bool = False) -> str:

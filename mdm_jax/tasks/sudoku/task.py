@@ -61,7 +61,7 @@ class Sudoku:
       min_clues, max_clues: the number of clues is uniform between them. None: 0 and 4 for side 4,
         32 and 32 for side 9; when one alone is given, the other default is moved to admit it.
       base_grids: searched grids behind the training stream of side 9; side 4 has all 288 instead.
-      num_examples: prompts of a split when no count is asked for.
+      num_examples: prompts of a split without a count.
     """
 
     name: ClassVar[str] = "sudoku"

@@ -36,7 +36,7 @@ class Text8:
       data_dir: a UTF-8 text file, or a directory whose .txt files are joined in order of name.
       length: characters in a window.
       gap: masked characters in the middle of a prompt.
-      num_examples: prompts of a split when no count is asked for.
+      num_examples: prompts of a split without a count.
     """
 
     name: ClassVar[str] = "text8"

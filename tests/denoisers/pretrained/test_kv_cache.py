@@ -104,7 +104,7 @@ def test_a_slice_is_written_and_nothing_else(name):
         assert np.abs(after[inside] - before[inside]).max() > 1e-2
 
 
-def test_dreams_first_logits_of_a_slice_come_from_the_position_before():
+def test_first_logits_of_a_slice_of_dream_come_from_the_previous_position():
     """As that was when last computed; a slice alone would have to take the wrong row."""
     denoise, info = small("dream")
     old, new = canvases_of(info)

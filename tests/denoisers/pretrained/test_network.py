@@ -158,7 +158,7 @@ def test_dream_is_shifted_by_one():
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_padding_and_what_stands_there_move_nothing(name):
+def test_padding_changes_no_logits(name):
     """Ids outside the vocabulary included, and a batch is its rows."""
     denoise, info = small(name)
     canvas = canvas_of(info)

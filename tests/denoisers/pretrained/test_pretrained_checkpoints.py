@@ -78,7 +78,7 @@ def test_types_are_cast_on_the_way(directory):
     assert whole.denoise.module.config.dtype == "float32"
 
 
-def test_info_says_what_a_sampler_needs(directory, tmp_path):
+def test_info_has_what_a_sampler_needs(directory, tmp_path):
     info = load(directory).info
     assert (info.family, info.vocab, info.mask_id, info.eos_id) == ("llada", VOCAB, MASK, 1)
     assert info.pad_id == VOCAB and info.max_length == 32  # not the published 1, which is EOS
@@ -183,7 +183,7 @@ def test_fields_without_effect_are_admitted(name, changes):
 # ---- files ---------------------------------------------------------------------------------------
 
 
-def test_all_faults_of_the_tensors_are_told_at_once(directory):
+def test_one_error_lists_all_faulty_tensors(directory):
     tensors = load_file(directory / "model.safetensors")
     tensors.pop("model.transformer.ln_f.weight")
     tensors["model.transformer.wpe.weight"] = np.zeros((3, 4), np.float32)
@@ -264,7 +264,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES)
-def test_what_is_wrong_with_a_directory_is_said(damage, message, directory):
+def test_damaged_directories_are_refused(damage, message, directory):
     damage(directory)
     with pytest.raises(ValueError, match=message):
         load(directory)

@@ -30,7 +30,7 @@ def plain(denoise, canvas, positions):
     return denoise(canvas, VALID, positions)
 
 
-def test_first_logits_are_what_they_always_are():
+def test_first_logits_are_those_of_a_plain_call():
     positions = jnp.array([3, 5, 7])
     got = verify(DENOISE, CANVAS, jnp.array([4, 5]), positions)[0]
     np.testing.assert_allclose(got, plain(DENOISE, CANVAS, positions), atol=1e-5)
@@ -50,7 +50,7 @@ def test_verifier_logits_do_not_depend_on_their_token(place):
     np.testing.assert_allclose(verify(denoise, CANVAS.at[8].set(8), again)[1], first, atol=1e-6)
 
 
-def test_in_one_layer_it_is_a_pass_in_which_the_token_is_masked():
+def test_one_layer_verifier_logits_are_those_of_a_call_with_the_token_masked():
     """In more, the tokens that it sees have seen what it does not."""
     again, masked = jnp.array([4]), CANVAS.at[4].set(MASK)
     for denoise, same in ((one_layer(), True), (DENOISE, False)):
@@ -58,13 +58,13 @@ def test_in_one_layer_it_is_a_pass_in_which_the_token_is_masked():
         assert (gap < 1e-5) == same
 
 
-def test_looks_see_each_other():
+def test_verified_positions_attend_to_each_other():
     """Which is why they are not the same as one look at a time."""
     both, one = (verify(DENOISE, CANVAS, jnp.array(again))[1][0] for again in ([4, 5], [4]))
     assert np.abs(both - one).max() > 1e-3
 
 
-def test_denoisers_that_cannot():
+def test_denoisers_without_verifier_logits():
     with pytest.raises(ValueError, match="shifted logits has no verifier logits"):
         shifted, _ = small("dream")
         shifted.with_verifier_logits(CANVAS, VALID, None, jnp.array([4]), MASK)
