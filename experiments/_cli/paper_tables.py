@@ -15,6 +15,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.errors import MdmError
 from mdm_jax.evals.paired import PairedRow
+from mdm_jax.external_files import expand
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.sampling.config import SamplerConfig
@@ -102,7 +103,7 @@ def chosen_cases(config: TableConfig) -> Iterator[tuple[Case, Path]]:
             task = replace(task, checkpoint=config.learn.denoiser)
         if hasattr(task, "data_dir"):
             task = with_data_dir(task, config.data_dir)
-        yield replace(case, task=task), Path(config.run_dir) / task.name
+        yield replace(case, task=task), expand(config.run_dir) / task.name
 
 
 def trained_denoiser(case: Case, directory: Path, more: int = 0) -> str:
