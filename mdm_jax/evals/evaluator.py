@@ -15,7 +15,6 @@ from mdm_jax.evals.store import Sample, SampleStore
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.switch import as_switch
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.sharding import wait_for_processes
 from mdm_jax.tasks.base import Examples, Task, TextTask
 from mdm_jax.types import RowKey
 
@@ -87,7 +86,6 @@ class Evaluator:
         for number, batch in enumerate(batches):
             self.store.append(self._samples(label, batch, timed=number > 0))
             on_batch(len(batch.indices))
-        wait_for_processes("generations")  # the first one writes, all read
 
     def score(self, policy: Policy) -> Outcome:
         """The table row of what the store has of a policy.
@@ -145,7 +143,6 @@ class Evaluator:
             for label, one in zip(labels, batch, strict=True):
                 samples = self._samples(label, one, timed=False)
                 self.store.append([s for s in samples if s.index not in self.store.done(label)])
-        wait_for_processes("generations")
         return [self.score(policy) for policy in policies]
 
     def _missing(self, done: Int[np.ndarray, " n"]) -> Int[np.ndarray, " todo"]:
