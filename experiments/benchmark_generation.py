@@ -17,6 +17,7 @@ from experiments._cli.console import console
 from mdm_jax.denoisers.attention import choose
 from mdm_jax.denoisers.pretrained.config import PretrainedConfig
 from mdm_jax.denoisers.pretrained.llada import LLADA_8B
+from mdm_jax.errors import MdmError
 from mdm_jax.profiling.denoiser_cost import CallCost, measure_calls
 from mdm_jax.profiling.generation_cost import (
     Cache,
@@ -72,6 +73,8 @@ class Config:
             raise ValueError(
                 f"block_length {self.block_length} and gen_length {self.gen_length} must be at least 1"
             )
+        if not self.caches or not self.batch_sizes:
+            raise MdmError("give at least one of --caches and one of --batch_sizes")
         if min(self.prompt, self.repeats, *self.batch_sizes) < 1:
             raise ValueError("prompt, repeats and batch_sizes must be at least 1")
         if self.gen_length % self.block_length:

@@ -17,6 +17,7 @@ from experiments import _cli as cli
 from experiments._cli.console import print_once, progress
 from experiments._cli.policies import resolve
 from experiments._cli.tables import print_rows, print_speed, print_stored_comparison
+from mdm_jax.errors import check_seed
 from mdm_jax.evals.directory import open_store
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import Batching, Parallel, check_request
@@ -67,6 +68,9 @@ class Config:
     loading: cli.Flat[Loading] = field(default_factory=Loading)
     seed: int = 0
     out_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
 
 def run(config: Config) -> Outcome | None:

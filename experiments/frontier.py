@@ -18,7 +18,7 @@ from experiments._cli.console import print_once, progress
 from experiments._cli.policies import Learned
 from experiments._cli.tables import print_rows
 from mdm_jax.denoisers.base import Bound
-from mdm_jax.errors import MdmError
+from mdm_jax.errors import MdmError, check_seed
 from mdm_jax.evals import plots
 from mdm_jax.evals.directory import open_store
 from mdm_jax.evals.evaluator import Evaluator
@@ -85,6 +85,9 @@ class Config:
     batch_size: int = 128
     seed: int = 0
     out_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
 
 def families(config: Config, denoise: Bound, task: Task) -> Iterator[tuple[str, list[Policy]]]:

@@ -7,7 +7,6 @@ table.json and figures. The same command resumes a run that was interrupted or k
 """
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ import numpy as np
 from experiments import _cli as cli
 from experiments._cli import learning
 from experiments._cli.console import print_once, progress
-from experiments._cli.learning import LearningConfig, compare, get_denoiser
+from experiments._cli.learning import LearningConfig, compare, given_denoiser, train_denoiser_inside
 from experiments._cli.training import Updates, run_updates, training_run
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
@@ -144,8 +143,9 @@ def learn(config: Config, denoise: Denoise | None = None) -> LearnedOrder:
     config, mesh = resolve(config), sharding.make_mesh()
     sharding.check_batch(config.batch_size, mesh.size)
     parts = order_parts(config.task, config.budget, config.form, config.scorer, config.policy)
+    denoise = given_denoiser(config) if denoise is None else denoise
     with training_run(config, "learn_order", EVALUATION_ONLY) as training:
-        denoise = get_denoiser(config) if denoise is None else denoise
+        denoise = train_denoiser_inside(config) if denoise is None else denoise
         optimizer = order_optimizer(
             config.posterior_optimizer,
             config.policy_optimizer,

@@ -14,7 +14,13 @@ import jax
 
 from experiments import _cli as cli
 from experiments._cli.console import print_once, progress
-from experiments._cli.learning import EVALUATION_ONLY, LearningConfig, compare, get_denoiser
+from experiments._cli.learning import (
+    EVALUATION_ONLY,
+    LearningConfig,
+    compare,
+    given_denoiser,
+    train_denoiser_inside,
+)
 from experiments._cli.tables import headline
 from experiments._cli.training import Updates, run_updates, training_run
 from mdm_jax import sharding
@@ -36,6 +42,7 @@ from mdm_jax.runs.directory import BEST
 from mdm_jax.runs.policies import PolicySpec, build_policy, trained_params
 from mdm_jax.runs.training import TrainingRun
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.splits import MOST
 from mdm_jax.training import checkpoints
 from mdm_jax.training.loop import Services, TrainingStopped
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
@@ -82,7 +89,7 @@ class Config(LearningConfig):
         super().__post_init__()
         for name in ("prompts", "window"):
             check_range(name, getattr(self, name), 1)
-        check_range("pool", self.pool, self.prompts)
+        check_range("pool", self.pool, self.prompts, MOST)
         check_range("collapse", self.collapse, above=0, high=1)
         if self.oracle and self.policy.network.hidden:
             raise MdmError("--oracle has no hidden states for --policy.network.hidden")
@@ -110,6 +117,7 @@ def resolve(config: Config) -> Config:
     window, steps = task.gen_length or task.length, config.policy.steps
     if steps is not None and not 1 <= steps <= window:
         raise MdmError(f"policy.steps {steps} exceeds the {window} positions of {task.name}")
+    sampling(config).for_task(task).check(task.length)
     return replace(config, task=task, run_dir=config.run_dir or f"runs/learn_policy-{task.name}")
 
 
@@ -133,8 +141,9 @@ def learn(config: Config) -> tuple[LearnedPolicy, Denoise]:
     """The policy at the end of the best window of rewards, and its denoiser; resumes a run."""
     config = resolve(config)
     sharding.check_batch(config.prompts, sharding.make_mesh().size)
+    denoise = given_denoiser(config)
     with training_run(config, "learn_policy", EVALUATION_ONLY) as training:
-        denoise = get_denoiser(config)
+        denoise = train_denoiser_inside(config) if denoise is None else denoise
         k_init = jax.random.fold_in(jax.random.key(config.seed), INIT)
         policy = build_policy(config.policy, config.task, denoise, k_init)
         train(config, make_learner(config, policy), denoise, training)

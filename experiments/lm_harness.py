@@ -14,7 +14,7 @@ from typing import Any
 from experiments import _cli as cli
 from experiments._cli.console import console, progress
 from experiments._cli.policies import resolve
-from mdm_jax.errors import MdmError
+from mdm_jax.errors import MdmError, check_range, check_seed
 from mdm_jax.evals.text_model import TextModel
 from mdm_jax.policies import heuristics
 from mdm_jax.runs.published import Loading, load_checkpoint
@@ -61,6 +61,12 @@ class Config:
     tasks: tuple[str, ...] = ()
     num_fewshot: int | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("draws", "batch_size", "limit"):
+            check_range(name, getattr(self, name), 1)
+        check_range("num_fewshot", self.num_fewshot, 0)
+        check_seed(self.seed)
 
 
 @register_model("mdm_jax")

@@ -15,6 +15,7 @@ from experiments._cli.animation import play
 from experiments._cli.console import print_once, progress
 from experiments._cli.tables import headline, print_rows
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.errors import check_seed
 from mdm_jax.evals import plots
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import Batching, Parallel, check_request
@@ -87,6 +88,9 @@ class Config:
     temperature: float = 1.0
     parallel: Parallel = "vmap"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
 
 PRESETS = {

@@ -13,7 +13,7 @@ from experiments import _cli as cli
 from experiments._cli.animation import show_generation
 from experiments._cli.console import print_once
 from experiments._cli.policies import resolve
-from mdm_jax.errors import MdmError
+from mdm_jax.errors import MdmError, check_range, check_seed
 from mdm_jax.evals.score import take
 from mdm_jax.policies import heuristics
 from mdm_jax.runs.config import read_task
@@ -56,8 +56,9 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.first < 0 or self.count < 1:
-            raise ValueError(f"need first >= 0 and count >= 1, got {self.first} and {self.count}")
+        check_range("first", self.first, 0)
+        check_range("count", self.count, 1)
+        check_seed(self.seed)
 
 
 def run(config: Config) -> list[str]:

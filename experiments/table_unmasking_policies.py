@@ -22,7 +22,7 @@ from experiments._cli.paper_tables import (
     trained_denoiser,
 )
 from experiments._cli.tables import headline
-from mdm_jax.errors import MdmError
+from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals import plots
 from mdm_jax.evals.paired import PairedRow
 from mdm_jax.rl.rewards import Multiplicative
@@ -61,6 +61,8 @@ class Config(TableConfig):
         super().__post_init__()
         if not self.weights:
             raise MdmError("give at least one of --weights")
+        for weight in self.weights:
+            check_range("weights", weight, 0)
 
 
 # the published setting, but for its training set: there one policy learned from GSM8K and MATH together

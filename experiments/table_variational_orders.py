@@ -24,7 +24,7 @@ from experiments._cli.paper_tables import (
 )
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.transformer import TransformerConfig
-from mdm_jax.errors import MdmError
+from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.paired import PairedRow
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.objective import OrderObjective
@@ -74,6 +74,9 @@ class Config(TableConfig):
         super().__post_init__()
         if not self.budgets:
             raise MdmError("give at least one of --budgets")
+        for budget in self.budgets:
+            check_range("budgets", budget, 1)
+        check_range("control_steps", self.control_steps, 0)
 
 
 # 170M non-embedding parameters as in SMDM; 15 + 5 epochs of the augmented data (arXiv:2602.23968)

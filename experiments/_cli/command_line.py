@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, field, fields, make_dataclass, replace
+from dataclasses import fields, make_dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
@@ -18,6 +18,7 @@ from rich.text import Text
 
 from experiments._cli import sampler_flags
 from experiments._cli.fields import REGISTRY
+from experiments._cli.options import Options, Source
 from experiments._cli.sampler_flags import SamplerFlags
 from mdm_jax.errors import MdmError
 from mdm_jax.runs.config import read_task
@@ -27,49 +28,6 @@ from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.prompted import FreePrompt
 
 C = TypeVar("C")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Processes:
-    """Several processes of one run: the same command in each, with an `id` of its own.
-
-    Under SLURM (srun), Open MPI and on TPU pods these settings are found.
-
-    Attributes:
-      count: how many there are.
-      id: which one this is, from 0.
-      coordinator: where process 0 listens, as HOST:PORT.
-    """
-
-    count: int | None = None
-    id: int | None = None
-    coordinator: str | None = None
-
-    def __post_init__(self) -> None:
-        if len({value is None for value in (self.count, self.id, self.coordinator)}) > 1:
-            raise MdmError("give all three of --processes.count, .id and .coordinator, or none")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How an experiment runs on this machine; no result depends on it.
-
-    Attributes:
-      compilation_cache: directory where compiled programs are kept for later runs, or none; by default
-        that of JAX_COMPILATION_CACHE_DIR, else mdm_jax/compiled in the user's cache directory.
-      processes: where one run has several.
-    """
-
-    compilation_cache: str | None = None
-    processes: Processes = field(default_factory=Processes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where the denoiser comes from, on command lines that have these flags."""
-
-    run: str | None = None
-    denoiser: str | None = None
 
 
 def parse(

@@ -16,6 +16,7 @@ from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.runs.denoisers import exact_denoiser, load_denoiser
 from mdm_jax.runs.directory import DENOISER
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.splits import MOST
 
 EVALUATION_ONLY = ("examples", "eval_batch_size", "policy_temperature")
 
@@ -50,20 +51,28 @@ class LearningConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("examples", "eval_batch_size"):
-            check_range(name, getattr(self, name), 1)
+        check_range("examples", self.examples, 1, MOST)
+        check_range("eval_batch_size", self.eval_batch_size, 1)
         for name in ("temperature", "policy_temperature"):
             check_range(name, getattr(self, name), 0)
         if self.oracle and self.denoiser is not None:
             raise MdmError("give --oracle or --denoiser, not both")
 
 
-def get_denoiser(config: LearningConfig) -> Denoise:
-    """Exact conditionals, the denoiser of another run, or one trained inside the run directory."""
+def given_denoiser(config: LearningConfig) -> Denoise | None:
+    """Exact conditionals, or the denoiser of another run; None: one has to be trained.
+
+    Called before the run directory is opened, so that what cannot be loaded leaves nothing behind.
+    """
     if config.oracle:
         return exact_denoiser(config.task)
-    if config.denoiser is not None:
-        return load_denoiser(config.denoiser, config.task).denoise
+    if config.denoiser is None:
+        return None
+    return load_denoiser(config.denoiser, config.task).denoise
+
+
+def train_denoiser_inside(config: LearningConfig) -> Denoise:
+    """A denoiser trained inside the run directory."""
     home = f"{config.run_dir}/{DENOISER}"
     settings = replace(config.train, task=config.task, run_dir=home, seed=config.seed)
     return train_denoiser.train(settings).denoise

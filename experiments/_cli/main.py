@@ -10,9 +10,10 @@ from typing import Any, NoReturn, TypeVar
 
 import jax
 
-from experiments._cli.command_line import Options, known, parse
+from experiments._cli.command_line import known, parse
 from experiments._cli.compilation_cache import use_compilation_cache
 from experiments._cli.console import console, escape_controls
+from experiments._cli.options import Options
 from mdm_jax.sharding import start_processes
 
 C = TypeVar("C")

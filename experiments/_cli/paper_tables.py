@@ -13,7 +13,7 @@ from experiments._cli.learning import LearningConfig, compare
 from experiments._cli.tables import print_seeds
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.transformer import TransformerConfig
-from mdm_jax.errors import MdmError
+from mdm_jax.errors import MdmError, check_range, check_seed
 from mdm_jax.evals.paired import PairedRow
 from mdm_jax.external_files import expand
 from mdm_jax.orders.search import SearchConfig
@@ -21,6 +21,7 @@ from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.chains import Chains
+from mdm_jax.tasks.splits import MOST
 from mdm_jax.tasks.sudoku import Sudoku
 
 Learned = tuple[LearnedPolicy, Denoise]
@@ -91,6 +92,9 @@ class TableConfig(ABC):
             raise MdmError(f"only {self.only!r} is none of {', '.join(names)}")
         if not self.seeds:
             raise MdmError("give at least one of --seeds")
+        for seed in self.seeds:
+            check_seed(seed, "seeds")
+        check_range("examples", self.examples, 1, MOST)
 
 
 def chosen_cases(config: TableConfig) -> Iterator[tuple[Case, Path]]:

@@ -8,6 +8,7 @@ import jax
 
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.errors import check_range
 from mdm_jax.policies.heuristics import ConfidenceThreshold
 from mdm_jax.policies.kinds import AnyHeuristic
 from mdm_jax.rl.imitation import Imitation, imitate
@@ -37,6 +38,10 @@ class WarmStart:
     teacher: AnyHeuristic = field(default_factory=lambda: ConfidenceThreshold(0.9))
     final: bool = False
     learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_range("steps", self.steps, 0)
+        check_range("learning_rate", self.learning_rate, above=0)
 
 
 def warm_start(

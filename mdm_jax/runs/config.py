@@ -15,7 +15,18 @@ from mdm_jax.tasks.base import Task
 TRAINING = ("train_denoiser", "learn_order", "learn_policy")
 
 
-def read_config(run: str | Path) -> dict[str, Any]:
+class RunConfig(dict):
+    """config.json as a dict; a key that it lacks is an MdmError that names the file."""
+
+    def __init__(self, path: Path, values: dict[str, Any]):
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise MdmError(f"{self.path} has no {key!r}: it is damaged")
+
+
+def read_config(run: str | Path) -> RunConfig:
     """config.json of a training run; its "experiment" is one of `TRAINING`.
 
     Raises:
@@ -31,7 +42,7 @@ def read_config(run: str | Path) -> dict[str, Any]:
         raise MdmError(f"{run} was written by an earlier version of mdm_jax: train again")
     if config.get("experiment") not in TRAINING:
         raise MdmError(_not_trained(run))
-    return config
+    return RunConfig(path, config)
 
 
 def _not_trained(run: str | Path) -> str:

@@ -1,9 +1,9 @@
 """Settings of the sampler: the one place where they are declared, for library and command line."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from mdm_jax.errors import MdmError, check_range
 from mdm_jax.sampling.canvas import block_ids
 
 FROM_TASK = ("mask_id", "pad_id", "eos_id", "unused", "gen_length")  # never flags of their own
@@ -60,7 +60,7 @@ class SamplerConfig:
       commit: the last permitted call reveals all that is left.
 
     Raises:
-      ValueError: a value out of range.
+      MdmError: a value out of range.
     """
 
     mask_id: int | None = None
@@ -84,20 +84,13 @@ class SamplerConfig:
     commit: bool = True
 
     def __post_init__(self) -> None:
-        if self.budget is not None and self.budget < 1:
-            raise ValueError(f"budget must be at least one denoiser call, got {self.budget}")
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature must be finite and >= 0, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {self.top_k}; None keeps all tokens")
-        if not math.isfinite(self.guidance):
-            raise ValueError(f"guidance must be finite, got {self.guidance}")
-        if self.refresh is not None and self.refresh < 1:
-            raise ValueError(f"refresh must be at least 1, got {self.refresh}")
+        for name in ("budget", "top_k", "refresh"):
+            check_range(name, getattr(self, name), 1)
+        check_range("temperature", self.temperature, 0)
+        check_range("top_p", self.top_p, above=0, high=1)
+        check_range("guidance", self.guidance)
         if self.refresh is not None and self.cache is None:
-            raise ValueError(f"refresh {self.refresh} needs a cache: choose prefix or dual")
+            raise MdmError(f"refresh {self.refresh} needs a cache: choose prefix or dual")
 
     def for_task(self, task: HasVocabulary, **overrides: Any) -> "SamplerConfig":
         """These settings for one task: its ids, its response window, and a budget that suffices.
@@ -105,6 +98,9 @@ class SamplerConfig:
         Args:
           task: fills in what is still at its default among `FROM_TASK`, and the budget.
           overrides: settings that take precedence over both.
+
+        Raises:
+          MdmError: an id that the task does not have, or none is left that may be produced.
         """
         vocabulary = task.vocabulary
         of_task = {
@@ -116,17 +112,24 @@ class SamplerConfig:
             "budget": task.gen_length or task.length,
         }
         missing = {k: v for k, v in of_task.items() if getattr(self, k) in (None, ())}
-        return replace(self, **(missing | overrides))
+        config = replace(self, **(missing | overrides))
+        for name in ("forbid_ids", "late_ids"):
+            for token in getattr(config, name):
+                check_range(name, token, 0, vocabulary.size - 1)
+        never = {config.mask_id, config.pad_id, *config.unused, *config.forbid_ids}
+        if never >= set(range(vocabulary.size)):
+            raise MdmError("forbid_ids leave no id that may be produced")
+        return config
 
     def check(self, length: int) -> None:
-        """Raise ValueError unless the settings are complete and fit a canvas of `length` positions."""
+        """Raise MdmError unless the settings are complete and fit a canvas of `length` positions."""
         absent = [n for n in ("mask_id", "pad_id", "budget") if getattr(self, n) is None]
         if absent:
-            raise ValueError(
+            raise MdmError(
                 f"the sampler needs {', '.join(absent)}: use config.for_task(task), or give them"
             )
         if self.gen_length is not None and not 1 <= self.gen_length <= length:
-            raise ValueError(f"gen_length {self.gen_length} does not fit a canvas of {length}")
+            raise MdmError(f"gen_length {self.gen_length} does not fit a canvas of {length}")
         if self.guidance and self.gen_length is None:
-            raise ValueError(f"guidance {self.guidance} masks the prompt: it needs a gen_length")
+            raise MdmError(f"guidance {self.guidance} masks the prompt: it needs a gen_length")
         block_ids(self.gen_length or length, self.block_length)

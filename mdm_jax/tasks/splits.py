@@ -9,6 +9,7 @@ import numpy as np
 from mdm_jax.errors import MdmError
 
 SPLITS = ("train", "heldout", "test")
+MOST = 10**7  # examples; more is a slip of the finger that would run for days
 _HELDOUT_ONE_IN = 20
 T = TypeVar("T")
 
@@ -40,9 +41,11 @@ def prompt_rng(seed: int) -> np.random.Generator:
 
 
 def checked_count(count: int | None, default: int) -> int:
-    """`count`, or the default for None; fewer than one example is an MdmError."""
-    if count is not None and count < 1:
-        raise MdmError(f"count {count} must be at least 1 (None: the default, {default})")
+    """`count`, or the default for None; fewer than one or more than `MOST` is an MdmError."""
+    if count is not None and not 1 <= count <= MOST:
+        raise MdmError(
+            f"count {count} must be at least 1 and at most {MOST} (None: the default, {default})"
+        )
     return default if count is None else count
 
 

@@ -9,15 +9,9 @@ import shutil
 import pytest
 from commands import MODULES, refused
 from published_files import write_files
-from tiny_run import contents
+from tiny_run import contents, write_untrained
 
-RUN = [
-    "--run",
-    "run",
-]  # a run of train_denoiser without a checkpoint: what is wrong is found before
-PUBLISHED = ["--denoiser", "published"]  # files of a published checkpoint, without weights
-
-# entry point, flags, part of the message
+# of each entry point: flags, part of the message
 TRAIN = [
     ("--steps 0", "steps must be at least 1, got 0"),
     ("--steps -1", "steps must be at least 1, got -1"),
@@ -35,6 +29,9 @@ TRAIN = [
     ("--heldout_rows 1", "heldout_rows must be at least 2, got 1"),
     ("--ema_decay nan", "ema_decay must be"),
     ("--ema_decay 1", "ema_decay must be"),
+    ("--seed -1", "seed must be at least 0, got -1"),
+    ("--seed 4294967296", "seed must be at most 4294967295, got 4294967296"),
+    ("--seed 99999999999999999999", "seed must be at most 4294967295"),
     ("--times sometimes", "invalid choice 'sometimes' for argument '--times'"),
     ("objective:nothing", "objective:nothing"),
     ("--task", "Missing value for argument '--task'"),
@@ -70,15 +67,34 @@ TRAIN = [
     ("--optimizer.clip nan", "clip must be"),
     ("--optimizer.warmup -1", "warmup must be"),
     ("--optimizer.final_fraction 2", "final_fraction must be"),
+    ("--processes.count 2", "give all three of --processes.count, .id and .coordinator"),
+    (
+        "--processes.count -1 --processes.id 0 --processes.coordinator a:1",
+        "count must be at least 1",
+    ),
+    ("--processes.count 2 --processes.id 2 --processes.coordinator a:1", "id must be at most 1"),
+    ("--processes.count 2 --processes.id 0 --processes.coordinator a", "'a' is not HOST:PORT"),
+    ("--run_dir file", "file"),
+    ("--run_dir file/below", "file"),
+    (f"--run_dir {'x' * 300}", "File name too long"),
+    ("--run_dir other", "is not a run directory but holds thesis.tex"),
 ]
 LEARN_ORDER = [
     ("--budget 0", "budget must be at least 1, got 0"),
     ("--budget 17", "budget 17 exceeds the 16 positions of sudoku"),
     ("--steps 0", "steps must be at least 1"),
     ("--batch_size 0", "batch_size must be at least 1"),
+    ("--eval_batch_size 0", "eval_batch_size must be at least 1"),
     ("--examples 0", "examples must be at least 1"),
+    ("--examples 100000000000", "examples must be at most"),
+    ("--temperature nan", "temperature must be"),
+    ("--temperature -1", "temperature must be"),
+    ("--policy_temperature inf", "policy_temperature must be"),
+    ("--ema_decay 1.5", "ema_decay must be"),
+    ("--seed -5", "seed must be at"),
     ("--denoiser /gone", "/gone is no run directory"),
-    ("--oracle --denoiser run", "leave the others out"),
+    ("--oracle --denoiser run", "give --oracle or --denoiser, not both"),
+    ("--oracle --task chains", "cannot be listed"),
     ("--scorer.width -1", "width"),
     ("--scorer.heads 3", "heads 3"),
     ("--policy.width 0", "width"),
@@ -91,18 +107,28 @@ LEARN_ORDER = [
     ("--start.search.chains 0", "chains"),
     ("--start.search.proposals -1", "proposals"),
     ("--start.search.sequences 0", "sequences"),
+    ("--start.certainty nan", "certainty must be"),
+    ("--start.spacing -1", "spacing must be"),
     ("--train.steps 0", "steps must be at least 1"),
     ("--policy_optimizer.b2 2", "b2 must be"),
     ("--preset big", "invalid choice 'big' for argument '--preset'"),
     ("form:round", "form:round"),
+    ("--run_dir other", "is not a run directory but holds thesis.tex"),
 ]
 LEARN_POLICY = [
     ("--prompts 0", "prompts must be at least 1"),
-    ("--pool 2", "pool must be at least 16"),
+    ("--pool 2", "pool must be at least 16, got 2"),
+    ("--pool 100000000000", "pool must be at most 10000000"),
     ("--window 0", "window must be at least 1"),
     ("--collapse nan", "collapse must be"),
     ("--collapse 0", "collapse must be"),
+    ("--block_length 3", "block_length 3"),
+    ("--block_length 0", "block_length"),
+    ("--temperature inf", "temperature must be"),
+    ("--policy_temperature nan", "policy_temperature must be"),
     ("--examples -1", "examples must be at least 1"),
+    ("--eval_batch_size 0", "eval_batch_size must be at least 1"),
+    ("--seed 4294967296", "seed must be at"),
     ("--objective.group 1", "group must be at least 2"),
     ("--objective.clip nan", "clip must be"),
     ("--objective.clip -1", "clip must be"),
@@ -115,10 +141,13 @@ LEARN_POLICY = [
     ("--policy.network.heads 3", "heads 3"),
     ("--policy.network.top_p 0", "top_p"),
     ("--policy.candidate_top_k 0", "candidate_top_k must be at least 1"),
+    ("--warm_start.steps -1", "steps must be at least 0"),
+    ("--warm_start.learning_rate nan", "learning_rate must be"),
     ("--warm_start.teacher.threshold nan", "threshold must be finite"),
     ("--optimizer.learning_rate -1", "learning_rate must be"),
     ("--denoiser /gone", "/gone is no run directory"),
     ("--denoiser published", "published is a published checkpoint"),
+    ("--oracle --task chains", "cannot be listed"),
 ]
 EVALUATE = [
     ("--temperature nan", "temperature must be"),
@@ -135,18 +164,25 @@ EVALUATE = [
     ("--refresh 4", "needs a cache"),
     ("--cache dual --refresh 0", "refresh must be"),
     ("--cache whole", "invalid choice 'whole'"),
+    ("--forbid_ids 99", "forbid_ids"),
+    ("--forbid_ids -1", "forbid_ids"),
+    ("--forbid_ids 0 1 2 3", "forbid_ids"),
+    ("--late_ids 99", "late_ids"),
     ("--split dev", "split 'dev' is not one of train, heldout, test"),
     ("--examples 0", "count 0 must be at least 1"),
+    ("--examples 100000000000", "count 100000000000 must be"),
     ("--batch_size 0", "a batch of 0"),
     ("--batch_size -4", "a batch of -4"),
     ("--parallel pmap --batch_size 6", "a batch of 6 cannot be shared by 4 devices"),
     ("--parallel threads", "invalid choice 'threads'"),
+    ("--seed -1", "seed must be at"),
     ("--tensor 0", "tensor must be between 1 and the 4 devices, got 0"),
     ("--tensor 99", "tensor must be between"),
     ("--dtype float64", "invalid choice 'float64'"),
     ("--task humaneval", "task 'humaneval' is for published checkpoints"),
     ("--data_dir /nowhere", "leave out --data_dir /nowhere"),
     ("--denoiser run", "give --run or --denoiser, not both"),
+    ("--task chains", "but task chains has"),
     ("policy:best", "policy:best"),
     ("--policy.nonsense 3", "--policy.nonsense"),
     ("--policy.steps 0", "steps must be"),
@@ -161,6 +197,7 @@ EVALUATE = [
     ("policy:perturbed --policy.policy_temperature nan", "policy_temperature must be"),
     ("policy:perturbed --policy.base.steps 0", "steps must be"),
     ("policy:pc-sampler --policy.decay nan", "decay must be"),
+    ("policy:pc-sampler --policy.frequencies /nowhere.npy", "/nowhere.npy"),
     ("policy:klass --policy.history 0", "history must be at least 1"),
     ("policy:klass --policy.kl_threshold nan", "kl_threshold must be"),
     ("policy:klass --policy.confidence_threshold nan", "confidence_threshold must be"),
@@ -170,6 +207,8 @@ EVALUATE = [
     ("policy:remdm-rounds --policy.rounds -1", "rounds must be"),
     ("policy:p2 --policy.eta -1", "eta must be"),
     ("policy:wino --policy.threshold nan", "threshold must be"),
+    ("policy:learned", "run holds no policy"),
+    ("policy:learned --policy.run /nowhere", "/nowhere is no run directory"),
     ("policy:learned --policy.fallback worst", "invalid choice 'worst'"),
     ("policy:learned --policy.scale nan", "scale must be"),
     ("policy:learned --policy.steps 0", "steps must be"),
@@ -177,10 +216,26 @@ EVALUATE = [
     ("--steps 4 --remasking high", "invalid choice 'high'"),
     ("--steps 4 policy:random", "give --steps 4 or a policy:NAME"),
     ("--gen_length 8", "task sudoku has no such setting"),
+    ("--out_dir other", "is not a run directory but holds thesis.tex"),
+    ("--out_dir file", "file"),
 ]
-FRONTIER = []
+FRONTIER = [
+    ("--steps --thresholds --factors --gammas", "nothing to sweep"),
+    ("--steps 0", "steps must be"),
+    ("--thresholds nan", "threshold must be finite"),
+    ("--gammas nan", "gamma must be finite"),
+    ("--factors -1", "factor must be"),
+    ("--learned /nowhere", "/nowhere is no run directory"),
+    ("--batch_size 0", "a batch of 0"),
+    ("--examples -1", "must be at least 1"),
+    ("--block_length 3", "choose one of [1, 2, 4, 8, 16]"),
+]
 SAMPLE = [
+    ("--count 0", "count must be at least 1"),
+    ("--first -1", "first must be at least 0"),
+    ("--first 100000000000", "count 100000000003 must be"),
     ("--prompt Why?", "--prompt is for published checkpoints"),
+    ("--block_length 3", "block_length 3 does not divide"),
     ("--seed 1e3", "--seed: invalid literal for int()"),
 ]
 QUICKSTART = [
@@ -190,6 +245,8 @@ QUICKSTART = [
     ("--parallel pmap --batch_size 2", "use a positive multiple of 4"),
     ("--examples 0", "count 0 must be at least 1"),
     ("--learn.policy.width 0", "width"),
+    ("--learn.eval_batch_size 0", "eval_batch_size must be at least 1"),
+    ("--seed -1", "seed must be at"),
 ]
 BENCHMARK = [
     ("--vocab 0", "vocab"),
@@ -205,7 +262,9 @@ BENCHMARK_GENERATION = [
     ("--block_length 48", "block_length 48 does not divide gen_length 128"),
     ("--steps 1", "steps 1"),
     ("--threshold nan", "threshold must be finite"),
+    ("--caches", "give at least one"),
     ("--caches all", "all"),
+    ("--batch_sizes", "give at least one"),
     ("--batch_sizes 0", "batch_sizes"),
     ("--gen_length 0", "gen_length"),
     ("--prompt 0", "prompt"),
@@ -222,12 +281,19 @@ EXPORT = [
 UNMASKING = [
     ("--only crosswords", "only 'crosswords' is none of sudoku, chains"),
     ("--weights", "give at least one"),
+    ("--weights nan", "weights must be at least 0 and finite, got nan"),
     ("--seeds", "give at least one"),
+    ("--seeds -1", "seeds must be at least 0"),
+    ("--examples 0", "examples must be at least 1"),
     ("--learn.prompts 0", "prompts must be at least 1"),
 ]
 VARIATIONAL = [
     ("--only crosswords", "only 'crosswords' is none of"),
     ("--budgets", "give at least one"),
+    ("--budgets 0", "budgets must be at least 1"),
+    ("--seeds -1", "seeds must be at least 0"),
+    ("--control_steps -1", "control_steps must be at least 0"),
+    ("--examples 0", "examples must be at least 1"),
     ("--learn.budget 0", "budget must be at least 1"),
 ]
 TABLE = {
@@ -244,24 +310,26 @@ TABLE = {
     "table_unmasking_policies": UNMASKING,
     "table_variational_orders": VARIATIONAL,
 }
-# what config.json of a run may hold by mistake
-BASE = {
-    "format": 2,
-    "experiment": "train_denoiser",
-    "task": {"kind": "Sudoku", "side": 4},
-    "model": {"kind": "TransformerConfig", "max_length": 16},
-}
 CONFIGS = [
     ([], "no training run"),
     ("text", "no training run"),
-    ({**BASE, "task": 3}, "config.json"),
-    ({**BASE, "task": {"side": 4}}, "config.json"),
-    ({**BASE, "task": {"kind": "Crossword"}}, "Crossword"),
-    ({**BASE, "task": {"kind": "Sudoku", "size": 4}}, "size"),
-    ({**BASE, "task": {"kind": "Sudoku", "side": "four"}}, "config.json"),
-    ({**BASE, "model": {"kind": "TransformerConfig", "layers": 2}}, "layers"),
-    ({**BASE, "model": {"kind": "TransformerConfig", "width": "wide"}}, "width"),
-    ({**BASE, "model": None}, "config.json"),
+    ({"format": 1}, "was written by an earlier version of mdm_jax"),
+    ({"experiment": "evaluate"}, "no training run"),
+    ({"task": None}, "config.json: None describes no"),
+    ({"task": 3}, "config.json: 3 describes no"),
+    ({"task": {"side": 4}}, "config.json: {'side': 4} describes no"),
+    ({"task": {"kind": "Crossword"}}, "config.json: {'kind': 'Crossword'} describes no"),
+    ({"task": {"kind": "Sudoku", "size": 4}}, "unexpected keyword argument 'size'"),
+    (
+        {"task": {"kind": "Sudoku", "side": "four"}},
+        "config.json: {'kind': 'Sudoku', 'side': 'four'}",
+    ),
+    ({"model": None}, "config.json: None describes no TransformerConfig"),
+    ({"model": {"kind": "TransformerConfig", "layers": 2}}, "argument 'layers'"),
+    ({"model": {"kind": "TransformerConfig", "width": "wide"}}, "'width': 'wide'"),
+    ({"model": {"kind": "TransformerConfig", "width": 32}}, "checkpoint 0"),
+    ({"experiment": "learn_order"}, "config.json has no 'oracle': it is damaged"),
+    ({"experiment": "learn_order", "denoiser": "run", "oracle": False}, "names the run itself"),
 ]
 
 
@@ -269,40 +337,36 @@ CONFIGS = [
 def files(tmp_path_factory):
     """Directories that the table speaks of."""
     home = tmp_path_factory.mktemp("bad")
-    (home / "run").mkdir()
-    (home / "run" / "config.json").write_text(json.dumps(BASE))
+    write_untrained(home / "run")
     (home / "other").mkdir()
     (home / "other" / "thesis.tex").write_text("years of work")
     (home / "file").write_text("")
-    write_files(home / "published")
+    write_files(home / "published")  # without weights
     return home
-
-
-@pytest.fixture
-def inside(files, tmp_path, monkeypatch):
-    """A fresh copy of the files as the current directory."""
-    shutil.copytree(files, tmp_path / "here")
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
 
 
 @pytest.mark.parametrize(
     ("name", "words", "expected"),
     [(name, *case) for name, cases in TABLE.items() for case in cases],
 )
-def test_refused(capsys, inside, name, words, expected):
-    before = contents(inside)
+def test_refused(capsys, files, monkeypatch, name, words, expected):
+    monkeypatch.chdir(files)
+    before = contents(files)
     assert expected in refused(capsys, name, *words.split())
-    assert contents(inside) == before
+    assert contents(files) == before
 
 
-@pytest.mark.parametrize(("config", "expected"), CONFIGS)
+@pytest.mark.parametrize(("changed", "expected"), CONFIGS)
 @pytest.mark.parametrize("name", ["evaluate", "sample"])
-def test_a_config_that_no_run_wrote(capsys, inside, name, config, expected):
-    (inside / "run" / "config.json").write_text(json.dumps(config))
-    before = contents(inside)
+def test_a_config_that_no_run_wrote(capsys, files, tmp_path, monkeypatch, name, changed, expected):
+    shutil.copytree(files / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | changed if isinstance(changed, dict) else changed))
+    before = contents(tmp_path)
     assert expected in refused(capsys, name, "--run", "run")
-    assert contents(inside) == before
+    assert contents(tmp_path) == before
 
 
 def test_every_entry_point_is_tried():

@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import pytest
@@ -123,3 +124,14 @@ def test_the_program_is_named_as_it_is_called(start):
     process = start("-m", "experiments.export", "--help")
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and out.startswith("usage: python -m experiments.export ")
+
+
+def test_importing_every_entry_point_leaves_out_what_only_runs_need(start):
+    code = (
+        "import sys, commands\n"
+        "late = {'matplotlib', 'orbax', 'scipy.stats', 'tensorflow_datasets', 'tokenizers', 'jinja2'}\n"
+        "sys.exit(str(late & {*sys.modules}) if late & {*sys.modules} else 0)"
+    )
+    process = start("-c", f"import sys; sys.path.append({str(Path(__file__).parent)!r})\n{code}")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err

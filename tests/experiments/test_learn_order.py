@@ -229,21 +229,6 @@ def test_learned_policies_on_the_frontier(order, tmp_path):
     assert evaluate.run(alone).row.nfe == rows[0].nfe
 
 
-@pytest.mark.parametrize(
-    ("knobs", "expected"),
-    [
-        ("--policy.steps 0", "steps must be at least 1, got 0"),
-        ("--policy.scale -1", "scale must be at least 0, got -1"),
-        ("--policy.policy_temperature -1", "policy_temperature must be at least 0, got -1"),
-    ],
-)
-def test_knobs_out_of_range(capsys, order, knobs, expected):
-    before = contents(order)
-    words = ["--run", order, "policy:learned", *knobs.split()]
-    assert expected in refused(capsys, "evaluate", *words)
-    assert contents(order) == before
-
-
 def test_a_learned_policy_of_another_task(capsys, trained, order):
     before = contents(trained[0])
     for name, words in (

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import jax
+
 from experiments import learn_order, learn_policy, quickstart, train_denoiser
-from mdm_jax.denoisers.transformer import TransformerConfig
+from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import ScorerConfig
@@ -12,6 +14,11 @@ from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
 from mdm_jax.policies.networks.policy_network import PolicyConfig
 from mdm_jax.rl.grpo import GrpoObjective
 from mdm_jax.runs.policies import PolicySpec
+from mdm_jax.runs.training import open_training
+from mdm_jax.training.checkpoints import save
+from mdm_jax.training.denoiser import init_params
+from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
+from mdm_jax.training.state import init_state
 
 MODEL = TransformerConfig(width=16, depth=1, heads=2)
 TRAIN = train_denoiser.Config(
@@ -73,6 +80,15 @@ def tiny(directory):
     return quickstart.Config(
         train=TRAIN, learn=LEARN, learned=False, run_dir=str(directory), examples=12, batch_size=8
     )
+
+
+def write_untrained(directory):
+    """A run of train_denoiser on Sudoku whose checkpoint is the state before the first update."""
+    task, model = TRAIN.task, replace(MODEL, max_length=16)
+    module = Transformer(model, task.vocabulary.size)
+    params = init_params(module, jax.random.key(0), task.length, task.vocabulary.mask_id)
+    with open_training(directory, "train_denoiser", {"task": task, "model": model}) as training:
+        save(training.checkpoints, init_state(params, make_optimizer(OptimizerConfig(), 1)))
 
 
 def contents(directory):

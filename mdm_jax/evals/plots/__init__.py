@@ -1,22 +1,26 @@
-"""Figures of accuracy against cost, of generation orders, and of training."""
+"""Figures of accuracy against cost, of generation orders, and of training.
 
-from mdm_jax.evals.plots.calls import calls_figure
-from mdm_jax.evals.plots.decisions import Decided, decisions_figure, response_figure
-from mdm_jax.evals.plots.frontier import FrontierRow, frontier_figure
-from mdm_jax.evals.plots.order_maps import order_map_figure
-from mdm_jax.evals.plots.priorities import priorities_figure
-from mdm_jax.evals.plots.style import save
-from mdm_jax.evals.plots.training import training_figure
+The file of a figure is imported when the figure is first used: matplotlib takes half a second, which
+neither `--help` nor an evaluation without figures need wait for.
+"""
 
-__all__ = [
-    "Decided",
-    "FrontierRow",
-    "calls_figure",
-    "decisions_figure",
-    "frontier_figure",
-    "order_map_figure",
-    "priorities_figure",
-    "response_figure",
-    "save",
-    "training_figure",
-]
+from importlib import import_module
+from typing import Any
+
+_FILES = {
+    "calls": ("calls_figure",),
+    "decisions": ("Decided", "decisions_figure", "response_figure"),
+    "frontier": ("FrontierRow", "frontier_figure"),
+    "order_maps": ("order_map_figure",),
+    "priorities": ("priorities_figure",),
+    "style": ("save",),
+    "training": ("training_figure",),
+}
+_FILE_OF = {name: file for file, names in _FILES.items() for name in names}
+__all__ = sorted(_FILE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILE_OF:
+        raise AttributeError(f"module {__name__} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_FILE_OF[name]}"), name)

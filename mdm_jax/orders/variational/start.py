@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxtyping import Array, Int
 
+from mdm_jax.errors import check_range
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.posterior import start_scores
 from mdm_jax.policies.networks.policy_network import start_table
@@ -23,6 +24,10 @@ class InitConfig:
     search: SearchConfig = field(default_factory=SearchConfig)
     spacing: float = 5.0
     certainty: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("spacing", "certainty"):
+            check_range(name, getattr(self, name), 0)
 
 
 def start_at(
