@@ -7,16 +7,16 @@ table.json and figures. The same command resumes a run that was interrupted or k
 """
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments import _cli as cli
-from experiments._cli import learning
 from experiments._cli.console import print_once, progress
-from experiments._cli.learning import LearningConfig, compare, given_denoiser, train_denoiser_inside
-from experiments._cli.training import Updates, run_updates, training_run
+from experiments._cli.learning import LearningConfig, compare, learning_run
+from experiments._cli.training import Updates, run_updates
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
@@ -42,8 +42,6 @@ from mdm_jax.training.optimizers import OptimizerConfig
 from mdm_jax.training.order import order_optimizer, order_update
 from mdm_jax.training.state import init_state
 
-EVALUATION_ONLY = (*learning.EVALUATION_ONLY, "temperature", "heldout_rows")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(LearningConfig):
@@ -64,6 +62,7 @@ class Config(LearningConfig):
       heldout_rows: sequences of the held-out bound.
     """
 
+    evaluation_only: ClassVar = (*LearningConfig.evaluation_only, "temperature", "heldout_rows")
     steps: int = 400
     save_every: int = 200
     policy_temperature: float = 0.0
@@ -143,9 +142,7 @@ def learn(config: Config, denoise: Denoise | None = None) -> LearnedOrder:
     config, mesh = resolve(config), sharding.make_mesh()
     sharding.check_batch(config.batch_size, mesh.size)
     parts = order_parts(config.task, config.budget, config.form, config.scorer, config.policy)
-    denoise = given_denoiser(config) if denoise is None else denoise
-    with training_run(config, "learn_order", EVALUATION_ONLY) as training:
-        denoise = train_denoiser_inside(config) if denoise is None else denoise
+    with learning_run(config, "learn_order", denoise) as (training, denoise):
         optimizer = order_optimizer(
             config.posterior_optimizer,
             config.policy_optimizer,

@@ -14,15 +14,9 @@ import jax
 
 from experiments import _cli as cli
 from experiments._cli.console import print_once, progress
-from experiments._cli.learning import (
-    EVALUATION_ONLY,
-    LearningConfig,
-    compare,
-    given_denoiser,
-    train_denoiser_inside,
-)
+from experiments._cli.learning import LearningConfig, compare, learning_run
 from experiments._cli.tables import headline
-from experiments._cli.training import Updates, run_updates, training_run
+from experiments._cli.training import Updates, run_updates
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
@@ -141,9 +135,7 @@ def learn(config: Config) -> tuple[LearnedPolicy, Denoise]:
     """The policy at the end of the best window of rewards, and its denoiser; resumes a run."""
     config = resolve(config)
     sharding.check_batch(config.prompts, sharding.make_mesh().size)
-    denoise = given_denoiser(config)
-    with training_run(config, "learn_policy", EVALUATION_ONLY) as training:
-        denoise = train_denoiser_inside(config) if denoise is None else denoise
+    with learning_run(config, "learn_policy") as (training, denoise):
         k_init = jax.random.fold_in(jax.random.key(config.seed), INIT)
         policy = build_policy(config.policy, config.task, denoise, k_init)
         train(config, make_learner(config, policy), denoise, training)

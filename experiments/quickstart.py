@@ -33,17 +33,11 @@ from mdm_jax.sampling.replay import replay_reveals
 from mdm_jax.tasks.base import Examples, Task
 from mdm_jax.tasks.sudoku import Sudoku
 
+UNRANKED = (heuristics.Random, heuristics.Ancestral, heuristics.LeftToRight)
+RANKED = (heuristics.TopConfidence, heuristics.TopMargin, heuristics.LowEntropy)
 POLICIES: tuple[Policy, ...] = (
-    *(
-        kind(steps)
-        for kind in (heuristics.Random, heuristics.Ancestral, heuristics.LeftToRight)
-        for steps in (4, 8)
-    ),
-    *(
-        kind(steps)
-        for kind in (heuristics.TopConfidence, heuristics.TopMargin, heuristics.LowEntropy)
-        for steps in (4, 6, 8)
-    ),
+    *(kind(steps) for kind in UNRANKED for steps in (4, 8)),
+    *(kind(steps) for kind in RANKED for steps in (4, 6, 8)),
     heuristics.TopConfidence(8, AlphaCounts()),
     *(heuristics.ConfidenceThreshold(threshold) for threshold in (0.5, 0.7, 0.9)),
     *(heuristics.Factor(factor) for factor in (0.5, 1.0)),
@@ -119,6 +113,7 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     examples = task.examples("test", config.examples)
     batching = Batching(config.batch_size, config.parallel)
     check_request(examples.canvases, settings_of(config, task), batching)
+    learn_order.resolve(replace(config.learn, task=task))  # refused before anything is trained
     settings = replace(config.train, task=task, run_dir=str(directory), seed=config.seed)
     denoise = train_denoiser.train(settings).denoise
     if config.learned:

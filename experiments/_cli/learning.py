@@ -1,12 +1,14 @@
 """What learn_order and learn_policy share: the denoiser, and the comparison with other policies."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from experiments import train_denoiser
 from experiments._cli.console import progress
 from experiments._cli.tables import print_paired_rows
-from experiments._cli.training import TrainingConfig
+from experiments._cli.training import TrainingConfig, training_run
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.matched import compare_at_equal_calls, evaluator_in
@@ -15,10 +17,9 @@ from mdm_jax.external_files import expand
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.runs.denoisers import exact_denoiser, load_denoiser
 from mdm_jax.runs.directory import DENOISER
+from mdm_jax.runs.training import TrainingRun
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.splits import MOST
-
-EVALUATION_ONLY = ("examples", "eval_batch_size", "policy_temperature")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class LearningConfig(TrainingConfig):
       eval_batch_size: of generation.
     """
 
+    # settings that may differ when a run is resumed: nothing is learned from them
+    evaluation_only: ClassVar = ("examples", "eval_batch_size", "policy_temperature")
     denoiser: str | None = None
     oracle: bool = False
     train: train_denoiser.Config = field(
@@ -59,11 +62,24 @@ class LearningConfig(TrainingConfig):
             raise MdmError("give --oracle or --denoiser, not both")
 
 
-def given_denoiser(config: LearningConfig) -> Denoise | None:
-    """Exact conditionals, or the denoiser of another run; None: one has to be trained.
+@contextmanager
+def learning_run(
+    config: LearningConfig, experiment: str, denoise: Denoise | None = None
+) -> Iterator[tuple[TrainingRun, Denoise]]:
+    """The run directory and the denoiser, which is trained inside unless the config names one.
 
-    Called before the run directory is opened, so that what cannot be loaded leaves nothing behind.
+    A denoiser that cannot be loaded is refused before the directory is created.
+
+    Args:
+      denoise: the denoiser that the config names, where it is loaded already.
     """
+    denoise = given_denoiser(config) if denoise is None else denoise
+    with training_run(config, experiment, config.evaluation_only) as training:
+        yield training, train_inside(config) if denoise is None else denoise
+
+
+def given_denoiser(config: LearningConfig) -> Denoise | None:
+    """Exact conditionals, or the denoiser of another run; None: one has to be trained."""
     if config.oracle:
         return exact_denoiser(config.task)
     if config.denoiser is None:
@@ -71,8 +87,8 @@ def given_denoiser(config: LearningConfig) -> Denoise | None:
     return load_denoiser(config.denoiser, config.task).denoise
 
 
-def train_denoiser_inside(config: LearningConfig) -> Denoise:
-    """A denoiser trained inside the run directory."""
+def train_inside(config: LearningConfig) -> Denoise:
+    """A denoiser trained in its own directory inside the run directory."""
     home = f"{config.run_dir}/{DENOISER}"
     settings = replace(config.train, task=config.task, run_dir=home, seed=config.seed)
     return train_denoiser.train(settings).denoise

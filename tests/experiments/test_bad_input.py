@@ -234,7 +234,7 @@ SAMPLE = [
     ("--count 0", "count must be at least 1"),
     ("--first -1", "first must be at least 0"),
     ("--first 100000000000", "count 100000000003 must be"),
-    ("--prompt Why?", "--prompt is for published checkpoints"),
+    ("--prompt Why?", "--prompt is only for published checkpoints"),
     ("--block_length 3", "block_length 3 does not divide"),
     ("--seed 1e3", "--seed: invalid literal for int()"),
 ]
@@ -273,7 +273,7 @@ BENCHMARK_GENERATION = [
 ]
 EXPORT = [
     ("--run run", "Missing from"),
-    ("--run run --out new", "did not begin with a published checkpoint"),
+    ("--run run --out new", "is no published checkpoint"),
     ("--run published --out other", "other is not empty"),
     ("--run published --out file", "file"),
     ("--run /gone --out new", "/gone is no run directory"),
