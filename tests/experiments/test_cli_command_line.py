@@ -135,10 +135,10 @@ def test_no_checkpoint_yet(capsys, run, tmp_path):
     assert "no finished checkpoint in" in line and "train first" in line
 
 
-def test_refusals_do_not_depend_on_the_terminal(start, compiled, monkeypatch):
+def test_refusals_do_not_depend_on_the_terminal(start, monkeypatch):
     for name in ("PYTHONUTF8", "PYTHONCOERCECLOCALE"):
-        monkeypatch.setitem(compiled, name, "0")
-    monkeypatch.setitem(compiled, "LC_ALL", "C")
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("LC_ALL", "C")
     process = start("-m", "experiments.benchmark", "--steps", "many", "--stray")
     _, err = process.communicate(timeout=120)
     assert (process.returncode, err.count("\n")) == (2, 1)
