@@ -270,7 +270,6 @@ def test_the_published_setting():
         ("--steps 0", "steps must be at least 1"),
         ("--pool 3", "pool must be at least 16, got 3"),
         ("--collapse 0", "collapse must be above 0"),
-        ("--oracle --denoiser X", "give --oracle or --denoiser, not both"),
         ("--policy.steps 99", "policy.steps 99 exceeds the 16 positions of sudoku"),
         ("--objective.group 1", "group must be at least 2, got 1"),
         ("--denoiser nowhere", "nowhere is no run directory"),

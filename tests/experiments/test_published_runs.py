@@ -118,7 +118,7 @@ def test_programs_are_generated_but_scored_only_on_request(config, checkpoint, t
     (tmp_path / "HumanEval.jsonl").write_text(json.dumps(exercise))
     task = HumanEval(checkpoint=str(checkpoint), data_dir=str(tmp_path), chat=False, gen_length=16)
     assert evaluate.run(replace(config, task=task, batch_size=1)) is None
-    assert "not judged" in capsys.readouterr().out
+    assert "not scored" in capsys.readouterr().out
     judged = evaluate.run(replace(config, task=replace(task, execute=True), batch_size=1))
     assert (judged.row.correct, judged.row.total) == (0, 1)
 
