@@ -3,31 +3,18 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from mdm_jax.orders.variational.forms.base import Priorities, StepTerms
+from mdm_jax.orders.variational.forms.bernoulli import bernoulli_draw, bernoulli_terms
 from mdm_jax.policies.action_distributions import (
     ActionDistribution,
     BernoulliLogProbs,
     Independent,
     Utilities,
-    bernoulli_entropy,
-    bernoulli_kl,
-    bernoulli_log_prob,
     from_log_probs,
-    from_logits,
 )
 from mdm_jax.types import Count, Mask, RowKey, Scalar
-
-
-def bernoulli_terms(q: BernoulliLogProbs, utilities: Utilities, is_masked: Mask) -> StepTerms:
-    """The terms of a posterior of independent Bernoullis."""
-    return StepTerms(
-        reveal=jnp.where(is_masked, jnp.exp(q.log_reveal), 0.0),
-        kl=jnp.where(is_masked, bernoulli_kl(q, from_logits(utilities)), 0.0),
-        entropy=jnp.where(is_masked, bernoulli_entropy(q), 0.0),
-    )
 
 
 @dataclass(frozen=True)
@@ -51,11 +38,7 @@ class MaxNormalised:
     def draw(
         self, key: RowKey, priorities: Priorities, is_masked: Mask, left: Count
     ) -> tuple[Mask, Scalar]:
-        bernoulli = self.bernoulli(priorities, is_masked)
-        reveal = is_masked & (
-            jnp.log(jax.random.uniform(key, is_masked.shape)) < bernoulli.log_reveal
-        )
-        return reveal, bernoulli_log_prob(bernoulli, reveal, is_masked)
+        return bernoulli_draw(key, self.bernoulli(priorities, is_masked), is_masked)
 
     def terms(
         self,

@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from mdm_jax.orders.variational.forms.base import Priorities, StepTerms
-from mdm_jax.orders.variational.forms.max_normalised import bernoulli_terms
+from mdm_jax.orders.variational.forms.bernoulli import bernoulli_draw, bernoulli_terms
 from mdm_jax.policies.action_distributions import (
     ActionDistribution,
     BernoulliLogProbs,
     Independent,
     Utilities,
-    bernoulli_log_prob,
     from_logits,
 )
 from mdm_jax.types import Count, Mask, RowKey, Scalar
@@ -36,11 +34,7 @@ class SigmoidScores:
     def draw(
         self, key: RowKey, priorities: Priorities, is_masked: Mask, left: Count
     ) -> tuple[Mask, Scalar]:
-        bernoulli = self.bernoulli(priorities, left)
-        reveal = is_masked & (
-            jnp.log(jax.random.uniform(key, is_masked.shape)) < bernoulli.log_reveal
-        )
-        return reveal, bernoulli_log_prob(bernoulli, reveal, is_masked)
+        return bernoulli_draw(key, self.bernoulli(priorities, left), is_masked)
 
     def terms(
         self,
