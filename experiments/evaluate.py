@@ -15,7 +15,6 @@ import jax
 
 from experiments import _cli as cli
 from experiments._cli.console import print_once, progress
-from experiments._cli.policies import resolve
 from experiments._cli.tables import print_rows, print_speed, print_stored_comparison
 from mdm_jax.errors import check_seed
 from mdm_jax.evals.directory import open_store
@@ -31,6 +30,7 @@ from mdm_jax.runs.config import read_task
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.identity import identity, results_home
 from mdm_jax.runs.json_files import append_rows
+from mdm_jax.runs.policy_specs import resolve
 from mdm_jax.runs.published import Loading, is_published
 from mdm_jax.sampling.config import SamplerConfig
 

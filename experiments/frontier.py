@@ -15,7 +15,6 @@ import jax
 
 from experiments import _cli as cli
 from experiments._cli.console import print_once, progress
-from experiments._cli.policies import Learned
 from experiments._cli.tables import print_rows
 from mdm_jax.denoisers.base import Bound
 from mdm_jax.errors import MdmError, check_seed
@@ -32,6 +31,7 @@ from mdm_jax.runs.config import read_task
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.identity import identity, results_home
 from mdm_jax.runs.json_files import write_json
+from mdm_jax.runs.policy_specs import Learned
 from mdm_jax.runs.published import Loading
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task

@@ -13,10 +13,10 @@ from typing import Any
 
 from experiments import _cli as cli
 from experiments._cli.console import console, progress
-from experiments._cli.policies import resolve
 from mdm_jax.errors import MdmError, check_range, check_seed
 from mdm_jax.evals.text_model import TextModel
 from mdm_jax.policies import heuristics
+from mdm_jax.runs.policy_specs import resolve
 from mdm_jax.runs.published import Loading, load_checkpoint
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.prompted import FreePrompt

@@ -12,12 +12,12 @@ import jax
 from experiments import _cli as cli
 from experiments._cli.animation import show_generation
 from experiments._cli.console import print_once
-from experiments._cli.policies import resolve
 from mdm_jax.errors import MdmError, check_range, check_seed
 from mdm_jax.evals.score import take
 from mdm_jax.policies import heuristics
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.denoisers import load_denoiser
+from mdm_jax.runs.policy_specs import resolve
 from mdm_jax.runs.published import Loading
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task

@@ -16,13 +16,13 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 from rich.text import Text
 
-from experiments._cli import sampler_flags
 from experiments._cli.fields import REGISTRY
 from experiments._cli.options import Options, Source
-from experiments._cli.sampler_flags import SamplerFlags
 from mdm_jax.errors import MdmError
+from mdm_jax.runs import sampler_flags
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.published import is_published
+from mdm_jax.runs.sampler_flags import SamplerFlags
 from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.prompted import FreePrompt
@@ -51,7 +51,8 @@ def parse(
         default = _with_task(default, chosen.task, known(Source, words))
     parts: list[tuple[type, Any]] = [(config_type, default), (choices, choices())]
     if getattr(config_type, "sampler_flags", False):
-        parts[0] = config_type, sampler_flags.apply(known(SamplerFlags, words), default, words)
+        named = any(word.startswith(("policy:", "--policy.")) for word in words)
+        parts[0] = config_type, sampler_flags.apply(known(SamplerFlags, words), default, named)
         parts.append((SamplerFlags, SamplerFlags()))
     kinds, defaults = zip(*parts, (Options, Options()), strict=True)
     side_by_side = tuple[tuple(Annotated[kind, tyro.conf.arg(name="")] for kind in kinds)]

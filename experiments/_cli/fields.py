@@ -16,11 +16,10 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from experiments._cli import policy_specs
-from experiments._cli.policies import Learned
 from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule
 from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts, CountRule, LinearCounts
 from mdm_jax.policies.kinds import AnyHeuristic, AnyRemasking
+from mdm_jax.runs.policy_specs import Klass, Learned, PcSampler, Perturbed
 from mdm_jax.sampling.config import FROM_TASK, SamplerConfig
 from mdm_jax.tasks.chains import Chains
 from mdm_jax.tasks.gsm8k import Gsm8k
@@ -32,8 +31,7 @@ Tasks = Sudoku | Chains | Gsm8k | Text8 | PromptedGsm8k | PromptedMath | HumanEv
 AnyTask = Annotated[Tasks, tyro.conf.AvoidSubcommands]
 OptionalTask = Annotated[Tasks | None, tyro.conf.AvoidSubcommands]
 RunDir = Annotated[str, tyro.conf.arg(aliases=("--denoiser",))]
-AnySpec = policy_specs.Perturbed | policy_specs.PcSampler | policy_specs.Klass
-AnyPolicy = AnyHeuristic | AnyRemasking | AnySpec | Learned
+AnyPolicy = AnyHeuristic | AnyRemasking | Perturbed | PcSampler | Klass | Learned
 Flat = tyro.conf.OmitArgPrefixes
 Fixed = tyro.conf.Suppress  # not shown by --help: the preset decides
 REQUIRED: Any = tyro.MISSING

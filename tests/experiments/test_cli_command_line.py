@@ -11,10 +11,10 @@ from experiments import (
     learn_order,
     quickstart,
 )
-from experiments._cli.policies import Learned
 from mdm_jax.orders.variational.forms.plackett_luce import PlackettLuce
 from mdm_jax.policies.count_schedules import AlphaCounts
 from mdm_jax.policies.heuristics import EntropyBound, TopConfidence
+from mdm_jax.runs.policy_specs import Learned
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.chains import Chains
 from mdm_jax.tasks.sudoku import Sudoku

@@ -7,8 +7,6 @@ import pytest
 
 from experiments import _cli as cli
 from experiments import train_denoiser
-from experiments._cli.policy_specs import Klass, PcSampler, Perturbed
-from experiments._cli.sampler_flags import SamplerFlags, apply
 from mdm_jax.diffusion.schedules import Cosine, Linear
 from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts
 from mdm_jax.policies.heuristics import (
@@ -27,6 +25,8 @@ from mdm_jax.policies.remasking.remdm import RemdmCap, RemdmConf, RemdmLoop, Rem
 from mdm_jax.policies.remasking.rounds import RemdmRounds
 from mdm_jax.policies.remasking.wino import Wino
 from mdm_jax.policies.threshold_quota import ThresholdQuota
+from mdm_jax.runs.policy_specs import Klass, PcSampler, Perturbed
+from mdm_jax.runs.sampler_flags import SamplerFlags, apply
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.prompted import HumanEval
 
@@ -85,7 +85,7 @@ def test_dream_flags_choose_settings_too():
 def test_gen_length_is_a_setting_of_the_task():
     config = Config(task=HumanEval(checkpoint="unread", gen_length=64))
     flags = SamplerFlags(alg="confidence_threshold", steps=5, gen_length=16)
-    got = apply(flags, config, words=())
+    got = apply(flags, config)
     assert (got.sampling.budget, got.task.gen_length) == (21, 16)
 
 

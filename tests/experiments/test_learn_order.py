@@ -13,17 +13,17 @@ from commands import refused
 from tiny_run import LEARN, POLICIES, contents, tiny
 
 from experiments import evaluate, frontier, learn_order, quickstart, sample
-from experiments._cli import policies
-from experiments._cli.policies import Learned
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.forms import AnyForm
 from mdm_jax.policies.heuristics import EntropyBound
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
+from mdm_jax.runs import policy_specs
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.description import describe, from_json
 from mdm_jax.runs.policies import load_policy
+from mdm_jax.runs.policy_specs import Learned
 from mdm_jax.runs.static_order import StaticStart
 from mdm_jax.tasks.chains import Chains
 from mdm_jax.training import loop
@@ -147,14 +147,14 @@ def test_the_denoiser_learned_along(ordered, order):
 
 def test_a_policy_comes_with_its_knobs(ordered, order):
     denoise, task, _ = load_denoiser(order)
-    policy = policies.resolve(Learned(), order, denoise, task)
+    policy = policy_specs.resolve(Learned(), order, denoise, task)
     assert (policy.steps, policy.policy_temperature, policy.scale) == (3, 0.0, 1.0)
     given = Learned(str(order), 2, 0.5, 1.5, "spend")
-    other = policies.resolve(given, order / "denoiser", denoise, replace(task, num_examples=2))
+    other = policy_specs.resolve(given, order / "denoiser", denoise, replace(task, num_examples=2))
     assert (other.steps, other.policy_temperature, other.scale) == (2, 0.5, 1.5)
     assert other.fallback == "spend"
     same(other.params, policy.params)
-    assert policies.resolve(EntropyBound(1.0), order, denoise, task) == EntropyBound(1.0)
+    assert policy_specs.resolve(EntropyBound(1.0), order, denoise, task) == EntropyBound(1.0)
 
 
 def test_a_policy_for_something_else_is_refused(order, monkeypatch):
@@ -163,7 +163,7 @@ def test_a_policy_for_something_else_is_refused(order, monkeypatch):
         Learned().load(order, denoise, Chains(depth=2))
     network = PolicyNetwork(PolicyConfig(hidden=True), 13, 3)
     conditioning = LearnedPolicy(network, {"hidden": {"kernel": np.zeros((32, 8))}}, 3)
-    monkeypatch.setattr(policies, "load_policy", lambda *_: conditioning)
+    monkeypatch.setattr(policy_specs, "load_policy", lambda *_: conditioning)
     with pytest.raises(ValueError, match="from 32 hidden features, but the denoiser gives 16"):
         Learned().load(order, denoise, Chains(depth=1))
 

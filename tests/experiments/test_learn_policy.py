@@ -10,7 +10,6 @@ import pytest
 from commands import parsed, refused
 
 from experiments import evaluate, learn_policy, table_unmasking_policies
-from experiments._cli.policies import Learned
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.action_distributions import Categorical, Independent
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
@@ -20,6 +19,7 @@ from mdm_jax.rl.rewards import Additive
 from mdm_jax.rl.warm_start import WarmStart
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.policies import PolicySpec, load_policy
+from mdm_jax.runs.policy_specs import Learned
 from mdm_jax.tasks.chains import Chains
 from mdm_jax.training import loop
 from mdm_jax.training.checkpoints import restore_ema

@@ -12,7 +12,6 @@ from tiny_run import LEARN, contents
 
 from experiments import evaluate, export, frontier, learn_order, sample
 from experiments._cli import parse
-from experiments._cli.policies import Learned
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence
@@ -20,6 +19,7 @@ from mdm_jax.runs import published
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.identity import results_home
 from mdm_jax.runs.policies import load_policy
+from mdm_jax.runs.policy_specs import Learned
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.prompted import FreePrompt, HumanEval, PromptedGsm8k, PromptedMath
 

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments._cli.policies import resolve
-from experiments._cli.policy_specs import Klass, PcSampler, Perturbed
 from mdm_jax.evals.labels import describe_policy
 from mdm_jax.policies import klass, pc_sampler, randomised
 from mdm_jax.policies.heuristics import TopConfidence, TopMargin
+from mdm_jax.runs.policy_specs import Klass, PcSampler, Perturbed, resolve
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 from mdm_jax.tasks.sudoku import Sudoku

@@ -18,11 +18,10 @@ All:
 --temperature, --top_p, --top_k and --block_length have the same name and meaning here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
-from experiments._cli.policy_specs import Perturbed
 from mdm_jax.errors import MdmError
 from mdm_jax.policies.count_schedules import AncestralCounts
 from mdm_jax.policies.heuristics import (
@@ -35,6 +34,7 @@ from mdm_jax.policies.heuristics import (
     TopMargin,
 )
 from mdm_jax.policies.threshold_quota import ThresholdQuota
+from mdm_jax.runs.policy_specs import Perturbed
 
 C = TypeVar("C")
 Given = dict[str, Any]
@@ -75,13 +75,13 @@ class SamplerFlags:
     cfg_scale: float | None = None
 
 
-def apply(flags: SamplerFlags, config: C, words: Sequence[str]) -> C:
+def apply(flags: SamplerFlags, config: C, policy_named: bool = False) -> C:
     """The config with the policy and the settings that the flags stand for.
 
     Args:
       flags: what was given.
       config: with fields `policy`, `sampling` and `task`.
-      words: of the command line, which may not name a policy beside the flags.
+      policy_named: whether the command line names a policy, which it may not beside the flags.
 
     Raises:
       MdmError: flags that contradict each other, a policy:NAME, or the task.
@@ -92,7 +92,7 @@ def apply(flags: SamplerFlags, config: C, words: Sequence[str]) -> C:
     if length is not None:
         config = replace(config, task=_with_length(config.task, length))
     if given:
-        if any(word.startswith(("policy:", "--policy.")) for word in words):
+        if policy_named:
             raise MdmError(f"give {_shown(given)} or a policy:NAME with its knobs, not both")
         policy, more = _dream(given, length) if "alg" in given else (_llada(given), {})
         if given:
