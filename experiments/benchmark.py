@@ -8,10 +8,9 @@ product of the same type measured in the same run.
 from dataclasses import dataclass, field, replace
 
 import jax
-from rich.table import Table
 
 from experiments import _cli as cli
-from experiments._cli.console import console
+from experiments._cli.console import console, print_costs
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.profiling.step_cost import StepCost, Workload, measure_steps
 from mdm_jax.profiling.timing import peak_matmul_flops
@@ -55,8 +54,7 @@ class Config:
     @property
     def workload(self) -> Workload:
         """The settings without those of measuring."""
-        names = ("model", "vocab", "length", "batch_size", "steps", "samples")
-        return Workload(**{name: getattr(self, name) for name in names})
+        return cli.select(Workload, self)
 
 
 def run(config: Config) -> list[StepCost]:
@@ -74,19 +72,7 @@ def _print(config: Config, costs: list[StepCost], peak_flops: float) -> None:
         f"{config.batch_size} x {config.length} tokens, {config.model.dtype}: "
         f"{flops / 1e9:.2f} GFLOP per call, measured peak {peak_flops / 1e9:,.0f} GFLOP/s"
     )
-    table = Table(title=title, title_justify="left")
-    for name in ("", "ms", "tokens/s", "% of measured peak", "compile s", "compilations"):
-        table.add_column(name, justify="right" if name else "left")
-    for cost in costs:
-        table.add_row(
-            cost.name,
-            f"{cost.milliseconds:.2f}",
-            f"{cost.tokens_per_second:,.0f}",
-            f"{100 * cost.share_of_peak:.1f}",
-            f"{cost.compile_seconds:.2f}",
-            str(cost.compilations),
-        )
-    console.print(table)
+    print_costs([cost.cells() for cost in costs], title)
     call, step, training, order, iteration = (cost.milliseconds for cost in costs)
     console.print(f"sampler step / denoiser call: {step / call:.3f} (meant to stay below 1.1)")
     console.print(f"order step / training step: {order / training:.3f} (meant to stay below 1.2)")

@@ -10,36 +10,22 @@ from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
-from rich.table import Table
 
 from experiments import _cli as cli
-from experiments._cli.console import console
+from experiments._cli.console import console, print_costs
 from mdm_jax.denoisers.attention import choose
 from mdm_jax.denoisers.pretrained.config import PretrainedConfig
 from mdm_jax.denoisers.pretrained.llada import LLADA_8B
 from mdm_jax.errors import MdmError
 from mdm_jax.profiling.denoiser_cost import CallCost, measure_calls
 from mdm_jax.profiling.generation_cost import (
+    MEDIUM,
     Cache,
     GenerationCost,
     GenerationWorkload,
     measure_generations,
 )
 from mdm_jax.profiling.timing import Peaks, measure_peaks
-
-# the configuration that other samplers of the field were timed with
-MEDIUM = PretrainedConfig(
-    vocab=8192,
-    embeddings=8192,
-    width=512,
-    depth=8,
-    heads=8,
-    kv_heads=8,
-    mlp=1536,
-    max_length=1024,
-    norm_eps=1e-5,
-    rope_base=5e5,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +73,7 @@ class Config:
     @property
     def workload(self) -> GenerationWorkload:
         """The settings without those of measuring."""
-        names = ("model", "prompt", "gen_length", "block_length", "steps", "threshold")
-        return GenerationWorkload(**{name: getattr(self, name) for name in names})
+        return cli.select(GenerationWorkload, self)
 
 
 def run(config: Config) -> tuple[list[GenerationCost], list[CallCost]]:
@@ -121,23 +106,7 @@ def _print_generations(config: Config, costs: list[GenerationCost]) -> None:
         f"{model.dtype}; {config.prompt} + {config.gen_length} positions in blocks of "
         f"{config.block_length}; attention: {chosen.implementation} ({chosen.why})"
     )
-    names = ("policy", "cache", "batch", "calls", "s per sequence", "sequences/s", "tokens/s")
-    table = _table(*names, "ms per call", "compile s", "compilations")
-    for cost in costs:
-        rate = cost.batch / cost.seconds
-        table.add_row(
-            cost.policy,
-            cost.cache,
-            str(cost.batch),
-            str(cost.calls),
-            f"{1 / rate:.3g}",
-            f"{rate:.3g}",
-            f"{rate * config.gen_length:,.0f}",
-            f"{1e3 * cost.seconds / cost.calls:.1f}",
-            f"{cost.compile_seconds:.1f}",
-            str(cost.compilations),
-        )
-    console.print(table)
+    print_costs([cost.cells(config.gen_length) for cost in costs])
 
 
 def _print_calls(costs: list[CallCost], peaks: Peaks) -> None:
@@ -145,23 +114,7 @@ def _print_calls(costs: list[CallCost], peaks: Peaks) -> None:
         f"measured peaks: {peaks.flops / 1e9:,.0f} GFLOP/s in a matrix product, "
         f"{peaks.bytes / 1e9:,.1f} GB/s read"
     )
-    table = _table("denoiser call", "batch", "ms", "% of peak FLOP/s", "% of peak bytes/s")
-    for cost in costs:
-        shares = cost.share_of_peak_flops, cost.share_of_peak_bytes
-        table.add_row(
-            cost.kind,
-            str(cost.batch),
-            f"{cost.milliseconds:.2f}",
-            *(f"{100 * share:.1f}" for share in shares),
-        )
-    console.print(table)
-
-
-def _table(*names: str) -> Table:
-    table = Table()
-    for name in names:
-        table.add_column(name, justify="right")
-    return table
+    print_costs([cost.cells() for cost in costs])
 
 
 PRESETS = {

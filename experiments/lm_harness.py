@@ -7,7 +7,7 @@ Importing this file registers the model as "mdm_jax": its model arguments are th
 dashes, and policy=NAME,policy.KNOB=VALUE.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +23,9 @@ from mdm_jax.tasks.prompted import FreePrompt
 
 try:
     import lm_eval
-    from lm_eval.api.model import LM
     from lm_eval.api.registry import register_model
+
+    from mdm_jax.evals.lm_harness import HarnessModel
 except ModuleNotFoundError as error:
     missing = "error: lm-evaluation-harness is not installed: pip install -e '.[harness]'"
     raise SystemExit(missing) from error
@@ -70,7 +71,7 @@ class Config:
 
 
 @register_model("mdm_jax")
-class MaskedDiffusion(LM):
+class MaskedDiffusion(HarnessModel):
     """A published checkpoint as the harness wants it."""
 
     def __init__(self, config: Config):
@@ -79,72 +80,21 @@ class MaskedDiffusion(LM):
             checkpoint=config.denoiser, question=" ", chat=False, gen_length=config.gen_length
         )
         denoise = load_checkpoint(config.denoiser, config.loading)
-        self.config = config
-        self.model = TextModel(
+        self.config, self.progress = config, progress
+        self.model = cli.select(
+            TextModel,
+            config,
             denoise=denoise,
             policy=resolve(config.policy, config.denoiser, denoise, task),
             tokenizer=task.tokenizer,
             config=config.sampling.for_task(task),
             bare=config.chat,
-            draws=config.draws,
-            batch_size=config.batch_size,
-            seed=config.seed,
         )
 
     @classmethod
-    def create_from_arg_obj(
-        cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None
-    ) -> "MaskedDiffusion":
-        """The model of the harness's own command line; its device is the one JAX finds."""
-        given = dict(arg_dict)
-        size = (additional_config or {}).get("batch_size")
-        if size is not None and str(size).isdigit():
-            given.setdefault("batch_size", size)
-        policy = given.pop("policy", None)
-        words = [] if policy is None else [f"policy:{policy}"]
-        words += [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    def from_words(cls, words: Sequence[str]) -> "MaskedDiffusion":
+        """The model that the flags below describe."""
         return cls(cli.parse(Config, words))
-
-    @classmethod
-    def create_from_arg_string(
-        cls, arg_string: str, additional_config: Mapping[str, Any] | None = None
-    ) -> "MaskedDiffusion":
-        """The same for `name=value,...`."""
-        pairs = [pair.partition("=") for pair in arg_string.split(",") if pair]
-        return cls.create_from_arg_obj({name: value for name, _, value in pairs}, additional_config)
-
-    @property
-    def tokenizer_name(self) -> str:
-        return str(self.model.tokenizer.where)
-
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        """The conversation as text; it always ends where the answer begins."""
-        return self.model.tokenizer.chat(chat_history)
-
-    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """One response to each (context, {"until": [...]})."""
-        prompts = [request.args[0] for request in requests]
-        stops = [request.args[1].get("until", ()) for request in requests]
-        with progress("generating", len(requests)) as advance:
-            return self.model.complete(prompts, stops, advance)
-
-    def loglikelihood(
-        self, requests: Sequence[Any], disable_tqdm: bool = False
-    ) -> list[tuple[float, bool]]:
-        """The any-order bound on log p(continuation | context) of each pair, nats.
-
-        Whether a continuation is the greedy one depends on the policy, so none is called greedy.
-        """
-        contexts, continuations = zip(*(request.args for request in requests), strict=True)
-        return [(bound, False) for bound in self.model.log_likelihoods(contexts, continuations)]
-
-    def loglikelihood_rolling(
-        self, requests: Sequence[Any], disable_tqdm: bool = False
-    ) -> list[float]:
-        """The any-order bound on log p(text) of each text, nats."""
-        return self.model.text_log_likelihoods([request.args[0] for request in requests])
 
 
 def run(config: Config) -> dict[str, Any]:

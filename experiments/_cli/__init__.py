@@ -10,6 +10,7 @@ from experiments._cli.fields import (
     Flat,
     OptionalTask,
     RunDir,
+    select,
 )
 from experiments._cli.main import main
 
@@ -24,5 +25,6 @@ __all__ = [
     "RunDir",
     "main",
     "parse",
+    "select",
     "with_data_dir",
 ]

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -82,6 +82,16 @@ def print_table(
         table.add_row(*(Text(escape_controls(cell)) for cell in row))
     if jax.process_index() == 0:
         console.print(table)
+
+
+def print_costs(rows: Sequence[Mapping[str, str]], title: str | None = None) -> None:
+    """Print a table of measurements, each a text for every column."""
+    table = Table(title=title, title_justify="left")
+    for name in rows[0]:
+        table.add_column(name, justify="right" if name else "left")
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)
 
 
 class _Rate(ProgressColumn):

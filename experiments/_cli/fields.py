@@ -1,9 +1,9 @@
 """Types of the fields of an experiment's config, and how the command line writes them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import docstring_parser
 import tyro
@@ -48,6 +48,13 @@ COUNT_RULES: dict[str, CountRule] = {
     "smdm": AncestralCounts(1e-5),
 }
 REGISTRY = ConstructorRegistry()
+C = TypeVar("C")
+
+
+def select(kind: type[C], config: Any, /, **more: Any) -> C:
+    """A library dataclass with those settings of a config that it has fields for, and more."""
+    names = {field.name for field in fields(kind)} & {field.name for field in fields(config)}
+    return kind(**{name: getattr(config, name) for name in names} | more)
 
 
 def _by_name(kind: type, choices: Mapping[str, Any]) -> None:

@@ -1,8 +1,7 @@
 """Learned policies against the heuristic baselines at equal numbers of denoiser calls."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import AlphaCounts
 from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.runs.reporter import Progress, silent
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
 
@@ -28,13 +28,6 @@ THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
 GAMMAS = tuple(np.geomspace(0.01, 30, 24).round(3).tolist())
 TUNING_PROMPTS, TUNING_BATCH = 256, 64
 GENERATING, TUNING = 8, 9  # streams of the seed
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int, str], None]]]
-
-
-@contextmanager
-def silent(title: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar that shows nothing."""
-    yield lambda count, note: None
 
 
 def evaluator_in(

@@ -23,6 +23,16 @@ class CallCost(NamedTuple):
     share_of_peak_flops: float
     share_of_peak_bytes: float
 
+    def cells(self) -> dict[str, str]:
+        """A line of a table, by column."""
+        return {
+            "denoiser call": self.kind,
+            "batch": str(self.batch),
+            "ms": f"{self.milliseconds:.2f}",
+            "% of peak FLOP/s": f"{100 * self.share_of_peak_flops:.1f}",
+            "% of peak bytes/s": f"{100 * self.share_of_peak_bytes:.1f}",
+        }
+
 
 def measure_calls(
     denoise: Bound, canvases: Canvases, block_length: int, peaks: Peaks, repeats: int

@@ -18,6 +18,19 @@ from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 
 Cache = Literal["none", "prefix", "dual"]
+# the configuration that other samplers of the field were timed with
+MEDIUM = PretrainedConfig(
+    vocab=8192,
+    embeddings=8192,
+    width=512,
+    depth=8,
+    heads=8,
+    kv_heads=8,
+    mlp=1536,
+    max_length=1024,
+    norm_eps=1e-5,
+    rope_base=5e5,
+)
 
 
 class GenerationCost(NamedTuple):
@@ -30,6 +43,26 @@ class GenerationCost(NamedTuple):
     seconds: float
     compile_seconds: float
     compilations: int
+
+    def cells(self, gen_length: int) -> dict[str, str]:
+        """A line of a table, by column.
+
+        Args:
+          gen_length: positions that each sequence generates.
+        """
+        rate = self.batch / self.seconds
+        return {
+            "policy": self.policy,
+            "cache": self.cache,
+            "batch": str(self.batch),
+            "calls": str(self.calls),
+            "s per sequence": f"{1 / rate:.3g}",
+            "sequences/s": f"{rate:.3g}",
+            "tokens/s": f"{rate * gen_length:,.0f}",
+            "ms per call": f"{1e3 * self.seconds / self.calls:.1f}",
+            "compile s": f"{self.compile_seconds:.1f}",
+            "compilations": str(self.compilations),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,17 @@ class StepCost(NamedTuple):
     compile_seconds: float
     compilations: int
 
+    def cells(self) -> dict[str, str]:
+        """A line of a table, by column."""
+        return {
+            "": self.name,
+            "ms": f"{self.milliseconds:.2f}",
+            "tokens/s": f"{self.tokens_per_second:,.0f}",
+            "% of measured peak": f"{100 * self.share_of_peak:.1f}",
+            "compile s": f"{self.compile_seconds:.2f}",
+            "compilations": str(self.compilations),
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:

@@ -1,7 +1,5 @@
 """The static order that learning starts from: searched once, then read from the run directory."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +13,9 @@ from mdm_jax.orders.static import sequential_nll
 from mdm_jax.orders.variational.model import OrderModel, Sequence
 from mdm_jax.orders.variational.start import InitConfig, start_at
 from mdm_jax.runs.json_files import read_json, write_json
+from mdm_jax.runs.reporter import Progress
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
-
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int, str], None]]]
 
 
 class StaticStart(NamedTuple):

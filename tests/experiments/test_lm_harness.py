@@ -41,7 +41,8 @@ def harness():
             patch.setitem(sys.modules, name, module)
         seen.module = importlib.import_module("experiments.lm_harness")
         yield seen
-        del sys.modules["experiments.lm_harness"]
+        for name in ("experiments.lm_harness", "mdm_jax.evals.lm_harness"):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

@@ -203,7 +203,7 @@ def test_an_export_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(ValueError, match=r"out cannot be written"):
-        patch.setattr(export, "copy_beside_weights", full)
+        patch.setattr("mdm_jax.runs.export.copy_beside_weights", full)
         export.run(config)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / ".out.partial").mkdir()  # of an export that was killed
