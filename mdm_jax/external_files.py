@@ -4,6 +4,7 @@ Text is UTF-8 whatever the locale is, with or without a byte order mark.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,15 @@ def expand(path: str | Path) -> Path:
             f"{path} needs a home directory, and this user has none: set HOME, or give a path "
             "without ~"
         ) from error
+
+
+def user_cache() -> Path:
+    """Where this user's caches are: the XDG directory, or ~/.cache.
+
+    Raises:
+      MdmError: the user has no home directory.
+    """
+    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mdm_jax"
 
 
 def check_not_pointer(path: Path) -> None:

@@ -29,6 +29,7 @@ LAYERS = {
     "mdm_jax.denoisers.pretrained.manifest": 3,
     "mdm_jax.denoisers.pretrained.tensor_files": 3,
     "mdm_jax.external_files": 3,
+    "mdm_jax.checksums": 2,
     "mdm_jax.policies": 1,
     "mdm_jax.policies.networks": 1.5,
     "mdm_jax.policies.adaptive": 1.5,

@@ -1,12 +1,9 @@
 """Compiled programs on disk: the same experiment starts faster the second time."""
 
-import os
-from pathlib import Path
-
 import jax
 
 from mdm_jax.errors import MdmError
-from mdm_jax.external_files import expand
+from mdm_jax.external_files import expand, user_cache
 
 LIMIT = 4 << 30  # bytes; the programs that have not been used for longest are dropped
 WORTHWHILE = 0.1  # seconds of compilation
@@ -28,7 +25,7 @@ def use_compilation_cache(directory: str | None) -> None:
     if directory is None and jax.config.jax_compilation_cache_dir:
         return
     try:
-        path = _user_cache() if directory is None else expand(directory)
+        path = user_cache() / "compiled" if directory is None else expand(directory)
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, MdmError):  # a disk that is full or read-only, a user without a home
         if directory is None:
@@ -37,8 +34,3 @@ def use_compilation_cache(directory: str | None) -> None:
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_compilation_cache_max_size", LIMIT)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTHWHILE)
-
-
-def _user_cache() -> Path:
-    """The XDG cache directory, or ~/.cache."""
-    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mdm_jax" / "compiled"

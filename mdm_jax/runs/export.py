@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 from safetensors import SafetensorError
 
+from mdm_jax.checksums import write_sums
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand
@@ -40,6 +41,7 @@ def export_checkpoint(run: str | Path, out: Path, loading: Loading) -> Path:
         pretrained.save(partial, denoise, pretrained.read_info(origin))
         if jax.process_index() == 0:
             copy_beside_weights(origin, partial)
+            write_sums(partial, "*.safetensors")
     return origin
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 import jax
 from jax.sharding import AxisType, Mesh
 
+from mdm_jax.checksums import check_sums
 from mdm_jax.denoisers.base import Bound
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.denoisers.pretrained.config import Dtype
 from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand
+from mdm_jax.runs.remembered import remembered_digest
 from mdm_jax.tasks.base import Task
 
 
@@ -57,8 +59,7 @@ def load_published(directory: str | Path, task: Task | None, loading: Loading) -
     """The denoiser of a published checkpoint, for a task that uses its token ids.
 
     Raises:
-      MdmError: there is no task, or its ids are not the checkpoint's.
-      ValueError: the checkpoint cannot be loaded (see `pretrained.load`).
+      MdmError: there is no task, its ids are not the checkpoint's, or as `load_checkpoint`.
     """
     info = pretrained.read_info(expand(directory))
     if task is None:
@@ -73,5 +74,10 @@ def load_published(directory: str | Path, task: Task | None, loading: Loading) -
 
 
 def load_checkpoint(directory: str | Path, loading: Loading) -> Bound:
-    """The denoiser of a published checkpoint, for any task."""
+    """The denoiser of a published checkpoint, for any task.
+
+    Raises:
+      MdmError: as `pretrained.load`, or the weights are not those that `export` wrote there.
+    """
+    check_sums(expand(directory), digest=remembered_digest)
     return pretrained.load(expand(directory), loading.mesh, loading.dtype).denoise

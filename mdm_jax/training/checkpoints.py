@@ -1,8 +1,11 @@
 """Checkpoints of a run: parameters, their average and the optimiser, each readable on its own.
 
+Each has checksums of its files, written before it is renamed to what it is called when it is complete.
+
 orbax is imported where it is used: that takes half a second, which `--help` need not wait for.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from mdm_jax.checksums import SUMS, check_sums, write_sums
+from mdm_jax.errors import MdmError
 from mdm_jax.sharding import make_mesh, replicated
 from mdm_jax.training.state import TrainState
 
@@ -21,8 +26,18 @@ def open_manager(directory: Path | str, keep: int = 2) -> Manager:
     """The checkpoints of a run. Each is written aside and renamed, so a killed run leaves none torn."""
     import orbax.checkpoint as ocp
 
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-    return ocp.CheckpointManager(Path(directory).absolute(), options=options, item_names=ITEMS)
+    home = Path(directory).absolute()
+    seal = ocp.AsyncOptions(post_finalization_callback=partial(_write_sums, home))
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, async_options=seal)
+    return ocp.CheckpointManager(home, options=options, item_names=ITEMS)
+
+
+def _write_sums(home: Path) -> None:
+    """Checksums of the checkpoint that has just been written (of its items: orbax adds to the rest)."""
+    if jax.process_index() == 0:
+        for step in home.iterdir():
+            if step.is_dir() and not (step / SUMS).exists():
+                write_sums(step, "*/**/*")
 
 
 def save(manager: Manager, state: TrainState) -> None:
@@ -39,7 +54,7 @@ def restore(manager: Manager, like: TrainState) -> TrainState:
     """The latest saved state, shaped and placed as `like`; `like` itself when there is none.
 
     Raises:
-      ValueError: the latest checkpoint cannot be read.
+      MdmError: the latest checkpoint cannot be read, or is not what was written.
     """
     if manager.latest_step() is None:
         return like
@@ -56,13 +71,13 @@ def restore_ema(directory: Path | str, like: PyTree) -> tuple[PyTree, int]:
       like: parameters of the same network, or their shapes.
 
     Raises:
-      ValueError: there is no checkpoint, or it cannot be read.
+      MdmError: there is no checkpoint, it cannot be read, or it is not what was written.
     """
     if not Path(directory).is_dir():
-        raise ValueError(f"no checkpoints at {directory}: train first, or name another --run")
+        raise MdmError(f"no checkpoints at {directory}: train first, or name another --run")
     with open_manager(directory) as manager:
         if manager.latest_step() is None:
-            raise ValueError(f"no finished checkpoint in {directory}: train first")
+            raise MdmError(f"no finished checkpoint in {directory}: train first")
         # by way of all devices there are now, whatever the run was trained on
         home = replicated(make_mesh())
         shapes = jax.tree.map(
@@ -80,10 +95,13 @@ def _read(manager: Manager, parts: dict[str, PyTree]) -> dict[str, PyTree]:
     shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, parts)
     items = {name: ocp.args.StandardRestore(tree) for name, tree in shapes.items()}
     try:
+        check_sums(Path(manager.directory) / str(step), tuple(parts))
         return dict(manager.restore(step, args=ocp.args.Composite(**items)).items())
     except Exception as error:
-        raise ValueError(
-            f"checkpoint {step} in {manager.directory} cannot be read ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:200]}); it is damaged or of another network: delete "
-            f"{manager.directory / str(step)} to go back to the one before"
+        damage = str(error)
+        if not isinstance(error, MdmError):
+            damage = f"{type(error).__name__}: {damage.splitlines()[0][:200]}"
+        raise MdmError(
+            f"checkpoint {step} in {manager.directory} cannot be read ({damage}); it is damaged or "
+            f"of another network: delete {manager.directory / str(step)} to go back to the one before"
         ) from error

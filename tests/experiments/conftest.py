@@ -11,7 +11,16 @@ from tiny_run import LEARN, POLICIES, REWARDED, tiny
 
 from experiments import learn_order, learn_policy, quickstart
 from mdm_jax.evals import matched
+from mdm_jax.runs import remembered
 from mdm_jax.tasks.chains import Chains
+
+
+@pytest.fixture(scope="session", autouse=True)
+def digests(tmp_path_factory):
+    """Digests are not remembered in the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remembered, "user_cache", lambda: tmp_path_factory.getbasetemp() / "cache")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,9 @@ from tiny_run import LEARN, contents
 
 from experiments import evaluate, export, frontier, learn_order, sample
 from experiments._cli import parse
+from mdm_jax.checksums import SUMS
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
+from mdm_jax.errors import MdmError
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence
 from mdm_jax.runs import published
@@ -176,7 +178,8 @@ def test_a_jointly_trained_denoiser_is_exported_as_it_was_published(learned, che
     home, out = learned[0].run_dir, tmp_path / "out"
     tuned = load_denoiser(home).denoise
     export.run(export.Config(run=home, out=str(out)))
-    assert {path.name for path in out.iterdir()} == {path.name for path in checkpoint.iterdir()}
+    copied = {path.name for path in checkpoint.iterdir()}
+    assert {path.name for path in out.iterdir()} == copied | {SUMS}
     again = pretrained.load(out).denoise.params
     for one, other in zip(*map(jax.tree.leaves, (again, tuned.params)), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -195,6 +198,18 @@ def test_a_checkpoint_is_written_in_another_type(checkpoint, tmp_path):
     np.testing.assert_array_equal(stored, original.astype("bfloat16"))
 
 
+def test_a_damaged_export_is_not_loaded(checkpoint, tmp_path):
+    out = tmp_path / "out"
+    export.run(export.Config(run=str(checkpoint), out=str(out)))
+    weights = bytearray((out / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (out / "model.safetensors").write_bytes(weights)
+    with pytest.raises(
+        MdmError, match=r"model\.safetensors is damaged: it is not what was written"
+    ):
+        published.load_checkpoint(out, published.Loading())
+
+
 def test_an_export_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
     """A full disk; then there is room again."""
     config = export.Config(run=str(checkpoint), out=str(tmp_path / "out"))
@@ -210,7 +225,8 @@ def test_an_export_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
     (tmp_path / ".out.partial" / "model.safetensors").write_text("half")
     export.run(config)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert contents(tmp_path / "out") == contents(checkpoint)
+    written = contents(tmp_path / "out")
+    assert written.pop(SUMS) and written == contents(checkpoint)
 
 
 @pytest.mark.parametrize(

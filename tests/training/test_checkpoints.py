@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from mdm_jax import sharding
+from mdm_jax.checksums import SUMS
 from mdm_jax.training.checkpoints import open_manager, restore, restore_ema, save
 from mdm_jax.training.state import TrainState, init_state
 
@@ -108,6 +109,32 @@ def test_damage_is_one_clear_line(tmp_path, damage):
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 600
     shutil.rmtree(tmp_path / "6")  # as told
+    equal(read(tmp_path, state_at(0)), state_at(3, seed=3))
+
+
+def test_a_flipped_bit_is_found_in_what_is_read(tmp_path):
+    """Without checksums, 9 of 60 flips in a checkpoint's arrays were read as other weights."""
+    saved = state_at(3, seed=3)
+    write(tmp_path, saved)
+    rng = np.random.default_rng(0)
+    for item in ("ema", "params"):
+        for file in sorted(path for path in (tmp_path / "3" / item).rglob("*") if path.is_file()):
+            whole = file.read_bytes()
+            damaged = bytearray(whole)
+            damaged[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+            file.write_bytes(damaged)
+            with pytest.raises(ValueError, match=r"checkpoint 3 in .* is damaged: it is not what"):
+                read(tmp_path, state_at(0))
+            if item == "params":  # which is not read here
+                equal(restore_ema(tmp_path, state_at(0).ema)[0], saved.ema)
+            file.write_bytes(whole)
+    equal(read(tmp_path, state_at(0)), saved)
+
+
+def test_a_checkpoint_without_checksums_is_read(tmp_path):
+    """Of an earlier version."""
+    write(tmp_path, state_at(3, seed=3))
+    (tmp_path / "3" / SUMS).unlink()
     equal(read(tmp_path, state_at(0)), state_at(3, seed=3))
 
 
