@@ -180,6 +180,9 @@ def train(config: Config, learner: Learner, denoise: Denoise, training: Training
     with checkpoints.open_manager(training.directory / BEST, keep=1) as best:
         keep = partial(checkpoints.save, best)
         monitor = RewardMonitor(config.window, config.collapse, training.log.rows, keep)
+        if reason := monitor.before():
+            print_once(f"this run was stopped because {reason}; it does not go on")
+            return
         updates = Updates(
             title="learning from rewards",
             update=compiled_iteration(learner, denoise, task, mesh),

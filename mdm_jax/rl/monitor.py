@@ -56,10 +56,11 @@ class RewardMonitor:
             raise MdmError(f"{reason} (at iteration {done}, before there is a policy to keep)")
         if reason or done % self.window:
             return reason
-        means = self._window_means(row)
-        if collapsed(means, self.collapse):
-            return f"the reward fell from {max(means):.3f} to {means[-1]:.3f}"
-        return None
+        return self._fall(self._window_means(row))
+
+    def before(self) -> str | None:
+        """Why a run that is started again was stopped, or None."""
+        return self._fall(self._window_means())
 
     def evaluate(self, state: TrainState, row: Mapping[str, float]) -> dict[str, float]:
         """Keeps the state if it ends the best window; adds nothing to the row."""
@@ -67,6 +68,10 @@ class RewardMonitor:
             self.keep(state)
         return {}
 
-    def _window_means(self, row: Mapping[str, float]) -> list[float]:
-        rewards = [earlier["reward"] for earlier in self.logged()]
-        return window_means([*rewards, row["reward"]], self.window)
+    def _window_means(self, *new: Mapping[str, float]) -> list[float]:
+        return window_means([row["reward"] for row in [*self.logged(), *new]], self.window)
+
+    def _fall(self, means: Sequence[float]) -> str | None:
+        if means and collapsed(means, self.collapse):
+            return f"the reward fell from {max(means):.3f} to {means[-1]:.3f}"
+        return None

@@ -41,9 +41,16 @@ def _write_sums(home: Path) -> None:
 
 
 def save(manager: Manager, state: TrainState) -> None:
-    """Save under the state's step number, in the background; `manager.close()` waits for it."""
+    """Save under the state's step number, in the background; `manager.close()` waits for it.
+
+    Checkpoints of this step and of later ones, which a run has left that went on after it went back to
+    an earlier state, are deleted first: orbax saves nothing at or below its latest step.
+    """
     import orbax.checkpoint as ocp
 
+    for stale in [step for step in manager.all_steps() if step >= int(state.step)]:
+        manager.wait_until_finished()
+        manager.delete(stale)
     parts = {"params": state.params, "ema": state.ema, "opt_state": state.opt_state}
     items = {name: ocp.args.StandardSave(tree) for name, tree in parts.items()}
     items["progress"] = ocp.args.StandardSave({"step": state.step})

@@ -73,7 +73,8 @@ def fit(
     Update s uses fold_in(key, s) and batch_at(s), so a resumed run does what an uninterrupted one does.
     Metrics are read while the device works on the next update, except where the state itself is saved
     or evaluated; a checkpoint is never ahead of the rows, nor made from a loss that is not finite.
-    On SIGTERM and SIGINT the update is finished and saved.
+    On SIGTERM and SIGINT the update is finished and saved; so is the one at which the guard stops the
+    training, if its row is read before the next update, so that a new start does not repeat it.
 
     Args:
       state: given up at the first update (it may be donated).
@@ -96,9 +97,8 @@ def fit(
             saves = services.checkpoints and _due(done, services.save_every, last or signal > 0)
             logs = evaluates or _due(done, services.log_every, last)
             if evaluates or saves or last:
-                note = (
-                    _record(services, done, metrics, state if evaluates else None, log=logs) or note
-                )
+                now = state, bool(evaluates)
+                note = _record(services, done, metrics, now, log=logs) or note
             elif logs:
                 late = done, metrics
             if saves:
@@ -117,21 +117,23 @@ def _record(
     services: Services,
     done: int,
     metrics: Metrics,
-    evaluated: TrainState | None = None,
+    now: tuple[TrainState, bool] | None = None,
     log: bool = True,
 ) -> str:
     """Reads one row, logs it, and stops the training if the guard says so; returns its note.
 
     Args:
-      evaluated: the state that is evaluated; None: no evaluation.
+      now: the state after the update, and whether it is evaluated; None: it is there no more.
       log: whether the row is wanted; a row that stops the training is logged in any case.
     """
     row = {name: float(value) for name, value in jax.device_get(metrics).items()}
     reason = services.guard(done, row)
-    if evaluated is not None and not reason:
-        row |= services.evaluate(evaluated, row)
+    if now and now[1] and not reason:
+        row |= services.evaluate(now[0], row)
     if log or reason:
         services.log(done, row)
     if reason:
+        if now and services.checkpoints and not not_finite(done, row):
+            save(services.checkpoints, now[0])
         raise TrainingStopped(done, reason)
     return services.note(row) if log else ""

@@ -67,7 +67,8 @@ def denoising_loss(
     given half as many rows for the same cost.
 
     Returns:
-      The loss, and metrics: `nelbo_per_token` (the loss) and `nll_per_masked_token`, both in nats.
+      The loss, and metrics: `nelbo_per_token` (the loss) and `nll_per_masked_token`, both in nats, and
+      `weight`, the maskable tokens.
     """
     k_times, k_rows = jax.random.split(key)
     count = batch.tokens.shape[0]
@@ -76,6 +77,7 @@ def denoising_loss(
             key, tokens, maskable, t, bind(module, params), objective, ids
         )
     )(row_keys(k_rows, jnp.arange(count)), batch.tokens, batch.maskable, times(k_times, count))
-    loss = jnp.sum(bound) / jnp.maximum(jnp.sum(batch.maskable), 1)
+    weight = jnp.sum(batch.maskable).astype(jnp.float32)
+    loss = jnp.sum(bound) / jnp.maximum(weight, 1.0)
     per_masked = jnp.sum(nll) / jnp.maximum(jnp.sum(masked), 1)
-    return loss, {"nelbo_per_token": loss, "nll_per_masked_token": per_masked}
+    return loss, {"nelbo_per_token": loss, "nll_per_masked_token": per_masked, "weight": weight}

@@ -1,11 +1,15 @@
 """AdamW with warm-up and cosine, clipped by global norm."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import optax
+from jaxtyping import PyTree
 
 from mdm_jax.errors import check_range
+
+NEVER_DECAYED = {"scale", "bias"}  # names of parameters, however many axes they are stacked along
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,16 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         b2=config.b2,
         eps=config.eps,
         weight_decay=config.weight_decay,
-        mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+        mask=is_decayed,
     )
     clip = optax.clip_by_global_norm(config.clip) if config.clip > 0 else optax.identity()
     return optax.chain(clip, adamw)
+
+
+def is_decayed(params: PyTree) -> PyTree:
+    """Which parameters decay: matrices; not scales of norms and biases, which scanned blocks stack."""
+
+    def decide(path: tuple[Any, ...], leaf: Any) -> bool:
+        return leaf.ndim > 1 and getattr(path[-1], "key", None) not in NEVER_DECAYED
+
+    return jax.tree.map_with_path(decide, params)

@@ -1,6 +1,7 @@
 """The state of a training, and the pure update of it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from mdm_jax.types import RowKey, Scalar
 Params = PyTree
 BatchTree = PyTree
 Metrics = dict[str, Any]
+# metrics["weight"], where given, is what the loss is a mean over: slices of a batch are weighed by it
 Loss = Callable[[Params, RowKey, BatchTree], tuple[Scalar, Metrics]]
 
 
@@ -35,7 +37,9 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> Train
 def accumulate(
     loss: Loss, params: Params, key: RowKey, batch: BatchTree, micro_batches: int
 ) -> tuple:
-    """Mean metrics and gradient over equal slices of the batch, one after another, each its own key.
+    """Gradient and metrics, means over slices of the batch, one after another, each its own key.
+
+    Slices have equally many rows, and the weight that their loss gives them.
 
     Raises:
       ValueError: the batch does not divide into `micro_batches`.
@@ -43,9 +47,9 @@ def accumulate(
     size = jax.tree.leaves(batch)[0].shape[0]
     if size % micro_batches:
         raise ValueError(f"a batch of {size} does not divide into {micro_batches} micro-batches")
-    gradient = jax.grad(loss, has_aux=True)
+    gradient = partial(_weighted_gradient, jax.grad(loss, has_aux=True), params)
     if micro_batches == 1:
-        return gradient(params, key, batch)
+        return gradient(key, batch)[1]
     # row i goes to slice i mod micro_batches, so that a batch split over devices stays split
     slices = jax.tree.map(
         lambda x: x.reshape(-1, micro_batches, *x.shape[1:]).swapaxes(0, 1), batch
@@ -53,14 +57,25 @@ def accumulate(
 
     def add(total: PyTree, item: tuple) -> tuple:
         index, part = item
-        now = gradient(params, jax.random.fold_in(key, index), part)
-        return jax.tree.map(lambda a, b: a + b / micro_batches, total, now), None
+        weight, now = gradient(jax.random.fold_in(key, index), part)
+        weighed = jax.tree.map(lambda a, b: a + (weight * b).astype(a.dtype), total[1], now)
+        return (total[0] + weight, weighed), None
 
     first = jax.tree.map(lambda x: x[0], slices)
     zeros = jax.tree.map(
-        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(gradient, params, key, first)
+        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(gradient, key, first)
     )
-    return jax.lax.scan(add, zeros, (jnp.arange(micro_batches), slices))[0]
+    weight, total = jax.lax.scan(add, zeros, (jnp.arange(micro_batches), slices))[0]
+    return jax.tree.map(lambda x: (x / jnp.maximum(weight, 1.0)).astype(x.dtype), total)
+
+
+def _weighted_gradient(
+    gradient: Callable[..., tuple], params: Params, key: RowKey, batch: BatchTree
+) -> tuple[Scalar, tuple[PyTree, Metrics]]:
+    """The weight of a batch, and its gradient and metrics."""
+    grads, metrics = gradient(params, key, batch)
+    weight = jnp.asarray(metrics.get("weight", 1.0), jnp.float32)
+    return weight, (grads, {name: x for name, x in metrics.items() if name != "weight"})
 
 
 def train_step(

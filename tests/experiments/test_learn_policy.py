@@ -134,6 +134,10 @@ def test_a_run_that_collapses_keeps_the_best_policy(rewarded, tmp_path, monkeypa
     assert "stopped at iteration 4: the reward fell from 0.500 to 0.010" in capsys.readouterr().out
     assert [p.name for p in (tmp_path / "fallen" / "best").iterdir()] == ["2"]
     assert len(metrics(tmp_path / "fallen")) == 4
+    assert (tmp_path / "fallen" / "checkpoints" / "4").is_dir()
+    learn(rewarded, tmp_path / "fallen")  # the rewards that are left would do
+    assert "stopped because the reward fell from 0.500 to 0.010" in capsys.readouterr().out
+    assert len(metrics(tmp_path / "fallen")) == 4
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(rewarded, tmp_path, monkeypatch, capsys):

@@ -62,6 +62,15 @@ def test_the_latest_counts_and_two_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["20"]
 
 
+def test_a_run_that_went_back_writes_over_what_it_left(tmp_path):
+    """At the same step and at an earlier one; what is later belongs to a run that is no more."""
+    write(tmp_path, state_at(8, seed=1))
+    for step in (8, 6):
+        write(tmp_path, state_at(step, seed=step), keep=1)
+        equal(read(tmp_path, state_at(0)), state_at(step, seed=step))
+    assert [path.name for path in tmp_path.iterdir()] == ["6"]
+
+
 def test_fresh_directories(tmp_path):
     like = state_at(0, seed=2)
     assert read(tmp_path / "new", like) is like

@@ -22,7 +22,7 @@ from mdm_jax.diffusion.objectives import (
 )
 from mdm_jax.diffusion.schedules import Cosine
 from mdm_jax.training.losses import CanvasIds, TokenBatch, denoising_loss
-from mdm_jax.training.state import init_state, train_step
+from mdm_jax.training.state import accumulate, init_state, train_step
 
 VOCAB, LENGTH = 4, 6
 IDS = CanvasIds(VOCAB, VOCAB + 1)
@@ -163,6 +163,19 @@ def test_a_row_without_maskable_positions_adds_nothing():
     batch = batch._replace(maskable=batch.maskable.at[1].set(False))
     loss, _ = jax.jit(loss_of())(flat(), jax.random.key(0), batch)
     assert_allclose(loss, np.log(VOCAB), rtol=1e-5)
+
+
+def test_micro_batches_do_not_change_the_objective():
+    """Rows with unequal numbers of maskable positions; complete masks leave nothing to chance."""
+    batch = tokens(4)
+    maskable = jnp.arange(LENGTH) < jnp.array([6, 1, 5, 2])[:, None]
+    batch, params = TokenBatch(batch.tokens, maskable), flat(logits=[0.0, 3.0, -1.0, 0.5])
+    loss = loss_of(times=lambda key, count: jnp.ones(count))
+    whole, halves = (
+        jax.jit(partial(accumulate, loss, micro_batches=parts))(params, jax.random.key(0), batch)
+        for parts in (1, 2)
+    )
+    jax.tree.map(partial(assert_allclose, rtol=1e-5, atol=1e-6), halves, whole)
 
 
 def test_learning_two_words(network):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
+from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
+from mdm_jax.training.optimizers import OptimizerConfig, is_decayed, make_optimizer
 
 PARAMS = {"matrix": jnp.full((2, 3), 2.0), "vector": jnp.full((3,), 2.0)}
 
@@ -57,6 +58,17 @@ def test_only_matrices_decay():
     found = updates(config, 20, gradient=0.0)
     assert_allclose(found["matrix"][0], -0.1 * 0.3 * 2.0, rtol=1e-5)
     np.testing.assert_array_equal(found["vector"], 0.0)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_scales_of_norms_never_decay(scan):
+    """Scanned blocks stack them, so that they have two axes like a matrix."""
+    module = Transformer(TransformerConfig(width=8, depth=3, heads=2, scan=scan), 5)
+    canvas = jnp.zeros(4, int)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), canvas, canvas == 0)["params"]
+    decayed = jax.tree.leaves_with_path(is_decayed(shapes))
+    assert {path[-1].key for path, yes in decayed if yes} == {"kernel", "embedding"}
+    assert {path[-1].key for path, yes in decayed if not yes} == {"scale"}
 
 
 @pytest.mark.parametrize(("clip", "norm"), [(0.5, 0.5), (100.0, 9.0), (0.0, 9.0)])

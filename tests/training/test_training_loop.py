@@ -147,6 +147,24 @@ def broken_at(first):
     return broken
 
 
+def test_a_state_that_the_guard_stops_at_is_saved(tmp_path):
+    """Unless the next update has been given it already, as where rows come one update late."""
+    for every, saved in ((3, [3]), (10, [])):
+        home = tmp_path / str(every)
+        with open_manager(home) as manager, pytest.raises(TrainingStopped, match="enough"):
+            run(
+                state_at(),
+                8,
+                checkpoints=manager,
+                evaluate=lambda state, row: {},
+                eval_every=every,
+                log_every=1,
+                guard=lambda done, row: "enough" if done == 3 else None,
+            )
+        with open_manager(home) as manager:
+            assert manager.all_steps() == saved
+
+
 def test_a_loss_that_is_not_finite_stops_and_is_not_saved(tmp_path):
     """Rows are wanted at 4 and 8 alone, and yet update 6 is not saved."""
     rows = []
