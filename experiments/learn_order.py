@@ -191,7 +191,7 @@ def report(config: Config, learned: LearnedOrder) -> None:
     k_eval = jax.random.fold_in(jax.random.key(config.seed), 7)
     found = order_bounds(k_eval, order, data, learned.denoise, config.task, config.batch_size)
     write_json(expand(config.run_dir) / "bound.json", found.as_json())
-    print_once(f"at most {config.budget} steps, {found.summary()}")
+    print_once(f"at most {config.budget} steps, {found.summary(config.task)}")
 
 
 if __name__ == "__main__":

@@ -159,10 +159,9 @@ def make_learner(config: Config, policy: LearnedPolicy) -> Learner:
 
 def train(config: Config, learner: Learner, denoise: Denoise, training: TrainingRun) -> None:
     """All iterations that are left to do."""
-    mesh, task = sharding.make_mesh(), config.task
+    mesh, task, params = sharding.make_mesh(), config.task, learner.policy.params
     pool = Prompts(*task.examples("train", config.pool))
     prompts_at = partial(draw_prompts, pool, config.prompts, config.seed)
-    params = learner.policy.params
     if training.is_new and config.warm_start.steps:
         with progress("imitating", config.warm_start.steps) as advance:
             note = "{imitation_nll:.3f} nats per step".format_map
@@ -175,14 +174,12 @@ def train(config: Config, learner: Learner, denoise: Denoise, training: Training
                 jax.random.fold_in(jax.random.key(config.seed), WARM_START),
                 Services(log_every=1, progress=advance, note=note),
             )
-    state = jax.device_get(init_state(params, learner.optimizer))
-    state, denoise = sharding.shard((state, denoise), sharding.replicated(mesh))
+    state, denoise = sharding.replicate((init_state(params, learner.optimizer), denoise), mesh)
     with checkpoints.open_manager(training.directory / BEST, keep=1) as best:
         keep = partial(checkpoints.save, best)
         monitor = RewardMonitor(config.window, config.collapse, training.log.rows, keep)
         if reason := monitor.before():
-            print_once(f"this run was stopped because {reason}; it does not go on")
-            return
+            return print_once(f"this run was stopped because {reason}; it does not go on")
         updates = Updates(
             title="learning from rewards",
             update=compiled_iteration(learner, denoise, task, mesh),

@@ -61,8 +61,8 @@ class Config(TableConfig):
       learn: settings of learning an order; task, denoiser, search, budget, seed and run_dir are set
         here.
       budgets: most denoiser calls.
-      control_steps: further updates of the baselines' denoiser, as a match for one that is fine-tuned
-        jointly with the order; 0: it is the one that the orders start from.
+      control_steps: further updates of the baselines' denoiser, from the weights that the orders start
+        from and with the optimiser of `learn`, as a match for one that is fine-tuned jointly; 0: none.
     """
 
     learn: learn_order.Config = field(default_factory=learn_order.Config)
@@ -189,7 +189,9 @@ def denoisers(config: Config, case: Case, home: Path) -> tuple[str | None, Denoi
         return None, exact_denoiser(case.task)
     start = control = trained_denoiser(case, home / "denoiser")
     if config.control_steps:
-        control = trained_denoiser(case, home / "control", config.control_steps)
+        optimizer, steps = config.learn.denoiser_optimizer, config.control_steps
+        further = {"start": start, "optimizer": optimizer, "steps": steps}
+        control = trained_denoiser(case, home / "control", **further)
     return start, load_denoiser(control, case.task).denoise
 
 

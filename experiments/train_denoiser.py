@@ -28,13 +28,14 @@ from mdm_jax.diffusion.objectives import Antithetic, AnyOrder, Complement, Conti
 from mdm_jax.errors import check_range
 from mdm_jax.evals import plots
 from mdm_jax.evals.likelihood import Likelihood, heldout_likelihood, summary
+from mdm_jax.runs.denoisers import weights_for
 from mdm_jax.runs.directory import TOKENIZER
 from mdm_jax.tasks.base import Batch
 from mdm_jax.training.denoiser import compile_update, init_denoiser, shard_state
 from mdm_jax.training.loop import Row, Update
 from mdm_jax.training.losses import CanvasIds, TokenBatch, denoising_loss
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
-from mdm_jax.training.state import TrainState
+from mdm_jax.training.state import TrainState, init_state
 
 TIMES = {
     "uniform": corruption.uniform_times,
@@ -48,6 +49,7 @@ class Config(TrainingConfig):
     """Settings of a training run.
 
     Attributes:
+      start: run directory of a denoiser of the same shape, whose averaged weights training starts from.
       batch_size: sequences in each update.
       micro_batches: slices of a batch whose gradients are accumulated.
       model: shape of the transformer.
@@ -61,6 +63,7 @@ class Config(TrainingConfig):
       shard_params: split parameters, average and optimiser over devices instead of copying them.
     """
 
+    start: str | None = None
     batch_size: int = 128
     micro_batches: int = 1
     model: TransformerConfig = field(default_factory=TransformerConfig)
@@ -118,7 +121,8 @@ def train(config: Config) -> Trained:
         plots.save(figure, training.directory / "training.png")
     last = training.log.rows()[-1]
     likelihood = Likelihood(*(last[f"heldout_{name}"] for name in Likelihood._fields))
-    print_once(f"{config.task.name}, {summary(likelihood)}\nrun directory: {training.directory}")
+    told = summary(likelihood, config.task)
+    print_once(f"{config.task.name}, {told}\nrun directory: {training.directory}")
     ema = jax.tree.map(jnp.asarray, sharding.to_host(state.ema))
     return Trained(bind(module, ema), likelihood)
 
@@ -130,6 +134,8 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> tuple[Transformer, TrainSt
     optimizer = make_optimizer(config.optimizer, config.steps)
     k_init = jax.random.fold_in(jax.random.key(config.seed), 0)
     state = init_denoiser(module, optimizer, k_init, config.task.length, ids.mask_id)
+    if config.start is not None:
+        state = init_state(weights_for(module, config.start, config.task), optimizer)
     state, shardings = shard_state(state, mesh, config.shard_params)
     loss = partial(
         denoising_loss,

@@ -4,6 +4,7 @@ from abc import ABC
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from experiments import train_denoiser
 from experiments._cli.command_line import with_data_dir
@@ -110,17 +111,16 @@ def chosen_cases(config: TableConfig) -> Iterator[tuple[Case, Path]]:
         yield replace(case, task=task), expand(config.run_dir) / task.name
 
 
-def trained_denoiser(case: Case, directory: Path, more: int = 0) -> str:
-    """The run directory of the case's denoiser, trained for `more` updates than the case says.
+def trained_denoiser(case: Case, directory: Path, **settings: Any) -> str:
+    """The run directory of the case's denoiser, with some settings of its training replaced.
 
     Raises:
       MdmError: it is not one that is trained here.
     """
     if case.train is None:
         raise MdmError(f"{case.task.name} needs a published checkpoint: give --learn.denoiser")
-    steps, run_dir = case.train.steps + more, str(directory)
-    train_denoiser.run(replace(case.train, task=case.task, steps=steps, run_dir=run_dir))
-    return run_dir
+    train_denoiser.run(replace(case.train, task=case.task, run_dir=str(directory), **settings))
+    return str(directory)
 
 
 def compare_seeds(

@@ -56,6 +56,31 @@ def beta_interval(correct: Count, total: Count, level: float = 0.95) -> Interval
     return Interval(float(low), float(high))
 
 
+def mean_interval(
+    values: Float[np.ndarray, " n"], seed: int = 0, draws: int = 4000, level: float = 0.95
+) -> Interval:
+    """Equal-tailed interval of the mean that independent values are draws of, by Bayesian bootstrap.
+
+    The posterior of the mean is that of sum_i w_i v_i with (w_1, ..., w_n) ~ Dirichlet(1, ..., 1), which
+    assumes no shape of the values.
+
+    Args:
+        values: numbers on any scale, such as importance ratios.
+        seed: of the draws.
+        draws: of the weights.
+        level: posterior mass of the interval.
+
+    Returns:
+        The interval, inside the range of the values.
+
+    Reference: Rubin (1981), "The Bayesian bootstrap".
+    """
+    _check(0, 0, level)
+    means = np.random.default_rng(seed).dirichlet(np.ones(len(values)), draws) @ values
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
 def mcnemar_exact(only_a: Count, only_b: Count) -> float:
     """Two-sided p-value of theta_A = theta_B from the questions that just one of the two got right.
 

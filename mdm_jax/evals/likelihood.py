@@ -13,7 +13,7 @@ from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.diffusion.elbo import bits_per_token, canvas_nll, perplexity
 from mdm_jax.diffusion.objectives import AnyOrder
 from mdm_jax.sampling.canvas import after_eos
-from mdm_jax.tasks.base import Batch, Vocabulary
+from mdm_jax.tasks.base import Batch, Task, Vocabulary, heldout_title
 from mdm_jax.types import Mask, RowKey, Scalar, Tokens
 
 
@@ -27,11 +27,11 @@ class Likelihood(NamedTuple):
     tokens_per_sequence: float
 
 
-def summary(found: Likelihood) -> str:
-    """The bound in the units that people use, as lines of text."""
+def summary(found: Likelihood, task: Task) -> str:
+    """The bound on `task.heldout()` in the units that people use, as lines of text."""
     nats = found.nelbo_per_token
     return (
-        f"held-out bound: {nats:.4f} +- {1.96 * found.error:.4f} nats per token\n"
+        f"{heldout_title(task)}: {nats:.4f} +- {1.96 * found.error:.4f} nats per token\n"
         f"  = {bits_per_token(nats, 1):.4f} bits per token, perplexity {perplexity(nats, 1):.3f}\n"
         f"  {found.nelbo_per_content_token:.4f} nats per token up to the first EOS\n"
         f"  {found.nll_per_masked_token:.4f} nats per masked token"

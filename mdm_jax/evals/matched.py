@@ -83,9 +83,10 @@ def compare_at_equal_calls(
         others = evaluator.compare(baselines, lambda outcome: advance(1, outcome.row.policy))
     rows = [PairedRow(outcome.row) for outcome in ours]
     rows += [paired_row(median, outcome) for outcome in others]
-    limit = static_order_limit(evaluator.task, learned[0][0].steps, seed)
+    home = evaluator.store.path.parent
+    limit = static_order_limit(evaluator.task, learned[0][0].steps, seed, home / "limit.json")
     rows += [] if limit is None else [PairedRow(limit)]
-    save_table(rows, evaluator.store.path.parent / "table.json")
+    save_table(rows, home / "table.json")
     return rows
 
 
@@ -117,7 +118,7 @@ def fixed_step_policies(steps: int) -> tuple[Policy, ...]:
 
 def matched_policies(evaluator: Evaluator, nfe: float, seed: int) -> list[Policy]:
     """Threshold policies at the knobs whose mean calls on held-out prompts lie next to `nfe`, on
-    either side.
+    either side, where there are any on that side.
     """
     found = []
     for kind, knobs in (
@@ -126,9 +127,16 @@ def matched_policies(evaluator: Evaluator, nfe: float, seed: int) -> list[Policy
     ):
         policies = [kind(knob) for knob in knobs]
         calls = mean_calls(evaluator, policies, seed)
-        below, above = np.where(calls <= nfe, calls, -np.inf), np.where(calls > nfe, calls, np.inf)
-        found += [policies[best] for best in {int(below.argmax()), int(above.argmin())}]
+        found += [policies[index] for index in neighbours(calls, nfe)]
     return found
+
+
+def neighbours(values: Float[np.ndarray, " n"], target: float) -> list[int]:
+    """The places of the largest value up to the target and of the smallest one above, if any."""
+    below, above = np.flatnonzero(values <= target), np.flatnonzero(values > target)
+    nearest = [below[values[below].argmax()]] if len(below) else []
+    nearest += [above[values[above].argmin()]] if len(above) else []
+    return sorted(map(int, nearest))
 
 
 def mean_calls(

@@ -6,7 +6,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.likelihood import heldout_likelihood
 from mdm_jax.orders.variational.evaluation import FittedOrder, OrderBound, order_bound
 from mdm_jax.orders.variational.model import Sequence
-from mdm_jax.tasks.base import Batch, Task
+from mdm_jax.tasks.base import Batch, Task, heldout_title
 from mdm_jax.types import RowKey
 
 
@@ -20,11 +20,11 @@ class OrderBounds(NamedTuple):
         """All values by name."""
         return self.order._asdict() | {"any_order_nelbo": self.any_order_nelbo}
 
-    def summary(self) -> str:
-        """Both as lines of text."""
+    def summary(self, task: Task) -> str:
+        """Both as lines of text, on sequences of `task.heldout()`."""
         found = self.order
         return (
-            f"held-out bound: {found.nelbo:.3f} +- {1.96 * found.error:.3f} nats per sequence\n"
+            f"{heldout_title(task)}: {found.nelbo:.3f} +- {1.96 * found.error:.3f} nats per sequence\n"
             f"  = {found.token_nll:.3f} tokens + {found.kl:.3f} KL(posterior || policy); without "
             f"padding {found.content_token_nll:.3f} + {found.content_kl:.3f}\n"
             f"  posterior entropy {found.posterior_entropy:.3f} nats, {found.steps_used:.2f} steps\n"

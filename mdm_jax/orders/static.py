@@ -101,19 +101,18 @@ def failure(exact: Float[Array, " n"], nll: Float[Array, " n"]) -> Scalar:
     return -jnp.log(jnp.mean(jnp.exp(exact - nll)))
 
 
-def success_rate(
+def success_ratios(
     order: Steps, sequences: Sequence, oracle: Oracle, model: OrderModel
-) -> Float[Array, ""]:
-    """Share of draws in the given order, from exact conditionals, that the distribution contains.
+) -> Float[Array, " n"]:
+    """p_order(x | prompt) / p(x | prompt) of sequences drawn from the distribution.
 
-    For sequences drawn from the distribution with their prompts,
-    sum over x of p_order(x | prompt) = E[ p_order(x | prompt) / p(x | prompt) ].
+    Its mean estimates the share of draws in the given order, from exact conditionals, that the
+    distribution contains: sum over x of p_order(x | prompt) = E[ratio]. One ratio may exceed 1.
 
     Args:
       sequences: leading axis [n].
     """
-
     nll = jax.lax.map(
         lambda sequence: order_nll(order, sequence, oracle, model), sequences, batch_size=64
     )
-    return jnp.exp(-failure(exact_nll(sequences, oracle), nll))
+    return jnp.exp(exact_nll(sequences, oracle) - nll)

@@ -19,6 +19,7 @@ from mdm_jax.runs.published import Loading, is_published, load_published
 from mdm_jax.tasks.base import Task
 from mdm_jax.training.checkpoints import restore_ema
 from mdm_jax.training.denoiser import init_params
+from mdm_jax.training.state import Params
 
 
 class LoadedDenoiser(NamedTuple):
@@ -50,6 +51,18 @@ def load_denoiser(
         return _load_trained(run, config, task)
     before = denoiser_before(run, config, task)
     return _load_jointly_tuned(run, config, before) if config.get("joint") else before
+
+
+def weights_for(module: Transformer, run: str | Path, task: Task) -> Params:
+    """The averaged weights of a run, for a network of the same shape.
+
+    Raises:
+      MdmError: its network is another one, or as `load_denoiser`.
+    """
+    denoise = load_denoiser(run, task).denoise
+    if denoise.module != module:
+        raise MdmError(f"the network of {run} is not the one to be trained: give the same --model")
+    return denoise.params
 
 
 def exact_denoiser(task: Task) -> Oracle:

@@ -73,6 +73,13 @@ class TextRecord(NamedTuple):
     reference: str
 
 
+def heldout_title(task: "Task") -> str:
+    """What a bound on `task.heldout()` is called: held out, unless the task says it holds nothing out."""
+    if getattr(task, "holds_out", True):
+        return "held-out bound"
+    return "bound on the training sequences (nothing is held out)"
+
+
 @runtime_checkable
 class TextTask(Protocol):
     """A task whose prompts and answers are natural language."""

@@ -8,6 +8,7 @@ from mdm_jax.evals.intervals import (
     beta_interval,
     bivariate_normal_cdf,
     mcnemar_exact,
+    mean_interval,
     paired_difference,
 )
 
@@ -31,6 +32,14 @@ def test_beta_interval_closed_forms():
     ends = 0.05 ** (1 / 8), 0.95 ** (1 / 8)  # all 7 right: density 8 theta^7
     np.testing.assert_allclose(beta_interval(7, 7, level=0.9), ends)
     np.testing.assert_allclose(beta_interval(np.int64(0), np.int64(7), level=0.9)[0], 1 - ends[1])
+
+
+def test_the_mean_of_zeros_and_ones_is_beta():
+    """Their Dirichlet weights add up to Beta(ones, zeros)."""
+    values = np.array([1.0] * 7 + [0.0] * 3)
+    expected = stats.beta.interval(0.9, 7, 3)
+    np.testing.assert_allclose(mean_interval(values, level=0.9), expected, atol=0.02)
+    np.testing.assert_allclose(mean_interval(np.full(5, 1.2)), (1.2, 1.2))
 
 
 def test_beta_interval_covers_as_often_as_it_says():

@@ -12,7 +12,7 @@ from recorded import RECORDINGS, records
 from mdm_jax.denoisers.oracle import oracle_of
 from mdm_jax.denoisers.pretrained.checkpoints import load
 from mdm_jax.diffusion.elbo import any_order_nelbo, canvas_nll
-from mdm_jax.evals.likelihood import heldout_likelihood, row_bounds
+from mdm_jax.evals.likelihood import Likelihood, heldout_likelihood, row_bounds, summary
 from mdm_jax.tasks.base import Batch, Vocabulary
 from mdm_jax.tasks.sudoku.task import Sudoku, all_grids
 
@@ -55,6 +55,15 @@ def test_oracle_on_all_sudokus_is_log_288():
     assert 0 < found.error < 0.02
     assert found.tokens_per_sequence == 16
     assert found.nelbo_per_content_token == pytest.approx(found.nelbo_per_token, rel=1e-6)
+
+
+def test_a_bound_is_called_held_out_where_something_is():
+    """Training on 4x4 grids sees all of them."""
+    found = Likelihood(*(1.0,) * len(Likelihood._fields))
+    assert summary(found, Sudoku(side=9)).startswith("held-out bound: ")
+    assert summary(found, Sudoku()).startswith(
+        "bound on the training sequences (nothing is held out)"
+    )
 
 
 def test_constant_logits_have_a_closed_form():

@@ -5,6 +5,7 @@ import math
 import shutil
 import time
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -49,6 +50,21 @@ def test_quickstart_writes_what_it_says(trained):
     assert [row["policy"] for row in read_json(directory / "table.json")] == [
         r.policy for r in rows
     ]
+
+
+def test_a_denoiser_goes_on_from_the_weights_of_another_run(trained, tmp_path):
+    """With a schedule of its own; at a learning rate of almost nothing it stays there."""
+    still = replace(TRAIN.optimizer, learning_rate=1e-9)
+    config = replace(
+        TRAIN, start=str(trained[0]), optimizer=still, steps=1, run_dir=str(tmp_path / "further")
+    )
+    before, after = load_denoiser(trained[0]).denoise, train_denoiser.train(config).denoise
+    close = partial(np.testing.assert_allclose, atol=1e-6)
+    jax.tree.map(close, after.params, before.params)
+    other = replace(config, model=replace(config.model, depth=2), run_dir=str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="is not the one to be trained: give the same --model"):
+        train_denoiser.train(other)
+    assert not (tmp_path / "other").exists()
 
 
 def test_quickstart_rows(trained):

@@ -126,6 +126,11 @@ class Sudoku:
         grids = self._grids[rng.integers(len(self._grids), size=size)]
         return self._batch(grids if self.side == 4 else random_symmetries(grids, rng))
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether `heldout` are grids that training never sees: not where all grids are trained on."""
+        return self.side != 4
+
     def heldout(self) -> Batch:
         """side 4: all 288 grids (there are no others); side 9: `num_examples` fresh grids."""
         return self._batch(
