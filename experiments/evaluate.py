@@ -8,6 +8,8 @@ Generations are stored once, in samples.jsonl; a killed evaluation resumes with 
 policy evaluated in the same directory is compared with the new one on the same prompts.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
@@ -21,7 +23,7 @@ from mdm_jax.evals.directory import open_store
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import Batching, Parallel, check_request
 from mdm_jax.evals.paired import compare_with_stored
-from mdm_jax.evals.score import Outcome
+from mdm_jax.evals.score import Outcome, keep_row
 from mdm_jax.external_files import expand
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
@@ -29,7 +31,6 @@ from mdm_jax.profiling.report import measure_speed
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.identity import identity, results_home
-from mdm_jax.runs.json_files import append_rows
 from mdm_jax.runs.policy_specs import resolve
 from mdm_jax.runs.published import Loading, is_published
 from mdm_jax.sampling.config import SamplerConfig
@@ -79,22 +80,23 @@ def run(config: Config) -> Outcome | None:
     Returns:
       None where programs were generated that may not be run.
     """
-    evaluator, policy, step = prepare(config)
-    done, total = len(evaluator.done(policy)), len(evaluator.examples.canvases)
-    with progress("generating", total, done) as advance:
-        evaluator.generate(policy, advance)
-    print_once(f"generations: {evaluator.store.path}")
-    if not getattr(evaluator.task, "can_verify", True):
-        print_once("not scored: generated programs are run only when asked, by --task.execute")
-        return None
-    outcome = evaluator.score(policy)
-    report(config, evaluator, outcome, step)
-    for found in compare_with_stored(evaluator, outcome):
-        print_stored_comparison(found)
+    with prepare(config) as (evaluator, policy, step):
+        done, total = len(evaluator.done(policy)), len(evaluator.examples.canvases)
+        with progress("generating", total, done) as advance:
+            evaluator.generate(policy, advance)
+        print_once(f"generations: {evaluator.store.path}")
+        if not getattr(evaluator.task, "can_verify", True):
+            print_once("not scored: generated programs are run only when asked, by --task.execute")
+            return None
+        outcome = evaluator.score(policy)
+        report(config, evaluator, outcome, step)
+        for found in compare_with_stored(evaluator, outcome):
+            print_stored_comparison(found)
     return outcome
 
 
-def prepare(config: Config) -> tuple[Evaluator, Policy, int]:
+@contextmanager
+def prepare(config: Config) -> Iterator[tuple[Evaluator, Policy, int]]:
     """The evaluation, the policy, and the denoiser's number of updates.
 
     What cannot be completed is refused before the denoiser is loaded.
@@ -113,14 +115,13 @@ def prepare(config: Config) -> tuple[Evaluator, Policy, int]:
     name = f"evaluate-{task.name}-{config.split}-{config.seed}"
     directory = expand(config.out_dir or results_home(config.run) / name)
     weights = {"step": step} | identity(config.run, config.loading)
-    store = open_store(directory, "evaluate", task, config.split, config.seed, weights)
     key = jax.random.key(config.seed)
-    evaluator = Evaluator(task, examples, denoise, sampling, store, key, *batching)
-    return evaluator, policy, step
+    with open_store(directory, "evaluate", task, config.split, config.seed, weights) as store:
+        yield Evaluator(task, examples, denoise, sampling, store, key, *batching), policy, step
 
 
 def report(config: Config, evaluator: Evaluator, outcome: Outcome, step: int) -> None:
-    """Print the row, and the speed of a published checkpoint; append both to rows.jsonl."""
+    """Print the row, and the speed of a published checkpoint; keep both in rows.jsonl."""
     title, row = f"{evaluator.task.name}, {config.split} split, {config.run}", asdict(outcome.row)
     if is_published(config.run):
         print_rows([outcome.row], title)
@@ -130,7 +131,7 @@ def report(config: Config, evaluator: Evaluator, outcome: Outcome, step: int) ->
         row |= speed.throughput._asdict() | {"share_of_peak": speed.share_of_peak}
     else:
         print_rows([outcome.row], f"{title} at update {step}")
-    append_rows(evaluator.store.path.parent / "rows.jsonl", [row])
+    keep_row(evaluator.store.path.parent / "rows.jsonl", row)
 
 
 if __name__ == "__main__":

@@ -127,11 +127,12 @@ def run(config: Config) -> list[Row]:
     name = f"frontier-{task.name}-{config.split}-{config.seed}"
     directory = expand(config.out_dir or results_home(config.run) / name)
     weights = {"step": step} | identity(config.run, config.loading)
-    store = open_store(directory, "frontier", task, config.split, config.seed, weights)
-    key = jax.random.key(config.seed)
-    evaluator = Evaluator(task, examples, denoise, sampling, store, key, config.batch_size)
-    rows = []
-    with progress("policies", len(policies)) as advance:
+    key, rows = jax.random.key(config.seed), []
+    with (
+        open_store(directory, "frontier", task, config.split, config.seed, weights) as store,
+        progress("policies", len(policies)) as advance,
+    ):
+        evaluator = Evaluator(task, examples, denoise, sampling, store, key, config.batch_size)
         for kind, family in policies:
             rows += [replace(outcome.row, policy=kind) for outcome in evaluator.sweep(family)]
             advance(1, kind)

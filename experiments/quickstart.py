@@ -17,11 +17,12 @@ from experiments._cli.tables import headline, print_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import check_seed
 from mdm_jax.evals import plots
+from mdm_jax.evals.directory import COMPARISON, open_store
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import Batching, Parallel, check_request
 from mdm_jax.evals.plots.run_figures import grid_of
 from mdm_jax.evals.score import Row
-from mdm_jax.evals.store import SampleStore
+from mdm_jax.evals.store import SAMPLES, SampleStore
 from mdm_jax.external_files import expand
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies import heuristics
@@ -156,17 +157,13 @@ def compare(
     directory: Path,
 ) -> list[Row]:
     """One row per policy, all on the same prompts."""
-    evaluator = Evaluator(
-        task,
-        examples,
-        denoise,
-        settings_of(config, task),
-        SampleStore(directory / "samples.jsonl"),
-        jax.random.fold_in(jax.random.key(config.seed), 3),
-        config.batch_size,
-        config.parallel,
-    )
-    with progress("generating", len(policies)) as advance:
+    with (
+        open_store(directory / COMPARISON, "comparison", task, "test", config.seed) as store,
+        progress("generating", len(policies)) as advance,
+    ):
+        key = jax.random.fold_in(jax.random.key(config.seed), 3)
+        sampling, batching = settings_of(config, task), (config.batch_size, config.parallel)
+        evaluator = Evaluator(task, examples, denoise, sampling, store, key, *batching)
         outcomes = evaluator.compare(policies, lambda one: advance(1, one.row.policy))
     return [outcome.row for outcome in outcomes]
 
@@ -180,7 +177,7 @@ def draw_orders(task: Task, directory: Path, rows: Sequence[Row]) -> None:
     """The order map: which position was revealed at which step, a panel for each kind of policy at
     the last of its settings.
     """
-    stored = SampleStore(directory / "samples.jsonl").read_all()
+    stored = SampleStore(directory / COMPARISON / SAMPLES).read_all()
     last = {row.policy: row.label for row in rows}
     maps = {name: stored[label].revealed_at for name, label in last.items()}
     plots.save(plots.order_map_figure(maps, grid_of(task)), directory / "order_map.png")
@@ -188,7 +185,7 @@ def draw_orders(task: Task, directory: Path, rows: Sequence[Row]) -> None:
 
 def replay(task: Task, examples: Examples, directory: Path, row: Row) -> None:
     """Show the first stored generation of a policy as it was revealed."""
-    found = SampleStore(directory / "samples.jsonl").read(row.label)
+    found = SampleStore(directory / COMPARISON / SAMPLES).read(row.label)
     shown = replay_reveals(
         examples.canvases[0], found.tokens[0], found.revealed_at[0], task.vocabulary.mask_id
     )

@@ -11,8 +11,8 @@ from experiments._cli.tables import print_paired_rows
 from experiments._cli.training import TrainingConfig, training_run
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
-from mdm_jax.evals.matched import compare_at_equal_calls, evaluator_in
-from mdm_jax.evals.paired import PairedRow
+from mdm_jax.evals.matched import compare_at_equal_calls, comparison_in
+from mdm_jax.evals.paired import PairedRow, save_table
 from mdm_jax.external_files import expand
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.runs.denoisers import exact_denoiser, load_denoiser
@@ -107,15 +107,17 @@ def compare(
       learned: policies of several training seeds, each with its denoiser.
       baselines: the denoiser of the baselines.
     """
-    evaluator = evaluator_in(
-        expand(config.run_dir),
+    directory = expand(config.run_dir)
+    with comparison_in(
+        directory,
         config.task,
         baselines,
         sampling,
         examples=config.examples,
         batch_size=config.eval_batch_size,
         seed=config.seed,
-    )
-    rows = compare_at_equal_calls(evaluator, learned, config.seed, progress)
+    ) as evaluator:
+        rows = compare_at_equal_calls(evaluator, learned, config.seed, progress)
+    save_table(rows, directory / "table.json")
     print_paired_rows(rows, f"{title}: {config.examples} prompts")
     return rows

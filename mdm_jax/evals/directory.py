@@ -1,34 +1,39 @@
 """Directories of evaluations: one task, one split, one seed, one denoiser; any number of policies."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mdm_jax.evals.store import SampleStore
+from mdm_jax.evals.store import SAMPLES, SampleStore
 from mdm_jax.runs.directory import open_run
 from mdm_jax.tasks.base import Task
 
+COMPARISON = "comparison"  # in the directory of a run that compares what it has learned
 # settings of a task that change no generation
 NO_IDENTITY = ("task.checkpoint", "task.execute", "task.limits")
 
 
+@contextmanager
 def open_store(
     directory: Path,
     experiment: str,
     task: Task,
     split: str,
     seed: int,
-    denoiser: Mapping[str, Any],
-) -> SampleStore:
+    denoiser: Mapping[str, Any] | None = None,
+) -> Iterator[SampleStore]:
     """The generations kept in a directory, which is created or must belong to the same settings.
+
+    No other process can open it while the block runs.
 
     Args:
       experiment: name of the entry point.
-      denoiser: what identifies its weights.
+      denoiser: what identifies its weights; None: several denoisers may be compared.
 
     Raises:
-      ValueError: the directory belongs to other settings, or to something else.
+      MdmError: the directory belongs to other settings or to something else, or is in use.
     """
-    same = {"task": task, "split": split, "seed": seed} | dict(denoiser)
-    open_run(directory, experiment, same, ignore=NO_IDENTITY)
-    return SampleStore(directory / "samples.jsonl")
+    same = {"task": task, "split": split, "seed": seed} | dict(denoiser or {})
+    with open_run(directory, experiment, same, ignore=NO_IDENTITY) as home:
+        yield SampleStore(home / SAMPLES)

@@ -141,8 +141,9 @@ class Evaluator:
         )
         for batch in batches:
             for label, one in zip(labels, batch, strict=True):
+                done = self.store.done(label)
                 samples = self._samples(label, one, timed=False)
-                self.store.append([s for s in samples if s.index not in self.store.done(label)])
+                self.store.append([sample for sample in samples if sample.index not in done])
         return [self.score(policy) for policy in policies]
 
     def _missing(self, done: Int[np.ndarray, " n"]) -> Int[np.ndarray, " todo"]:

@@ -1,7 +1,8 @@
 """Learned policies against the heuristic baselines at equal numbers of denoiser calls."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.evals.directory import COMPARISON, open_store
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import generate_sweep
-from mdm_jax.evals.paired import PairedRow, paired_row, save_table
+from mdm_jax.evals.paired import PairedRow, paired_row
 from mdm_jax.evals.score import Outcome
 from mdm_jax.evals.static_order_limit import static_order_limit
-from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import AlphaCounts
@@ -30,7 +31,8 @@ TUNING_PROMPTS, TUNING_BATCH = 256, 64
 GENERATING, TUNING = 8, 9  # streams of the seed
 
 
-def evaluator_in(
+@contextmanager
+def comparison_in(
     directory: Path,
     task: Task,
     denoise: Denoise,
@@ -39,23 +41,26 @@ def evaluator_in(
     examples: int,
     batch_size: int,
     seed: int,
-) -> Evaluator:
-    """The evaluation of a comparison: prompts of the test split, generations in samples.jsonl.
+) -> Iterator[Evaluator]:
+    """The evaluation of a comparison: prompts of the test split, generations in DIRECTORY/comparison.
+
+    No other process can open it while the block runs.
 
     Args:
       directory: of the run.
       denoise: what the baselines use.
       examples: number of prompts.
     """
-    return Evaluator(
-        task=task,
-        examples=task.examples("test", examples),
-        denoise=denoise,
-        config=sampling.for_task(task),
-        store=SampleStore(directory / "samples.jsonl"),
-        key=jax.random.fold_in(jax.random.key(seed), GENERATING),
-        batch_size=min(batch_size, examples),
-    )
+    with open_store(directory / COMPARISON, "comparison", task, "test", seed) as store:
+        yield Evaluator(
+            task=task,
+            examples=task.examples("test", examples),
+            denoise=denoise,
+            config=sampling.for_task(task),
+            store=store,
+            key=jax.random.fold_in(jax.random.key(seed), GENERATING),
+            batch_size=min(batch_size, examples),
+        )
 
 
 def compare_at_equal_calls(
@@ -66,8 +71,6 @@ def compare_at_equal_calls(
 ) -> list[PairedRow]:
     """Learned policies, then the baselines at their mean (the whole numbers on either side) and
     largest number of denoiser calls, all on the same prompts.
-
-    The table is also written beside the evaluator's store, to table.json.
 
     Args:
       evaluator: of the baselines.
@@ -83,10 +86,9 @@ def compare_at_equal_calls(
         others = evaluator.compare(baselines, lambda outcome: advance(1, outcome.row.policy))
     rows = [PairedRow(outcome.row) for outcome in ours]
     rows += [paired_row(median, outcome) for outcome in others]
-    home = evaluator.store.path.parent
-    limit = static_order_limit(evaluator.task, learned[0][0].steps, seed, home / "limit.json")
+    found = evaluator.store.path.with_name("limit.json")
+    limit = static_order_limit(evaluator.task, learned[0][0].steps, seed, found)
     rows += [] if limit is None else [PairedRow(limit)]
-    save_table(rows, home / "table.json")
     return rows
 
 

@@ -1,8 +1,10 @@
 """Scoring finished canvases: which solve their prompts, and the row of a table that follows."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +14,8 @@ from jaxtyping import Bool, Int
 
 from mdm_jax.evals.intervals import beta_interval
 from mdm_jax.evals.store import Generations
+from mdm_jax.runs.description import describe
+from mdm_jax.runs.json_files import read_rows, replace_text
 from mdm_jax.tasks.base import Task
 
 
@@ -100,3 +104,9 @@ def row_of(
         sequences_per_second=float(1 / np.mean(timed)) if len(timed) else None,
         label=label,
     )
+
+
+def keep_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a row to a JSON-lines file, in the place of an earlier one of the same policy and settings."""
+    others = [other for other in read_rows(path) if other.get("label") != row["label"]]
+    replace_text(path, "".join(json.dumps(describe(one)) + "\n" for one in (*others, row)))

@@ -2,30 +2,18 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mdm_jax.runs.json_files import append_rows, read_rows
+from mdm_jax.errors import MdmError
+from mdm_jax.evals.sample_lines import Sample, format_line, parse_line
+from mdm_jax.runs.json_files import append_text
 from mdm_jax.sharding import wait_for_processes
 
-
-class Sample(NamedTuple):
-    """One generation."""
-
-    setting: str  # policy, its knobs, the sampler's settings and the seed, as one label
-    index: int  # of the prompt in its split
-    tokens: list[int]  # the finished canvas, prompt included
-    text: str
-    nfe: int
-    passes: int  # denoiser calls that its batch executed
-    seconds: float | None  # its share of the batch's time; None when that includes compilation
-    revealed_at: list[int]  # step at which each position was revealed; -1: it was given
-    prompt: str | None = None  # of tasks in words, whose `text` is the response alone
-    answer: str | None = None  # what the verifier reads in it
-    reference: str | None = None  # and what it compares that with
+SAMPLES = "samples.jsonl"
 
 
 class Generations(NamedTuple):
@@ -48,31 +36,32 @@ class Generations(NamedTuple):
 class SampleStore:
     """An append-only file of samples; a killed writer loses one batch at most.
 
-    One writer at a time: where there are several processes, all of them append the same samples, the
-    first one writes them, and the others wait until they are written.
+    Only where each sample begins is kept in memory. One writer at a time (see `open_store`): where there
+    are several processes, all of them append the same samples, the first one writes them, and the
+    others wait until they are written.
 
     Args:
         path: samples.jsonl, which need not exist yet.
 
     Raises:
-        ValueError: for a malformed line or a (setting, index) that is there twice, with file and
-            line. An unfinished last line is dropped.
+        MdmError: for a damaged line or a (setting, index) that is there twice, with file and line. An
+            unfinished last line is dropped.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path)
-        self._done: dict[str, set[int]] = {}
-        for number, sample in enumerate(_read(self.path), 1):
-            self._add(self._done, sample, f"{self.path}:{number}")
+        self._starts: dict[str, dict[int, int]] = {}  # by setting and index
+        self._lines = self._bytes = 0  # that have been read
+        self._scan()
         wait_for_processes("samples are read")
 
     def settings(self) -> list[str]:
         """The settings with samples, in the order in which they were first written."""
-        return list(self._done)
+        return list(self._starts)
 
     def done(self, setting: str) -> set[int]:
         """The indices that are there already, so that an evaluation can go on with the others."""
-        return set(self._done.get(setting, ()))
+        return set(self._starts.get(setting, ()))
 
     def append(self, samples: Sequence[Sample]) -> None:
         """Writes one batch; it is on disk when this returns.
@@ -81,18 +70,17 @@ class SampleStore:
             ValueError: if a (setting, index) is there already or twice in the batch; nothing has
                 been written then.
         """
-        samples = [_plain(sample) for sample in samples]
-        batch: dict[str, set[int]] = {}
+        batch: set[tuple[str, int]] = set()
         for sample in samples:
-            self._add(batch, sample, "batch")
-            if sample.index in self._done.get(sample.setting, ()):
-                raise ValueError(
-                    f"{self.path}: {sample.setting!r} has index {sample.index} already"
-                )
-        append_rows(self.path, [sample._asdict() for sample in samples])
+            setting, index = sample.setting, int(sample.index)
+            if index in self._starts.get(setting, ()):
+                raise ValueError(f"{self.path}: {setting!r} has index {index} already")
+            if (setting, index) in batch:
+                raise ValueError(f"batch: {setting!r} has index {index} twice")
+            batch.add((setting, index))
+        append_text(self.path, "".join(map(format_line, samples)))
         wait_for_processes("samples are written")
-        for setting, indices in batch.items():
-            self._done.setdefault(setting, set()).update(indices)
+        self._scan()
 
     def read(self, setting: str) -> Generations:
         """All generations of a setting.
@@ -100,53 +88,55 @@ class SampleStore:
         Raises:
             ValueError: if there are none, or canvases of different lengths.
         """
-        samples = [sample for sample in _read(self.path) if sample.setting == setting]
-        if not samples:
+        if setting not in self._starts:
             raise ValueError(f"{self.path} has no {setting!r}, only {self.settings()}")
-        return _stacked(samples, self.path)
+        return _stacked(list(self._read(setting)), self.path)
 
     def read_all(self) -> dict[str, Generations]:
-        """All generations of every setting, in one pass over the file.
+        """All generations of every setting.
 
         Raises:
             ValueError: if a setting has canvases of different lengths.
         """
-        groups: dict[str, list[Sample]] = {setting: [] for setting in self._done}
-        for sample in _read(self.path):
-            groups[sample.setting].append(sample)
-        return {setting: _stacked(samples, self.path) for setting, samples in groups.items()}
+        return {setting: self.read(setting) for setting in self._starts}
 
-    @staticmethod
-    def _add(done: dict[str, set[int]], sample: Sample, where: str) -> None:
-        indices = done.setdefault(sample.setting, set())
-        if sample.index in indices:
-            raise ValueError(f"{where}: {sample.setting!r} has index {sample.index} twice")
-        indices.add(sample.index)
+    def _read(self, setting: str) -> Iterator[Sample]:
+        """The samples of a setting by increasing index."""
+        with self.path.open("rb") as file:
+            for index, start in sorted(self._starts[setting].items()):
+                file.seek(start)
+                yield parse_line(file.readline(), f"{self.path}, index {index}")
 
+    def _scan(self) -> None:
+        """Notes where the samples begin that have been written since the last time."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._bytes)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._lines += 1
+                self._note(line, f"{self.path}:{self._lines}")
+                self._bytes += len(line)
 
-def _plain(sample: Sample) -> Sample:
-    """The sample with Python numbers, whatever arrays it came with."""
-    return sample._replace(
-        index=int(sample.index),
-        tokens=[int(token) for token in sample.tokens],
-        nfe=int(sample.nfe),
-        passes=int(sample.passes),
-        seconds=None if sample.seconds is None else float(sample.seconds),
-        revealed_at=[int(step) for step in sample.revealed_at],
-    )
+    def _note(self, line: bytes, where: str) -> None:
+        """Notes where one sample begins.
 
-
-def _read(path: pathlib.Path) -> list[Sample]:
-    rows = read_rows(path)
-    for number, row in enumerate(rows, 1):
-        required = set(Sample._fields) - Sample._field_defaults.keys()
-        if not required <= row.keys() <= set(Sample._fields):
-            raise ValueError(f"{path}:{number}: fields {list(row)}, not {list(Sample._fields)}")
-    return [Sample(**row) for row in rows]
+        Raises:
+            MdmError: it is damaged, or there twice; the message says how to mend the file.
+        """
+        try:
+            setting, index = parse_line(line, where)[:2]
+            if index in self._starts.get(setting, ()):
+                raise MdmError(f"{where}: {setting!r} has index {index} twice")
+        except MdmError as error:
+            mend = f"python -m experiments.repair_store --store {self.path.parent}"
+            raise MdmError(f"{error}; to drop such lines: {mend}") from error
+        self._starts.setdefault(setting, {})[index] = self._bytes
 
 
 def _stacked(samples: Sequence[Sample], path: pathlib.Path) -> Generations:
-    samples = sorted(samples, key=lambda sample: sample.index)
     lengths = {len(sample.tokens) for sample in samples}
     if len(lengths) > 1:
         raise ValueError(

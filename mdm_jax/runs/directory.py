@@ -1,12 +1,14 @@
 """A run directory: config.json (what was run) and env.json (with which versions, on which devices).
 
 No run overwrites another: a directory is either new, or resumed with the configuration that it was
-created with. The other files are the metrics (`MetricsLog`), the checkpoints and the results.
+created with, by one process at a time. The other files are the metrics (`MetricsLog`), the checkpoints
+and the results.
 """
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -14,8 +16,9 @@ import jax
 from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand
 from mdm_jax.runs.description import Json, describe
-from mdm_jax.runs.environment import environment
+from mdm_jax.runs.environment import STARTS, environment
 from mdm_jax.runs.json_files import Path, read_json, write_json
+from mdm_jax.runs.lock import LOCK, only_writer
 from mdm_jax.sharding import wait_for_processes
 
 FORMAT = 2  # of config.json and everything beside it
@@ -26,13 +29,14 @@ DENOISER = "denoiser"  # the run of the denoiser that an order or a policy train
 TOKENIZER = "tokenizer.json"
 
 
+@contextmanager
 def open_run(
     directory: Path, experiment: str, config: Any, ignore: Sequence[str] = ()
-) -> pathlib.Path:
+) -> Iterator[pathlib.Path]:
     """Creates a run directory, or resumes the one that is there with the same configuration.
 
-    config.json is {"format": 2, "experiment": NAME, **describe(config)}; env.json gets one entry more
-    for each start.
+    No other process can open it while the block runs. config.json is {"format": 2, "experiment": NAME,
+    **describe(config)}; env.json gets one entry more for each start.
 
     Args:
         directory: new, empty, or a run directory.
@@ -41,26 +45,33 @@ def open_run(
         ignore: dotted keys that may differ on resume ("steps", "policy.threshold"; a prefix stands
             for all below it). config.json keeps their first values, env.json lists the new ones.
 
-    Returns:
+    Yields:
         The directory's path.
 
     Raises:
         MdmError: if the directory holds something else, or a run with another configuration or of an
-            earlier version. Nothing has been written then.
+            earlier version, or another process has opened it. Nothing has been written then.
     """
     directory = expand(directory)
     described = {"format": FORMAT, "experiment": experiment, **describe(config)}
-    if jax.process_index() == 0:
-        changed = {}
-        if (directory / CONFIG).exists():
-            changed = _changed_settings(directory, described, ignore)
-        else:
-            _create(directory, described)
-        path = directory / "env.json"
-        starts = read_json(path) if path.exists() else []
-        write_json(path, [*starts, {**environment(), "config_changes": changed}])
-    wait_for_processes("run directory")
-    return directory
+    _refuse_others(directory)
+    with only_writer(directory):
+        if jax.process_index() == 0:
+            _start(directory, described, ignore)
+        wait_for_processes("run directory")
+        yield directory
+
+
+def _start(directory: pathlib.Path, described: dict, ignore: Sequence[str]) -> None:
+    """Writes config.json in a new directory, compares it in an old one, and notes the start."""
+    changed = {}
+    if (directory / CONFIG).exists():
+        changed = _changed_settings(directory, described, ignore)
+    else:
+        write_json(directory / CONFIG, described)
+    path = directory / STARTS
+    starts = read_json(path) if path.exists() else []
+    write_json(path, [*starts, {**environment(), "config_changes": changed}])
 
 
 def _changed_settings(
@@ -91,16 +102,19 @@ def _changed_settings(
     return {key: differ[key][1] for key in sorted(ignored)}
 
 
-def _create(directory: pathlib.Path, described: dict) -> None:
-    """Makes the directory and its config.json; a start killed in between leaves no obstacle."""
-    directory.mkdir(parents=True, exist_ok=True)
-    found = sorted({path.name for path in directory.iterdir()} - {CONFIG + ".tmp"})
+def _refuse_others(directory: pathlib.Path) -> None:
+    """Raise MdmError for a directory that is neither new nor a run's.
+
+    What a start leaves that was killed before config.json was written is no obstacle.
+    """
+    if not directory.exists() or (directory / CONFIG).exists():
+        return
+    found = sorted({path.name for path in directory.iterdir()} - {CONFIG + ".tmp", LOCK})
     if found:
         raise MdmError(
             f"{directory} is not a run directory but holds {', '.join(found[:5])}: "
             "choose another directory or delete it"
         )
-    write_json(directory / CONFIG, described)
 
 
 def _flat(value: Json, prefix: str = "") -> dict[str, Json]:

@@ -9,6 +9,7 @@ from importlib import metadata
 
 import jax
 
+STARTS = "env.json"  # of a run directory: one entry for each start
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -19,6 +20,8 @@ def environment() -> dict:
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": list(sys.argv),
+        "host": platform.node(),
+        "pid": os.getpid(),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in PACKAGES},
         "backend": device.platform,

@@ -52,7 +52,7 @@ def read_rows(path: Path) -> list[dict]:
     """
     path = pathlib.Path(path)
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return [_parsed_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    return [parse_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
 
 
 def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -63,7 +63,11 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         ValueError: if a value cannot be described; nothing has been written then.
     """
-    text = "".join(json.dumps(describe(row)) + "\n" for row in rows)
+    append_text(path, "".join(json.dumps(describe(row)) + "\n" for row in rows))
+
+
+def append_text(path: Path, text: str) -> None:
+    """Appends whole lines in one write, on disk when it returns; cuts an unfinished last line first."""
     if jax.process_index() != 0:
         return
     drop_torn_line(path)
@@ -84,7 +88,12 @@ def drop_torn_line(path: Path) -> None:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def _parsed_row(line: bytes, where: str) -> dict:
+def parse_row(line: bytes, where: str) -> dict:
+    """A line of a JSON-lines file as an object.
+
+    Raises:
+        MdmError: it is none; `where` is named.
+    """
     try:
         row = json.loads(line)
     except ValueError as error:

@@ -47,7 +47,7 @@ def open_training(
     Args:
       tensorboard: metrics are written for TensorBoard, too.
     """
-    home = open_run(directory, experiment, config, ignore)
-    log = MetricsLog(home, tensorboard)
-    with checkpoints.open_manager(home / CHECKPOINTS) as manager:
-        yield TrainingRun(home, log, manager)
+    with open_run(directory, experiment, config, ignore) as home:
+        log = MetricsLog(home, tensorboard)
+        with checkpoints.open_manager(home / CHECKPOINTS) as manager:
+            yield TrainingRun(home, log, manager)

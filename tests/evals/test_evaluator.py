@@ -10,8 +10,9 @@ from numpy.testing import assert_array_equal
 
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.paired import compare_with_stored, paired_row
+from mdm_jax.evals.sample_lines import Sample
 from mdm_jax.evals.score import verify_all
-from mdm_jax.evals.store import Sample, SampleStore
+from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
 from mdm_jax.tasks.base import Examples
 

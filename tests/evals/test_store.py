@@ -4,7 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from mdm_jax.evals.store import Sample, SampleStore
+from mdm_jax.errors import MdmError
+from mdm_jax.evals import sample_lines
+from mdm_jax.evals import store as stores
+from mdm_jax.evals.sample_lines import Sample
+from mdm_jax.evals.store import SampleStore
 
 
 def sample(index, setting="random(8)", nfe=8, length=3):
@@ -81,12 +85,34 @@ def test_duplicates_are_refused_before_writing(tmp_path):
     assert store.done("random(8)") == {0, 1}
 
 
+def test_a_setting_is_read_from_its_own_lines_alone(tmp_path, monkeypatch):
+    """Reading every policy of a store of 164 thousand lines parsed all of them each time."""
+    store = SampleStore(tmp_path / "samples.jsonl")
+    store.append([sample(i, f"policy {i % 10}") for i in range(100)])
+    read, real = [], stores.parse_line
+    monkeypatch.setattr(stores, "parse_line", lambda *args: (read.append(args), real(*args))[1])
+    np.testing.assert_array_equal(store.read("policy 3").index, range(3, 100, 10))
+    assert len(read) == 10
+
+
+def test_every_flipped_bit_of_a_line_is_found(tmp_path):
+    line = sample_lines.format_line(sample(3)).encode()
+    assert sample_lines.parse_line(line, "") == sample(3)
+    for bit in range(8 * (len(line) - 1)):
+        flipped = (int.from_bytes(line) ^ 1 << (bit + 8)).to_bytes(len(line))
+        with pytest.raises(MdmError, match=r"here: (damaged|not a JSON|fields)"):
+            sample_lines.parse_line(flipped, "here")
+
+
 def test_damaged_files_are_named(tmp_path):
     path = tmp_path / "samples.jsonl"
     SampleStore(path).append([sample(0)])
     line = path.read_text()
     path.write_text(line + line)
-    with pytest.raises(ValueError, match=r"samples\.jsonl:2: 'random\(8\)' has index 0 twice"):
+    twice = (
+        r"samples\.jsonl:2: 'random\(8\)' has index 0 twice; to drop such lines: python -m .*repair"
+    )
+    with pytest.raises(MdmError, match=twice):
         SampleStore(path)
     path.write_text(line + "{\n" + line)
     with pytest.raises(ValueError, match=r"samples\.jsonl:2: not a JSON line"):

@@ -12,6 +12,7 @@ from experiments import (
     learn_order,
     learn_policy,
     quickstart,
+    repair_store,
     sample,
     table_unmasking_policies,
     table_variational_orders,
@@ -29,6 +30,7 @@ MODULES = {
     "benchmark": benchmark,
     "benchmark_generation": benchmark_generation,
     "export": export,
+    "repair_store": repair_store,
     "table_unmasking_policies": table_unmasking_policies,
     "table_variational_orders": table_variational_orders,
 }

@@ -278,6 +278,11 @@ EXPORT = [
     ("--run published --out file", "file"),
     ("--run /gone --out new", "/gone is no run directory"),
 ]
+REPAIR_STORE = [
+    ("", "Missing from"),
+    ("--store /gone", "/gone does not exist: give a directory with samples.jsonl"),
+    ("--store other", "other/samples.jsonl does not exist"),
+]
 UNMASKING = [
     ("--only crosswords", "only 'crosswords' is none of sudoku, chains"),
     ("--weights", "give at least one"),
@@ -307,6 +312,7 @@ TABLE = {
     "benchmark": BENCHMARK,
     "benchmark_generation": BENCHMARK_GENERATION,
     "export": EXPORT,
+    "repair_store": REPAIR_STORE,
     "table_unmasking_policies": UNMASKING,
     "table_variational_orders": VARIATIONAL,
 }

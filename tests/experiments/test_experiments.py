@@ -31,11 +31,12 @@ def test_quickstart_writes_what_it_says(trained):
     assert {
         path.name for path in directory.iterdir() if not path.name.startswith(("ev", "fr"))
     } == {
+        ".lock",
+        "comparison",
         "config.json",
         "env.json",
         "metrics.jsonl",
         "checkpoints",
-        "samples.jsonl",
         "table.json",
         "order_map.png",
         "training.png",
@@ -94,7 +95,7 @@ def test_quickstart_does_nothing_twice(trained, monkeypatch):
     assert [describe(row) for row in again] == [describe(row) for row in rows]
     after = contents(directory)
     same = {name for name in before if before[name] == after.get(name)}
-    assert {"config.json", "metrics.jsonl", "samples.jsonl", "table.json"} <= same
+    assert {"config.json", "metrics.jsonl", "comparison/samples.jsonl", "table.json"} <= same
     assert {name for name in before if name.startswith("checkpoints/")} <= same
     assert len(read_json(directory / "env.json")) == 2
 
@@ -112,7 +113,11 @@ def test_evaluate_stores_goes_on_and_compares(trained, capsys):
     assert "against LeftToRight steps=4" in told and "McNemar p" in told and "10 prompts" in told
     assert "P(better)" in told and "against EntropyBound" not in told
     directory = run / "evaluate-sudoku-test-0"
-    assert len((directory / "rows.jsonl").read_text().splitlines()) == 3
+    rows = [json.loads(line) for line in (directory / "rows.jsonl").open()]
+    assert [(row["policy"], row["total"]) for row in rows] == [
+        ("LeftToRight", 10),
+        ("EntropyBound", 10),
+    ]
     store = SampleStore(directory / "samples.jsonl")
     assert [len(store.done(label)) for label in store.settings()] == [10, 10]
 

@@ -30,13 +30,14 @@ from mdm_jax.training import loop
 
 FIGURES = {"learning.png", "order_map.png", "priorities.png", "steps.png"}
 FILES = FIGURES | {
+    ".lock",
     "bound.json",
     "checkpoints",
+    "comparison",
     "config.json",
     "denoiser",
     "env.json",
     "metrics.jsonl",
-    "samples.jsonl",
     "start.json",
     "table.json",
 }
@@ -84,7 +85,7 @@ def test_it_writes_what_it_says(ordered, order):
 def test_everyone_completes_the_same_prompts(ordered, order):
     ours, *others = [paired_row.row for paired_row in ordered[1]]
     assert ours.policy == "LearnedPolicy" and 1 <= ours.nfe_min <= ours.nfe_max <= 3
-    stored = SampleStore(order / "samples.jsonl").read_all()
+    stored = SampleStore(order / "comparison" / "samples.jsonl").read_all()
     assert set(stored) == {row.label for row in (ours, *others)}
     kinds = {row.policy for row in others}
     assert {"Ancestral", "TopConfidence", "Random", "EntropyBound", "ConfidenceThreshold"} <= kinds
@@ -107,7 +108,12 @@ def test_the_same_command_again_learns_nothing(ordered, order, monkeypatch):
         v._replace(row=timeless(v.row)) for v in ordered[1]
     ]
     changed = {name for name, text in contents(order).items() if before.get(name) != text}
-    assert changed <= {"env.json", "denoiser/env.json", "denoiser/training.png"}
+    assert changed <= {
+        "env.json",
+        "comparison/env.json",
+        "denoiser/env.json",
+        "denoiser/training.png",
+    }
 
 
 def test_a_stopped_run_ends_like_one_that_was_not(ordered, order, tmp_path, monkeypatch):

@@ -27,12 +27,13 @@ from mdm_jax.training.optimizers import OptimizerConfig
 
 FIGURES = {"learning.png", "frontier.png", "order_map.png"}
 FILES = FIGURES | {
+    ".lock",
     "best",
     "checkpoints",
+    "comparison",
     "config.json",
     "env.json",
     "metrics.jsonl",
-    "samples.jsonl",
     "table.json",
 }
 

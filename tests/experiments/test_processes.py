@@ -63,9 +63,9 @@ def weights(directory):
 
 
 def samples(directory):
-    """Without the time they took."""
+    """Without the time they took, and the checksum of it all."""
     rows = [json.loads(line) for line in (directory / "samples.jsonl").open()]
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+    return [{name: row[name] for name in row.keys() - {"seconds", "crc"}} for row in rows]
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mdm_jax.errors import MdmError
+from mdm_jax.runs import directory as directories
 from mdm_jax.runs.description import describe
-from mdm_jax.runs.directory import open_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,12 @@ class Config:
     steps: int = 10
     policy: Any = Threshold()
     name: str = "sudoku"
+
+
+def open_run(*args, **settings):
+    """Opened and closed again."""
+    with directories.open_run(*args, **settings) as path:
+        return path
 
 
 def contents(directory):
@@ -41,7 +47,7 @@ def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
 
 def test_new_directory(tmp_path):
     run = open_run(tmp_path / "a" / "b", "train", Config())
-    assert sorted(contents(run)) == ["config.json", "env.json"]
+    assert sorted(contents(run)) == [".lock", "config.json", "env.json"]
     described = {"format": 2, "experiment": "train", **describe(Config())}
     assert json.loads((run / "config.json").read_text()) == described
     (env,) = json.loads((run / "env.json").read_text())
@@ -102,7 +108,7 @@ def test_other_directories_are_left_alone(tmp_path):
 def test_a_start_killed_while_creating_is_no_obstacle(tmp_path):
     (tmp_path / "config.json.tmp").write_text('{"kind": "Con')
     open_run(tmp_path, "train", Config())
-    assert sorted(contents(tmp_path)) == ["config.json", "env.json"]
+    assert sorted(contents(tmp_path)) == [".lock", "config.json", "env.json"]
 
 
 def test_a_run_of_an_earlier_version_is_refused(tmp_path):

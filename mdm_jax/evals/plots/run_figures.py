@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import Int
 
 from mdm_jax.evals import plots
+from mdm_jax.evals.directory import COMPARISON
 from mdm_jax.evals.paired import PairedRow
 from mdm_jax.evals.priorities import example_priorities
 from mdm_jax.evals.score import Row
-from mdm_jax.evals.store import Generations, SampleStore
+from mdm_jax.evals.store import SAMPLES, Generations, SampleStore
 from mdm_jax.runs.metrics import read_metrics
 from mdm_jax.runs.orders import LearnedOrder
 from mdm_jax.tasks.base import Task
@@ -41,7 +42,7 @@ def draw_order_run(
     """Write learning.png, order_map.png, priorities.png and steps.png.
 
     Args:
-      rows: of the table, the learned policy first; those with generations in samples.jsonl are shown.
+      rows: of the table, the learned policy first; those with stored generations are shown.
       directory: the run's.
       temperature: of the posterior.
     """
@@ -108,6 +109,6 @@ def call_counts(
 
 def _stored(rows: Sequence[PairedRow], directory: Path) -> tuple[list[Row], dict[str, Generations]]:
     """The rows whose generations are stored, and these, by label."""
-    found = SampleStore(directory / "samples.jsonl").read_all()
+    found = SampleStore(directory / COMPARISON / SAMPLES).read_all()
     table = [one.row for one in rows if one.row.label in found]
     return table, {row.label: found[row.label].first(row.total) for row in table}
