@@ -7,13 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.errors import MdmError
+from mdm_jax.policies.action_distributions import Independent
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.rl.recording import Action, ExpertRecorder
 from mdm_jax.rl.rollouts import Prompts
+from mdm_jax.sampling.canvas import window_start
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 from mdm_jax.training.state import Metrics, TrainState, train_step
@@ -30,6 +34,9 @@ class Imitation:
       sampler: of the teacher's rollouts.
       optimizer: of the policy's parameters.
       final: learn the labels of `final_labels` instead of the teacher's decisions.
+
+    Raises:
+      MdmError: `final` with a family whose positions are not independent: the labels are any set.
     """
 
     policy: LearnedPolicy
@@ -37,6 +44,13 @@ class Imitation:
     sampler: SamplerConfig
     optimizer: optax.GradientTransformation
     final: bool = False
+
+    def __post_init__(self) -> None:
+        if self.final and self.policy.family != Independent():
+            raise MdmError(
+                "labels of the final answer need independent positions, but the policy's family is "
+                f"{self.policy.family}: choose family Independent, or final False"
+            )
 
 
 def imitate(
@@ -51,7 +65,9 @@ def imitate(
         policy=ExpertRecorder(imitation.teacher, imitation.policy),
         config=replace(imitation.sampler, record=True),
     )
-    actions = final_labels(rollout) if imitation.final else rollout.trace.record
+    actions = rollout.trace.record
+    if imitation.final:
+        actions = final_labels(rollout, prompts.canvases, imitation.sampler.mask_id)
     loss = partial(imitation_loss, policy=imitation.policy)
     state, metrics = train_step(
         state, k_update, actions, loss=loss, optimizer=imitation.optimizer, ema_decay=0.0
@@ -79,15 +95,19 @@ def imitation_loss(
     return loss, {"imitation_nll": loss}
 
 
-def final_labels(rollout: Rollout) -> Action:
+def final_labels(rollout: Rollout, canvases: Int[Array, "rows length"], mask_id: int) -> Action:
     """Actions that reveal every position whose proposed token equals the final answer.
 
     Args:
-      rollout: leading axis [rows], with `Action`s as record, of a policy that never re-masks.
+      rollout: leading axis [rows], with `Action`s as record.
+      canvases: its prompts.
 
     Reference: Learn2PD, arXiv:2509.25188.
     """
     action, trace = rollout.trace.record, rollout.trace
-    final = jnp.sum(jnp.where(trace.unmask, trace.proposal, 0), axis=1)  # each is revealed once
+    length = trace.is_masked.shape[-1]
+    starts = jax.vmap(lambda canvas: window_start(canvas, mask_id, length))(canvases)
+    window = partial(jax.lax.dynamic_slice_in_dim, slice_size=length)
+    final = jax.vmap(window)(rollout.canvas, starts)
     is_final = trace.is_masked & (trace.proposal == final[:, None, :])
     return action._replace(order=is_final.astype(jnp.int32), allowed=trace.is_masked)

@@ -9,7 +9,12 @@ from mdm_jax.types import Count, Mask, Tokens
 
 def response_start(canvas: Tokens, mask_id: int) -> Count:
     """The first masked position: where the response begins when a prompt precedes it."""
-    return jnp.argmax(canvas == mask_id)
+    return jnp.argmax(canvas == mask_id).astype(jnp.int32)
+
+
+def window_start(canvas: Tokens, mask_id: int, length: int) -> Count:
+    """Where a window of `length` positions begins: at the response, or earlier if it does not fit."""
+    return jnp.minimum(response_start(canvas, mask_id), canvas.shape[0] - length)
 
 
 def block_ids(length: int, block_length: int | None) -> Int[Array, " length"]:
@@ -24,7 +29,7 @@ def block_ids(length: int, block_length: int | None) -> Int[Array, " length"]:
             f"block_length {block_length} does not divide the {length} generated positions; "
             f"choose one of {[n for n in range(1, length + 1) if length % n == 0]}"
         )
-    return jnp.arange(length) // block_length
+    return jnp.arange(length, dtype=jnp.int32) // block_length
 
 
 def current_block(is_masked: Mask, blocks: Int[Array, " length"]) -> Count:
@@ -35,7 +40,8 @@ def current_block(is_masked: Mask, blocks: Int[Array, " length"]) -> Count:
 def count_blocks(is_masked: Mask, blocks: Int[Array, " length"]) -> Count:
     """How many blocks have a masked position."""
     ids = jnp.arange(is_masked.shape[0])
-    return jnp.sum(jnp.any((blocks[None, :] == ids[:, None]) & is_masked, axis=1))
+    present = jnp.any((blocks[None, :] == ids[:, None]) & is_masked[None, :], axis=1)
+    return jnp.sum(present, dtype=jnp.int32)
 
 
 def before_eos(
@@ -63,7 +69,6 @@ def after_eos(
     return jnp.cumsum(is_eos) - is_eos > 0
 
 
-def close_after_eos(canvas: Tokens, is_response: Mask, mask_id: int, eos_id: int) -> Tokens:
-    """EOS written to every masked position after the first EOS of the response, at no call."""
-    closed = after_eos(canvas, is_response, eos_id) & (canvas == mask_id)
-    return jnp.where(closed, eos_id, canvas)
+def closed_by_eos(canvas: Tokens, is_response: Mask, mask_id: int, eos_id: int) -> Mask:
+    """Masked positions after the first EOS of the response: they become EOS and cost nothing."""
+    return after_eos(canvas, is_response, eos_id) & (canvas == mask_id)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Int
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.policies.base import Policy, wants_window
-from mdm_jax.sampling.canvas import block_ids, count_blocks, current_block, response_start
+from mdm_jax.sampling.canvas import block_ids, count_blocks, current_block, window_start
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.types import Count, Mask, RowKey, Tokens
 
@@ -38,6 +38,7 @@ class RowState(NamedTuple):
 
     window: Tokens
     revealed_at: Tokens  # step of each position's last reveal; -1 while it is masked
+    closed: Mask  # positions that are EOS only because an EOS precedes them
     nfe: Count
     block: Count  # index of the current block
     block_step: Count  # denoiser calls already spent on it
@@ -49,14 +50,15 @@ def prepare(sampler: Sampler, key: RowKey, canvas: Tokens) -> tuple[RowState, Ro
     """The state of a row before its first step, and its context."""
     config = sampler.config
     length = canvas.shape[0] if config.gen_length is None else config.gen_length
-    # slicing clamps its start; the positions that the denoiser gets must be the same ones
-    start = jnp.minimum(response_start(canvas, config.mask_id), canvas.shape[0] - length)
+    start = window_start(canvas, config.mask_id, length)
     window = jax.lax.dynamic_slice(canvas, (start,), (length,))
     response = window == config.mask_id
     num_blocks = count_blocks(response, block_ids(length, config.block_length))
     zero = jnp.zeros((), jnp.int32)
-    never = jnp.full((length,), -1)
-    row = RowState(window, never, zero, zero - 1, zero, zero, sampler.policy.init(length))
+    never = jnp.full((length,), -1, jnp.int32)
+    closed = jnp.zeros((length,), bool)
+    memory = sampler.policy.init(length)
+    row = RowState(window, never, closed, zero, zero - 1, zero, zero, memory)
     return row, RowContext(key, canvas, start, response, num_blocks)
 
 
@@ -74,7 +76,9 @@ def enter_block(row: RowState, config: SamplerConfig) -> RowState:
     return row._replace(
         block=block,
         block_step=jnp.where(entered, 0, row.block_step),
-        block_masks=jnp.where(entered, jnp.sum(is_masked & (blocks == block)), row.block_masks),
+        block_masks=jnp.where(
+            entered, jnp.sum(is_masked & (blocks == block), dtype=jnp.int32), row.block_masks
+        ),
     )
 
 
@@ -85,7 +89,7 @@ def shown_positions(sampler: Sampler, row: RowState, whole_window: bool = False)
     """
     length = len(row.window)
     if whole_window or not shows_block_only(sampler):
-        return jnp.arange(length)
+        return jnp.arange(length, dtype=jnp.int32)
     return block_positions(row, sampler.config)
 
 
@@ -93,7 +97,7 @@ def block_positions(row: RowState, config: SamplerConfig) -> Positions:
     """The window positions of the current block."""
     length = len(row.window)
     size = config.block_length or length
-    return jnp.minimum(row.block * size, length - size) + jnp.arange(size)
+    return jnp.minimum(row.block * size, length - size) + jnp.arange(size, dtype=jnp.int32)
 
 
 def shows_block_only(sampler: Sampler) -> bool:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from mdm_jax.policies.base import confidence, entropy, margin
-from mdm_jax.sampling.canvas import block_ids, close_after_eos
+from mdm_jax.sampling.canvas import block_ids, closed_by_eos
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.outputs import Outputs, call_denoiser
 from mdm_jax.sampling.rows import (
@@ -73,7 +73,7 @@ def _observe(
         is_masked=is_masked,
         eligible=is_masked & (block_ids(length, config.block_length)[positions] == row.block),
         step=step,
-        budget=jnp.asarray(config.budget),
+        budget=jnp.asarray(config.budget, jnp.int32),
         block_step=row.block_step,
         block_masks=row.block_masks,
         num_blocks=context.num_blocks,
@@ -111,16 +111,23 @@ def _apply(
     positions: Positions,
     config: SamplerConfig,
 ) -> RowState:
-    """Write tokens and masks, fill up what follows an EOS, and count the call."""
+    """Write tokens and masks, fill up what follows an EOS, and count the call.
+
+    Positions that an EOS closed are masked again if it is re-masked.
+    """
     was_masked = row.window == config.mask_id
     revealed = jnp.where(decision.unmask, observation.proposal, row.window[positions])
-    window = row.window.at[positions].set(jnp.where(decision.remask, config.mask_id, revealed))
+    written = row.window.at[positions].set(jnp.where(decision.remask, config.mask_id, revealed))
+    window, closed = written, row.closed
     if config.cut_eos and config.eos_id is not None:
-        window = close_after_eos(window, context.response, config.mask_id, config.eos_id)
+        window = jnp.where(closed, config.mask_id, written)
+        closed = closed_by_eos(window, context.response, config.mask_id, config.eos_id)
+        window = jnp.where(closed, config.eos_id, window)
     revealed_at = jnp.where(was_masked, observation.step, row.revealed_at)
     spent = jnp.any(was_masked).astype(jnp.int32)
     return row._replace(
         window=window,
+        closed=closed,
         revealed_at=jnp.where(window == config.mask_id, -1, revealed_at),
         nfe=row.nfe + spent,
         block_step=row.block_step + spent,

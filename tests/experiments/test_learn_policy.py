@@ -170,7 +170,7 @@ CHANGES = {
         "expert": ExpertConfig(policy=heuristics.ConfidenceThreshold(0.3), block_length=1),
     },
     "hidden states, warm start": {
-        "policy": PolicySpec(network=replace(SMALL, hidden=True)),
+        "policy": PolicySpec(network=replace(SMALL, hidden=True), family=Independent()),
         "warm_start": WarmStart(steps=2, teacher=heuristics.TopConfidence(13), final=True),
     },
 }

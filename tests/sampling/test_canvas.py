@@ -6,10 +6,11 @@ import pytest
 from mdm_jax.sampling.canvas import (
     after_eos,
     block_ids,
-    close_after_eos,
+    closed_by_eos,
     count_blocks,
     current_block,
     response_start,
+    window_start,
 )
 
 EOS, MASK = 0, 9
@@ -67,11 +68,17 @@ def test_after_eos(tokens, response, after):
 @pytest.mark.parametrize(
     "canvas, closed",
     [
-        ([0, 9, 0, 9, 9], [0, 9, 0, 0, 0]),  # the first two are the prompt, but for the mask
-        ([1, 9, 9, 9, 9], [1, 9, 9, 9, 9]),
-        ([1, 0, 9, 7, 9], [1, 0, 0, 7, 0]),  # what was revealed after it stays
+        ([0, 9, 0, 9, 9], [3, 4]),  # position 0 is the prompt, whose EOS ends nothing
+        ([1, 9, 9, 9, 9], []),
+        ([1, 0, 9, 7, 9], [2, 4]),  # a token that was revealed after it stays
     ],
 )
-def test_close_after_eos_writes_only_on_masks(canvas, closed):
+def test_an_eos_closes_the_masks_after_it(canvas, closed):
     response = jnp.array([0, 1, 1, 1, 1], bool)
-    assert close_after_eos(jnp.array(canvas), response, MASK, EOS).tolist() == closed
+    got = closed_by_eos(jnp.array(canvas), response, MASK, EOS)
+    assert jnp.flatnonzero(got).tolist() == closed
+
+
+@pytest.mark.parametrize("canvas, start", [([1, 9, 9, 9], 1), ([1, 2, 3, 9], 2), ([9, 9, 1, 9], 0)])
+def test_a_window_starts_at_the_response_or_where_it_fits(canvas, start):
+    assert window_start(jnp.array(canvas), MASK, 2) == start

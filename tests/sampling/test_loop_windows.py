@@ -5,9 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from sampling_world import (
+    CANVASES,
     EOS,
     LENGTH,
+    MASK,
     PAD,
     PROMPTED,
     VOCAB,
@@ -19,7 +22,9 @@ from sampling_world import (
 
 from mdm_jax.policies.base import RevealAll
 from mdm_jax.policies.heuristics import Ancestral, LeftToRight, LowEntropy, TopConfidence, TopMargin
+from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.sampling.loop import sample
+from mdm_jax.types import Decision
 
 BLOCKS_OF_FOUR = Config(block_length=4, temperature=1.0, record=True)
 WITH_EOS = Config(eos_id=EOS)
@@ -145,6 +150,37 @@ def test_given_tokens_after_eos_stay_and_the_end_may_move_forward():
     assert got.canvas[0].tolist() == [1, EOS, 3, 4, 1] + [EOS] * 7
     assert got.canvas[5].tolist() == [4, 3, 2, 1, 2, EOS, EOS, 3, EOS, EOS, EOS, 4]
     assert got.nfe[5] == 1
+
+
+@pytree_dataclass
+class SecondThoughts:
+    """Reveals position 3, then re-masks it and reveals position 0, then reveals all that it may."""
+
+    def init(self, length):
+        return jnp.zeros((), jnp.int32)
+
+    def __call__(self, key, observation, state):
+        places = jnp.arange(len(observation.eligible))
+        unmask = jnp.select([state == 0, state == 1], [places == 3, places == 0], True)
+        return Decision(unmask, (state == 1) & (places == 3)), state + 1
+
+
+def _says_eos_at_first(canvas, valid, positions=None):
+    """Token 4 everywhere; EOS at position 3 as long as position 0 is masked."""
+    logits = jnp.tile(10.0 * jax.nn.one_hot(4, VOCAB), (len(canvas), 1))
+    logits = logits.at[3, EOS].set(jnp.where(canvas[0] == MASK, 20.0, 0.0))
+    return logits if positions is None else logits[positions]
+
+
+@pytest.mark.parametrize("block_length, nfe", [(None, 3), (4, 5)])
+def test_a_re_masked_eos_opens_again_what_it_closed(block_length, nfe):
+    config = Config(eos_id=EOS, block_length=block_length, record=True)
+    denoise = jax.tree_util.Partial(_says_eos_at_first)
+    got = run(SecondThoughts(), config, CANVASES[[0] * 6], denoise=denoise)
+    assert got.canvas[0].tolist() == [4] * LENGTH and got.nfe[0] == nfe
+    masks = got.trace.is_masked[0].sum(axis=1)
+    assert masks[:3].tolist() == [LENGTH, 3, LENGTH - 1]
+    assert got.revealed_at[0, :5].tolist() == [1, 2, 2, 2, nfe - 1 if block_length is None else 3]
 
 
 def test_eos_closes_later_blocks_too():

@@ -19,7 +19,7 @@ from mdm_jax.diffusion.corruption import apply_mask
 from mdm_jax.diffusion.elbo import token_nll
 from mdm_jax.errors import check_range
 from mdm_jax.orders.variational.model import Sequence
-from mdm_jax.sampling.canvas import block_ids, close_after_eos, count_blocks, current_block
+from mdm_jax.sampling.canvas import block_ids, closed_by_eos, count_blocks, current_block
 from mdm_jax.sampling.tokens import mask_logits
 from mdm_jax.types import Count, Mask, Observation, Tokens
 
@@ -148,7 +148,7 @@ def _close(is_masked: Mask, sequence: Sequence, forcing: Forcing) -> Mask:
     positions = response_positions(sequence, forcing)
     tokens: Tokens = apply_mask(sequence.tokens[positions], is_masked, forcing.mask_id)
     response = sequence.maskable[positions]
-    return close_after_eos(tokens, response, forcing.mask_id, forcing.eos_id) == forcing.mask_id
+    return is_masked & ~closed_by_eos(tokens, response, forcing.mask_id, forcing.eos_id)
 
 
 def is_running(state: State) -> Bool[Array, ""]:

@@ -45,7 +45,7 @@ from mdm_jax.orders.variational.elbo import (
 from mdm_jax.orders.variational.forms.base import StepTerms, close_after
 from mdm_jax.orders.variational.model import OrderModel, Sequence, always_revealed, response
 from mdm_jax.pytrees import pytree_dataclass
-from mdm_jax.sampling.canvas import close_after_eos
+from mdm_jax.sampling.canvas import closed_by_eos
 
 WORLD = random_world()
 PRIORITIES = np.array([0.3, -0.4, 0.9, 0.1])
@@ -310,7 +310,7 @@ def test_closing_is_what_the_sampler_does_to_the_canvas():
     @jax.vmap
     def both(tokens, maskable, is_masked):
         canvas = jnp.where(is_masked, MASK, tokens)
-        shut = close_after_eos(canvas, maskable, MASK, EOS)
+        shut = jnp.where(closed_by_eos(canvas, maskable, MASK, EOS), EOS, canvas)
         return close_after(is_masked, maskable, tokens == EOS), shut
 
     left, canvas = map(np.asarray, both(*map(jnp.asarray, (tokens, maskable, is_masked))))
