@@ -70,3 +70,6 @@ class Rollout(NamedTuple):
     nfe: Int[Array, ""]  # denoiser calls this sequence needed
     trace: Trace | None
     revealed_at: Int[Array, " window"]  # step of each position's last reveal; -1: not generated
+    # forward passes that the batch executed: with a cache some rows wait for others, and a guided call
+    # makes two
+    passes: Int[Array, ""]

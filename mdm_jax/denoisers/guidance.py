@@ -9,6 +9,11 @@ from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Mask, Scalar, Tokens
 
 
+def passes_per_call(denoise: Denoise) -> int:
+    """Forward passes that one call makes."""
+    return 2 if isinstance(denoise, Guided) else 1
+
+
 @pytree_dataclass
 class Guided:
     """u + (weight + 1)(c - u): logits c given the canvas and u given the response alone.

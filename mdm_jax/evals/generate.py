@@ -99,7 +99,7 @@ def generate(
         began = time.perf_counter()
         rollout = to_host(run(shared, *inputs))
         seconds = time.perf_counter() - began
-        passes = int(rollout.nfe.max())
+        passes = int(rollout.passes.max())
         yield Generated(chosen, _cut(rollout, slice(len(chosen))), passes, seconds)
 
 
@@ -129,7 +129,7 @@ def generate_sweep(
         began = time.perf_counter()
         found = jax.device_get(sweep(*inputs, denoise=denoise, policies=stacked, config=config))
         seconds = time.perf_counter() - began
-        passes = int(found.nfe.max())
+        passes = int(found.passes.max())
         yield [
             Generated(chosen, _cut(found, (k, slice(len(chosen)))), passes, seconds)
             for k in range(len(policies))

@@ -38,9 +38,9 @@ def measure_speed(evaluator: Evaluator, found: Generations, devices: int) -> Spe
     speed = throughput(found, evaluator.examples.canvases, evaluator.task.vocabulary)
     if speed.passes_per_second is None or config.cache is not None:
         return Speed(speed, None)
-    passes = speed.passes_per_second * (2 if config.guidance else 1)
+    flops = flops_of_call(denoise, evaluator.task) * speed.passes_per_second
     peak = devices * peak_matmul_flops(denoise.module.config.dtype, REPEATS)
-    return Speed(speed, flops_of_call(denoise, evaluator.task) * passes / peak)
+    return Speed(speed, flops / peak)
 
 
 def flops_of_call(denoise: Bound, task: Task) -> float:

@@ -37,6 +37,7 @@ from mdm_jax.types import Count, Trace
 
 Rows = Bool[Array, " batch"]  # which rows
 Progress = tuple[RowState, Trace | None]  # the trace: [batch, budget, ...]
+Calls = tuple[Count, Progress]  # how many denoiser calls the batch has executed, and what they gave
 
 
 class Cached(NamedTuple):
@@ -48,7 +49,7 @@ class Cached(NamedTuple):
 
 def sample_cached(
     sampler: Sampler, rows: RowState, context: RowContext, trace: Trace | None
-) -> Progress:
+) -> tuple[Count, RowState, Trace | None]:
     """Complete all rows; `config.cache` says what is computed anew and when.
 
     Args:
@@ -56,23 +57,24 @@ def sample_cached(
       trace: zeros, [budget, batch, ...].
 
     Returns:
-      The finished rows, and the trace.
+      How many calls the batch executed, the finished rows, and the trace.
     """
     config = sampler.config
     rows = jax.vmap(lambda row: enter_block(row, config))(rows)
     by_row = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), trace)
-    rows, by_row = jax.lax.while_loop(
-        lambda progress: jnp.any(_unfinished(progress[0], config)),
+    calls, (rows, by_row) = jax.lax.while_loop(
+        lambda carry: jnp.any(_unfinished(carry[1][0], config)),
         partial(_round, sampler, context),
-        (rows, by_row),
+        (jnp.zeros((), jnp.int32), (rows, by_row)),
     )
-    return rows, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), by_row)
+    return calls, rows, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), by_row)
 
 
-def _round(sampler: Sampler, context: RowContext, progress: Progress) -> Progress:
+def _round(sampler: Sampler, context: RowContext, carry: Calls) -> Calls:
     """One full call of the rows in the first unfinished block, then cached calls until none of them
     can go on without a full one.
     """
+    calls, progress = carry
     rows = progress[0]
     unfinished = _unfinished(rows, sampler.config)
     block = jnp.min(jnp.where(unfinished, rows.block, rows.window.shape[1]))
@@ -83,7 +85,7 @@ def _round(sampler: Sampler, context: RowContext, progress: Progress) -> Progres
         partial(_cached_calls, sampler, context, length)
         for length in _slice_lengths(rows, sampler.config)
     ]
-    return jax.lax.switch(block, loops, cached, progress, block)
+    return jax.lax.switch(block, loops, cached, (calls + 1, progress), block)
 
 
 def _cached_calls(
@@ -91,22 +93,22 @@ def _cached_calls(
     context: RowContext,
     length: int,
     cached: Cached,
-    progress: Progress,
+    carry: Calls,
     block: Count,
-) -> Progress:
+) -> Calls:
     """Cached calls that compute `length` positions, while any row can make one."""
     call_all = jax.vmap(partial(_cached_call, sampler, length), in_axes=(0, 0, 0, None))
 
-    def advance(carry: tuple[Cached, Progress]) -> tuple[Cached, Progress]:
-        cached, progress = carry
+    def advance(carry: tuple[Cached, Calls]) -> tuple[Cached, Calls]:
+        cached, (calls, progress) = carry
         cached = call_all(progress[0], context, cached, block)
         acting = _may_use_cache(progress[0], block, sampler.config)
-        return cached, _reveal_all(sampler, context, cached, acting, progress)
+        return cached, (calls + 1, _reveal_all(sampler, context, cached, acting, progress))
 
     return jax.lax.while_loop(
-        lambda carry: jnp.any(_may_use_cache(carry[1][0], block, sampler.config)),
+        lambda carry: jnp.any(_may_use_cache(carry[1][1][0], block, sampler.config)),
         advance,
-        (cached, progress),
+        (cached, carry),
     )[1]
 
 

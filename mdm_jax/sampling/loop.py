@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.denoisers.guidance import Guided
+from mdm_jax.denoisers.guidance import Guided, passes_per_call
 from mdm_jax.policies.base import Policy
 from mdm_jax.sampling.cached_loop import sample_cached
 from mdm_jax.sampling.checks import check_denoiser
@@ -82,12 +82,14 @@ def sample(
     config.check(canvases.shape[1])
     sampler = _with_guidance(Sampler(denoise, policy, config))
     check_denoiser(sampler)
-    rows, context = jax.vmap(partial(prepare, sampler))(keys, canvases)
+    rows, context = jax.vmap(partial(prepare, sampler))(keys, canvases.astype(jnp.int32))
     trace = _blank_trace(sampler, rows, context)
     run = _sample_uncached if config.cache is None else sample_cached
-    rows, trace = run(sampler, rows, context, trace)
+    calls, rows, trace = run(sampler, rows, context, trace)
     trace = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), trace)
-    return Rollout(jax.vmap(whole_canvas)(rows, context), rows.nfe, trace, rows.revealed_at)
+    passes = jnp.broadcast_to(calls * passes_per_call(sampler.denoise), rows.nfe.shape)
+    canvases = jax.vmap(whole_canvas)(rows, context)
+    return Rollout(canvases, rows.nfe, trace, rows.revealed_at, passes)
 
 
 def sweep(
@@ -137,7 +139,7 @@ def _blank_trace(sampler: Sampler, rows: RowState, context: RowContext) -> Trace
 
 def _sample_uncached(
     sampler: Sampler, rows: RowState, context: RowContext, trace: Trace | None
-) -> tuple[RowState, Trace | None]:
+) -> Carry:
     """Complete all rows, every step computing the whole canvas anew.
 
     The last permitted step reveals all that is masked, so it needs logits of the whole window; where
@@ -150,7 +152,7 @@ def _sample_uncached(
     if separate:
         step_all = _step_all(sampler, last=True)
         carry = _repeat(step_all, context, carry, config.budget, config.mask_id)
-    return carry[1:]
+    return carry
 
 
 def _repeat(

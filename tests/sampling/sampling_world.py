@@ -100,6 +100,11 @@ def run(policy, config=PLAIN, canvases=CANVASES, seed=0, indices=(0, 1, 2, 3, 4,
     return jax.tree.map(np.asarray, rollout)
 
 
+def row_of(rollout, row):
+    """One row of a rollout, without what is the whole batch's."""
+    return jax.tree.map(lambda leaf: leaf[row], rollout._replace(passes=None))
+
+
 @jax.jit
 def _decide(policy, key, observation, state):
     return policy(key, observation, state)

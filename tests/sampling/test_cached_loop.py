@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from published_world import MASK, PAD, small
-from sampling_world import Hesitant, quick_sample, row_keys, toy, twin
+from sampling_world import Hesitant, quick_sample, row_keys, row_of, toy, twin
 
 from mdm_jax.policies.base import RevealOnly
 from mdm_jax.policies.heuristics import ConfidenceThreshold, LowEntropy, TopConfidence
@@ -172,11 +172,9 @@ def test_a_row_does_not_depend_on_its_neighbours(policy, settings):
     moved = run(policy, settings, order)
     for row in range(5):
         copies = run(policy, settings, [row] * 5)
-        expected = jax.tree.map(lambda leaf, row=row: leaf[row], together)
-        there = jax.tree.map(lambda leaf, row=row: leaf[order.index(row)], moved)
-        jax.tree.map(np.testing.assert_array_equal, there, expected)
-        copy = jax.tree.map(lambda leaf: leaf[2], copies)
-        jax.tree.map(np.testing.assert_array_equal, copy, expected)
+        expected = row_of(together, row)
+        for found in (row_of(moved, order.index(row)), row_of(copies, 2)):
+            jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 # ---- what is computed ----------------------------------------------------------------------------
@@ -213,6 +211,43 @@ def test_what_is_computed_anew(kind, slices):
         row_keys(0, range(5)),
     )
     assert asked == slices
+
+
+def test_passes_count_every_call_that_the_batch_executed():
+    """Rows wait for the slowest in each block, so there are more than any row needed."""
+    calls = []
+
+    @pytree_dataclass
+    class Counting:
+        denoise: object
+
+        def __call__(self, *args):  # only to see the shapes of a trace
+            return self.denoise(*args)
+
+        with_hidden = __call__
+
+        def prefill(self, *args):
+            jax.debug.callback(lambda: calls.append("prefill"))
+            return self.denoise.prefill(*args)
+
+        def extend(self, *args):
+            jax.debug.callback(lambda: calls.append("extend"))
+            return self.denoise.extend(*args)
+
+        def read(self, *args):
+            return self.denoise.read(*args)
+
+    got = quick_sample(
+        row_keys(0, range(5)),
+        jnp.asarray(CANVASES),
+        Counting(small("llada")[0]),
+        ConfidenceThreshold(0.2),
+        config("dual", record=False, commit=False),
+    )
+    jax.block_until_ready(got)
+    jax.effects_barrier()
+    assert got.passes.tolist() == [len(calls)] * 5
+    assert calls.count("prefill") == 3 and len(calls) > got.nfe.max()
 
 
 def test_other_steps_do_not_compile_again():

@@ -16,6 +16,7 @@ from sampling_world import (
     Config,
     Hesitant,
     row_keys,
+    row_of,
     run,
     toy,
     twin,
@@ -94,16 +95,14 @@ def test_a_row_does_not_depend_on_its_neighbours(policy):
             policy=policy,
             config=PLAIN,
         )
-        expected = jax.tree.map(lambda leaf, row=row: leaf[row], together)
-        there = jax.tree.map(lambda leaf, row=row: leaf[order.index(row)], moved)
+        expected = row_of(together, row)
+        there = row_of(moved, order.index(row))
         jax.tree.map(np.testing.assert_array_equal, there, expected)
         assert alone.canvas.tolist() == expected.canvas.tolist() and alone.nfe == expected.nfe
         np.testing.assert_array_equal(alone.trace.unmask, expected.trace.unmask)
         np.testing.assert_allclose(alone.trace.entropy, expected.trace.entropy, atol=1e-5)
-        copy = jax.tree.map(lambda leaf, row=row: leaf[row], copies)
-        jax.tree.map(
-            np.testing.assert_array_equal, copy, jax.tree.map(lambda leaf: leaf[3], together)
-        )
+        copy = row_of(copies, row)
+        jax.tree.map(np.testing.assert_array_equal, copy, row_of(together, 3))
 
 
 def test_keys_matter_and_nothing_else_is_random():
@@ -132,6 +131,7 @@ def test_the_loop_ends_when_the_slowest_row_is_done():
     got = run(TopConfidence(20), Config(budget=14), denoise=denoise)
     jax.effects_barrier()
     assert got.nfe.tolist() == MASKS.tolist() == [12, 8, 6, 7, 0, 5]
+    assert got.passes.tolist() == [12] * 6
     assert len(CALLS) == 12  # of 14 permitted ones; each is for all rows
     assert (got.canvas[CANVASES == MASK] == 4).all()  # the best but for MASK and PAD, 5 and 6
     CALLS.clear()

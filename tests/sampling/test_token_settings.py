@@ -64,6 +64,7 @@ def test_guidance_is_a_guided_denoiser():
     by_setting = run(TopConfidence(4), guided, PROMPTED)
     by_hand = run(TopConfidence(4), config, PROMPTED, denoise=Guided(toy(), 1.5, MASK))
     np.testing.assert_array_equal(by_setting.canvas, by_hand.canvas)
+    assert by_setting.passes.tolist() == by_hand.passes.tolist() == [8] * 6  # two in each call
     with pytest.raises(ValueError, match=r"guidance 1.5 masks the prompt: it needs a gen_length"):
         Config(guidance=1.5).check(8)
     in_blocks = Config(gen_length=8, block_length=4)
