@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.errors import check_range
+from mdm_jax.policies.base import best
 from mdm_jax.types import Mask, RowKey, Scalar
 
 Utilities = Float[Array, " length"]
@@ -69,16 +70,29 @@ def masked_log_softmax(utilities: Utilities, eligible: Mask) -> Utilities:
 class ActionDistribution(Protocol):
     """A distribution over sets of eligible positions, given one utility for each."""
 
-    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> SelectionOrder:
-        """A random set of positions, in the order in which they were drawn."""
+    def draw(
+        self,
+        key: RowKey,
+        utilities: Utilities,
+        eligible: Mask,
+        temperature: Scalar | float = 1.0,
+    ) -> SelectionOrder:
+        """A random set of positions, in the order in which they were drawn.
+
+        Args:
+          temperature: the log-odds of every choice are divided by it; as it goes to 0 the draw becomes
+            the mode.
+        """
         ...
 
     def log_prob(self, utilities: Utilities, order: SelectionOrder, eligible: Mask) -> Scalar:
-        """Log-probability of a draw, nats; 0 if nothing is eligible."""
+        """Log-probability of a draw at temperature 1, nats; 0 if nothing is eligible, -inf for a set
+        that is never drawn.
+        """
         ...
 
-    def mode(self, utilities: Utilities, eligible: Mask) -> Mask:
-        """A most probable set."""
+    def mode(self, key: RowKey, utilities: Utilities, eligible: Mask) -> Mask:
+        """A most probable set; one of several at random."""
         ...
 
     def scaled(self, utilities: Utilities, scale: Scalar) -> Utilities:
@@ -90,13 +104,20 @@ class ActionDistribution(Protocol):
 class Independent:
     """Each position independently with probability sigmoid(utility); the set may be empty."""
 
-    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> SelectionOrder:
-        return (eligible & jax.random.bernoulli(key, jax.nn.sigmoid(utilities))).astype(jnp.int32)
+    def draw(
+        self,
+        key: RowKey,
+        utilities: Utilities,
+        eligible: Mask,
+        temperature: Scalar | float = 1.0,
+    ) -> SelectionOrder:
+        reveal = jax.random.bernoulli(key, jax.nn.sigmoid(utilities / temperature))
+        return (eligible & reveal).astype(jnp.int32)
 
     def log_prob(self, utilities: Utilities, order: SelectionOrder, eligible: Mask) -> Scalar:
         return bernoulli_log_prob(from_logits(utilities), order > 0, eligible)
 
-    def mode(self, utilities: Utilities, eligible: Mask) -> Mask:
+    def mode(self, key: RowKey, utilities: Utilities, eligible: Mask) -> Mask:
         return eligible & (utilities > 0)
 
     def scaled(self, utilities: Utilities, scale: Scalar) -> Utilities:
@@ -110,16 +131,25 @@ class Independent:
 class Categorical:
     """One position, with probability softmax(utilities) over the eligible ones."""
 
-    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> SelectionOrder:
-        chosen = jax.random.categorical(key, jnp.where(eligible, utilities, -jnp.inf), mode="high")
+    def draw(
+        self,
+        key: RowKey,
+        utilities: Utilities,
+        eligible: Mask,
+        temperature: Scalar | float = 1.0,
+    ) -> SelectionOrder:
+        logits = jnp.where(eligible, utilities / temperature, -jnp.inf)
+        chosen = jax.random.categorical(key, logits, mode="high")
         return (eligible & (jnp.arange(len(eligible)) == chosen)).astype(jnp.int32)
 
     def log_prob(self, utilities: Utilities, order: SelectionOrder, eligible: Mask) -> Scalar:
-        return jnp.sum(jnp.where(order > 0, masked_log_softmax(utilities, eligible), 0.0))
+        logs = masked_log_softmax(utilities, eligible)
+        one = jnp.sum(order > 0) == 1
+        log_prob = jnp.where(one, jnp.sum(jnp.where(order > 0, logs, 0.0)), -jnp.inf)
+        return jnp.where(jnp.any(eligible), log_prob, 0.0)
 
-    def mode(self, utilities: Utilities, eligible: Mask) -> Mask:
-        chosen = jnp.argmax(jnp.where(eligible, utilities, -jnp.inf))
-        return eligible & (jnp.arange(len(eligible)) == chosen)
+    def mode(self, key: RowKey, utilities: Utilities, eligible: Mask) -> Mask:
+        return best(key, utilities, eligible)
 
     def scaled(self, utilities: Utilities, scale: Scalar) -> Utilities:
         return utilities  # a single position at any scale
@@ -141,11 +171,19 @@ class PlackettLuceStop:
     def __post_init__(self) -> None:
         check_range("stop", self.stop)
 
-    def draw(self, key: RowKey, utilities: Utilities, eligible: Mask) -> SelectionOrder:
+    def draw(
+        self,
+        key: RowKey,
+        utilities: Utilities,
+        eligible: Mask,
+        temperature: Scalar | float = 1.0,
+    ) -> SelectionOrder:
         k_first, k_rest, k_stop = jax.random.split(key, 3)
-        first = Categorical().draw(k_first, utilities, eligible) > 0
-        noisy = utilities + jax.random.gumbel(k_rest, utilities.shape, mode="high")
-        stop = self.stop + jax.random.gumbel(k_stop, mode="high")
+        first = Categorical().draw(k_first, utilities, eligible, temperature) > 0
+        noisy = utilities / temperature + jax.random.gumbel(
+            k_rest, utilities.shape, jnp.float32, mode="high"
+        )
+        stop = self.stop / temperature + jax.random.gumbel(k_stop, (), jnp.float32, mode="high")
         drawn = first | (eligible & (noisy > stop))
         noisy = jnp.where(first, jnp.inf, jnp.where(drawn, noisy, -jnp.inf))
         ahead = jnp.sum(noisy[None, :] > noisy[:, None], axis=1)
@@ -166,8 +204,8 @@ class PlackettLuceStop:
         first = Categorical().log_prob(utilities, (order == 1).astype(jnp.int32), eligible)
         return jnp.where(jnp.any(eligible), first + others + self.stop - base, 0.0)
 
-    def mode(self, utilities: Utilities, eligible: Mask) -> Mask:
-        return Categorical().mode(utilities, eligible) | (eligible & (utilities > self.stop))
+    def mode(self, key: RowKey, utilities: Utilities, eligible: Mask) -> Mask:
+        return Categorical().mode(key, utilities, eligible) | (eligible & (utilities > self.stop))
 
     def scaled(self, utilities: Utilities, scale: Scalar) -> Utilities:
         """Odds against STOP times `scale`."""

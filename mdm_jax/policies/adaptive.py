@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mdm_jax.errors import check_range
 from mdm_jax.policies.action_distributions import Independent, Utilities
-from mdm_jax.policies.base import RevealOnly
+from mdm_jax.policies.base import RevealOnly, or_best
 from mdm_jax.policies.networks.adaptive_network import (
     AdaptiveFeatures,
     AdaptiveNetwork,
@@ -65,9 +65,10 @@ class AdaptivePolicy(RevealOnly):
         features = self.featurize(observation)
         utilities, eligible = self.utilities(features), observation.eligible
         temperature = jnp.asarray(self.policy_temperature, jnp.float32)
-        drawn = FAMILY.draw(key, utilities / jnp.maximum(temperature, 1e-6), eligible) > 0
-        chosen = jnp.where(temperature > 0, drawn, FAMILY.mode(utilities, eligible))
-        chosen = or_first_best(chosen, utilities, eligible)
+        k_draw, k_mode, k_best = jax.random.split(key, 3)
+        drawn = FAMILY.draw(k_draw, utilities, eligible, jnp.maximum(temperature, 1e-6)) > 0
+        chosen = jnp.where(temperature > 0, drawn, FAMILY.mode(k_mode, utilities, eligible))
+        chosen = or_best(k_best, chosen, utilities, eligible)
         return jnp.where(features.calls_left <= 1, eligible, chosen)
 
 

@@ -2,17 +2,20 @@
 
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from mdm_jax.errors import check_range
 from mdm_jax.policies.action_distributions import ActionDistribution, Independent, Utilities
-from mdm_jax.policies.base import RevealOnly, confidence
+from mdm_jax.policies.base import RevealOnly, confidence, or_best, top
 from mdm_jax.policies.heuristics import steps_per_block
 from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Count, Logits, Mask, Observation, RowKey, Scalar
 
 Fallback = Literal["best", "spend"]
+# folded into a key to break ties: beyond all positions, so that ties never change a draw
+_TIES = 2**31
 
 
 @runtime_checkable
@@ -97,13 +100,13 @@ class LearnedPolicy(RevealOnly):
         """Denoiser calls that the current block may still take, this one included."""
         return steps_per_block(self.steps, observation) - observation.block_step
 
-    def candidates(self, observation: Observation) -> Mask:
-        """The eligible positions that the policy chooses from."""
+    def candidates(self, key: RowKey, observation: Observation) -> Mask:
+        """The eligible positions that the policy chooses from; `key` breaks ties of confidence."""
         eligible = observation.eligible
         if self.candidate_top_k is None:
             return eligible
-        ranks = _rank_by_position(confidence(observation.logits), eligible)
-        return eligible & (ranks < self.candidate_top_k)
+        k_ties = jax.random.fold_in(key, _TIES)
+        return top(k_ties, confidence(observation.logits), eligible, self.candidate_top_k)
 
     def featurize(self, observation: Observation) -> Any:
         """The network's input at one step."""
@@ -121,19 +124,13 @@ class LearnedPolicy(RevealOnly):
         return self.network.apply({"params": self.params}, features, method="utilities")
 
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
-        eligible = self.candidates(observation)
+        k_mode, k_best = jax.random.split(jax.random.fold_in(key, _TIES + 1))
+        eligible = self.candidates(key, observation)
         utilities = self.utilities(self.featurize(observation))
         scaled = self.family.scaled(utilities, jnp.asarray(self.scale, jnp.float32))
         temperature = jnp.asarray(self.policy_temperature, jnp.float32)
-        drawn = self.family.draw(key, scaled / jnp.maximum(temperature, 1e-6), eligible) > 0
-        chosen = jnp.where(temperature > 0, drawn, self.family.mode(scaled, eligible))
+        drawn = self.family.draw(key, scaled, eligible, jnp.maximum(temperature, 1e-6)) > 0
+        chosen = jnp.where(temperature > 0, drawn, self.family.mode(k_mode, scaled, eligible))
         if self.fallback == "best":
-            best = jnp.argmax(jnp.where(eligible, utilities, -jnp.inf))
-            only_best = eligible & (jnp.arange(len(eligible)) == best)
-            chosen = jnp.where(jnp.any(chosen), chosen, only_best)
+            chosen = or_best(k_best, chosen, utilities, eligible)
         return jnp.where(self.left(observation) <= 1, observation.eligible, chosen)
-
-
-def _rank_by_position(scores: Utilities, eligible: Mask) -> Int[Array, " length"]:
-    """Rank by falling score, the eligible first; ties in the order of positions."""
-    return jnp.argsort(jnp.argsort(jnp.where(eligible, -scores, jnp.inf)))

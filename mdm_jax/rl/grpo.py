@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mdm_jax.errors import check_range
-from mdm_jax.policies.action_distributions import from_logits
+from mdm_jax.errors import MdmError, check_range
+from mdm_jax.policies.action_distributions import Independent, from_logits
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.rl.advantages import clipped, mixture_log_prob
 from mdm_jax.rl.chunks import in_chunks, out_of_chunks
@@ -76,7 +76,15 @@ def position_log_probs(
     """Log-probability of an action, nats, and the utilities.
 
     Without `per_position` the joint log-probability is at index 0, and all other entries are 0.
+
+    Raises:
+      MdmError: `per_position` with a family whose positions are not independent.
     """
+    if per_position and policy.family != Independent():
+        raise MdmError(
+            f"per_position needs independent positions, but the policy's family is {policy.family}: "
+            "choose family Independent, or one ratio per step"
+        )
     utilities = policy.utilities(action.features)
     if per_position:
         bernoulli = from_logits(utilities)

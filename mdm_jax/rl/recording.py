@@ -43,7 +43,7 @@ class RecordingPolicy:
     ) -> tuple[Decision, PolicyState]:
         policy, features = self.policy, self.policy.featurize(observation)
         forced = policy.left(observation) <= 1
-        allowed = policy.candidates(observation) & ~forced
+        allowed = policy.candidates(key, observation) & ~forced
         order = policy.family.draw(key, policy.utilities(features), allowed)
         order = jnp.where(allowed, order, 0)
         unmask = jnp.where(forced, observation.eligible, order > 0)

@@ -14,6 +14,7 @@ from mdm_jax.policies.action_distributions import (
     BernoulliLogProbs,
     Categorical,
     Independent,
+    PlackettLuceStop,
     bernoulli_entropy,
     bernoulli_kl,
     bernoulli_log_prob,
@@ -29,6 +30,10 @@ BITS = 2 ** np.arange(5)
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
+
+
+def keys_of(seed, count):
+    return jax.random.split(jax.random.key(seed), count)
 
 
 def test_bernoulli_log_probs_are_accurate_near_zero_and_one():
@@ -132,12 +137,34 @@ def test_draws_follow_log_prob(family):
 
 
 def test_mode():
-    utilities, eligible = jnp.float32(UTILITIES), jnp.asarray(ELIGIBLE)
-    assert np.flatnonzero(Independent().mode(utilities, eligible)).tolist() == [0, 3]
-    assert np.flatnonzero(Categorical().mode(utilities, eligible)).tolist() == [3]
-    for family in (Independent(), Categorical()):
-        assert not family.mode(utilities, jnp.zeros(5, bool)).any()
-    assert not Independent().mode(-jnp.abs(utilities), eligible).any()
+    utilities, eligible, keys = jnp.float32(UTILITIES), jnp.asarray(ELIGIBLE), keys_of(8, 5)
+    assert np.flatnonzero(Independent().mode(keys[0], utilities, eligible)).tolist() == [0, 3]
+    assert np.flatnonzero(Categorical().mode(keys[1], utilities, eligible)).tolist() == [3]
+    assert not Independent().mode(keys[2], -jnp.abs(utilities), eligible).any()
+    for key, family in zip(keys[3:], (Independent(), Categorical()), strict=True):
+        assert not family.mode(key, utilities, jnp.zeros(5, bool)).any()
+
+
+def test_equal_utilities_have_every_mode_equally_often():
+    mode = jax.jit(jax.vmap(Categorical().mode, in_axes=(0, None, None)))
+    chosen = np.asarray(mode(keys_of(9, 3000), jnp.zeros(5), jnp.asarray(ELIGIBLE)))
+    assert (chosen.sum(axis=1) == 1).all() and not chosen[:, ~ELIGIBLE].any()
+    assert stats.chisquare(chosen.sum(axis=0)[ELIGIBLE]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("order", [[0, 0, 0, 0, 0], [2, 1, 0, 0, 0], [1, 1, 0, 1, 0]])
+def test_sets_that_are_never_drawn_have_probability_zero(order):
+    """With a gradient of zero: they say nothing about the utilities."""
+
+    def log_prob(utilities):
+        return Categorical().log_prob(utilities, jnp.array(order), jnp.asarray(ELIGIBLE))
+
+    value, slope = jax.value_and_grad(log_prob)(jnp.float32(UTILITIES))
+    assert value == -jnp.inf and (slope == 0).all()
+    stopped = PlackettLuceStop().log_prob(
+        jnp.float32(UTILITIES), jnp.zeros(5, jnp.int32), jnp.asarray(ELIGIBLE)
+    )
+    assert stopped == -jnp.inf  # its sets have at least one position
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, 1.7, 50.0])

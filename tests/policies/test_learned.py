@@ -24,7 +24,7 @@ from scipy.optimize import brentq
 from scipy.special import entr
 
 from mdm_jax.evals.labels import describe_policy, label_of
-from mdm_jax.policies.action_distributions import Categorical
+from mdm_jax.policies.action_distributions import Categorical, PlackettLuceStop
 from mdm_jax.policies.base import Policy, stack
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork, start_table
@@ -173,6 +173,26 @@ def test_fallbacks_of_an_empty_draw(temperature):
     assert (decisions(bold, eligible=some) == np.asarray(some)).all()
     nothing = jnp.zeros(LENGTH, bool)
     assert not decisions(plain_policy(shy, policy_temperature=temperature), eligible=nothing).any()
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"family": Categorical()},
+        {"family": PlackettLuceStop(1.0)},
+        {"fallback": "best"},
+        {"candidate_top_k": 1},
+    ],
+    ids=["mode", "mode with stop", "fallback", "candidates"],
+)
+def test_ties_are_broken_by_the_rows_key(knobs):
+    """A policy that knows no better position reveals each equally often, at temperature 0 too."""
+    utility = 1.0 if "candidate_top_k" in knobs else -1.0
+    table = np.full((STEPS + 1, LENGTH), utility)
+    drawn = decisions(plain_policy(table, **knobs))
+    assert (drawn.sum(axis=1) == 1).all()
+    assert stats.chisquare(drawn.sum(axis=0)).pvalue > 1e-3
+    np.testing.assert_array_equal(drawn, decisions(plain_policy(table, **knobs)))
 
 
 @pytest.mark.parametrize("fallback", ["best", "spend"])

@@ -65,6 +65,32 @@ def test_draws_follow_their_probabilities():
     assert not found  # nothing else was ever drawn
 
 
+@pytest.mark.parametrize("temperature", [0.25, 4.0])
+def test_temperature_divides_the_utilities_and_stop(temperature):
+    """So that it changes how random a set is, and not only which positions are in it."""
+    keys = jax.random.split(jax.random.key(5), 4000)
+    draw = jax.jit(jax.vmap(FAMILY.draw, in_axes=(0, None, None, None)))
+    utilities, eligible = jnp.float32(UTILITIES), jnp.asarray(ELIGIBLE)
+    sizes = (np.asarray(draw(keys, utilities, eligible, temperature)) > 0).sum(axis=1)
+    expected = np.zeros(4)
+    for drawn in orders(ELIGIBLE):
+        tempered = chance(UTILITIES / temperature, FAMILY.stop / temperature, drawn, ELIGIBLE)
+        expected[len(drawn)] += tempered
+    error = np.sqrt(expected * (1 - expected) / len(sizes))
+    share = np.bincount(sizes, minlength=4) / len(sizes)
+    assert (np.abs(share - expected) < 4.5 * error + 1e-9).all()
+
+
+def test_a_low_temperature_draws_the_mode():
+    keys = jax.random.split(jax.random.key(6), 50)
+    utilities, eligible = jnp.float32(UTILITIES), jnp.asarray(ELIGIBLE)
+    for stop in (-2.0, 0.5, 9.0):
+        family = PlackettLuceStop(stop)
+        drawn = jax.vmap(lambda k, f=family: f.draw(k, utilities, eligible, 1e-3))(keys) > 0
+        mode = family.mode(jax.random.key(7), utilities, eligible)
+        assert (drawn == mode).all()
+
+
 @pytest.mark.parametrize("family", [Independent(), Categorical(), FAMILY])
 def test_nothing_eligible_draws_nothing_with_log_prob_zero(family):
     nothing, utilities = jnp.zeros(5, bool), jnp.float32(UTILITIES)
@@ -91,8 +117,10 @@ def test_the_score_has_mean_zero(family):
 
 def test_mode_is_never_empty_and_compares_with_stop():
     utilities, eligible = jnp.float32(UTILITIES), jnp.asarray(ELIGIBLE)
-    assert FAMILY.mode(utilities, eligible).tolist() == [False, False, False, True, False]
-    assert PlackettLuceStop(9.0).mode(utilities, eligible).sum() == 1
-    assert PlackettLuceStop(-9.0).mode(utilities, eligible).tolist() == ELIGIBLE.tolist()
+    key = jax.random.key(2)
+    assert FAMILY.mode(key, utilities, eligible).tolist() == [False, False, False, True, False]
+    assert PlackettLuceStop(9.0).mode(jax.random.key(3), utilities, eligible).sum() == 1
+    every = PlackettLuceStop(-9.0).mode(jax.random.key(4), utilities, eligible)
+    assert every.tolist() == ELIGIBLE.tolist()
     more = FAMILY.scaled(utilities, jnp.float32(2.0))
     np.testing.assert_allclose(more - utilities, np.log(2), rtol=1e-5)

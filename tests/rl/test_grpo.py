@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mdm_jax.denoisers.oracle import Oracle, oracle_of
+from mdm_jax.errors import MdmError
 from mdm_jax.policies.action_distributions import Categorical, Independent, PlackettLuceStop
 from mdm_jax.policies.heuristics import LeftToRight
 from mdm_jax.policies.learned import LearnedPolicy
@@ -21,6 +22,7 @@ from mdm_jax.rl.episodes import as_episodes
 from mdm_jax.rl.grpo import GrpoObjective, grpo_loss
 from mdm_jax.rl.imitation import final_labels, imitation_loss
 from mdm_jax.rl.learner import Learner, iterate
+from mdm_jax.rl.recording import ExpertRecorder
 from mdm_jax.rl.reference_kl import MaxConfidence, SoftmaxConfidence, Uniform
 from mdm_jax.rl.rewards import Additive, Multiplicative
 from mdm_jax.rl.rollouts import GroupConfig, Prompts, generate_groups, rewards_of
@@ -308,12 +310,50 @@ def test_imitation_reproduces_the_teacher():
 def test_final_labels_reveal_what_equals_the_final_answer():
     _, rollout, _ = episodes_of(PAIRS, GrpoObjective(group=2))
     one = jax.tree.map(lambda x: x[0], rollout)
-    action = final_labels(one)
-    for row, step in itertools.product(range(2), range(int(one.nfe.max()))):
-        for place in range(4):
-            masked = bool(one.trace.is_masked[row, step, place])
-            right = one.trace.proposal[row, step, place] == one.canvas[row, place]
-            assert action.order[row, step, place] == int(masked and right)
+    action = final_labels(one, jnp.full_like(one.canvas, 4), 4)
+    is_final = one.trace.is_masked & (one.trace.proposal == one.canvas[:, None])
+    np.testing.assert_array_equal(action.order, is_final)
+
+
+def fixed(logits, canvas, valid, positions=None):
+    """A denoiser with the same logits whatever the canvas."""
+    return logits if positions is None else logits[positions]
+
+
+def test_final_labels_of_a_response_that_ends_are_its_canvas():
+    """Positions that an EOS closed are never revealed, and their final token is EOS all the same."""
+    _, policy, config, _ = world(PAIRS)
+    mask, pad, eos = config.mask_id, config.pad_id, 3
+    config = replace(config, temperature=0.0, eos_id=eos, gen_length=4, record=True)
+    canvases = jnp.array([[1, 1, *[mask] * 4, pad], [2, *[mask] * 4, pad, pad]])
+    denoise = jax.tree_util.Partial(fixed, jax.nn.one_hot(jnp.array([0, 1, 2, 3, 3, 3, 3]), 4))
+    recorder = ExpertRecorder(LeftToRight(4), policy)
+    keys = jax.random.split(jax.random.key(0), 2)
+    rollout = sample(keys, canvases, denoise=denoise, policy=recorder, config=config)
+    assert rollout.canvas[:, :6].tolist() == [[1, 1, 2, 3, 3, 3], [2, 1, 2, 3, 3, pad]]
+    assert rollout.nfe.tolist() == [2, 3]
+    action = final_labels(rollout, canvases, mask)
+    assert action.order[:, 0].tolist() == [[1, 1, 1, 1]] * 2
+    assert action.order[1, 1].tolist() == [0, 1, 1, 1]
+
+
+def test_one_ratio_per_position_needs_independent_positions():
+    objective = GrpoObjective(group=2, per_position=True)
+    policy, _, episodes = episodes_of(PAIRS, objective, family=PlackettLuceStop(), count=1)
+    with pytest.raises(MdmError, match="per_position needs independent positions"):
+        gradient(policy, episodes, objective)
+
+
+def test_an_expert_that_reveals_several_teaches_nothing_to_a_policy_of_one():
+    """Its actions have probability 0 under the policy; the mixture's likelihood stays finite."""
+    objective = GrpoObjective(reward=Multiplicative(0.0), group=2)
+    experts = (LeftToRight(2),)
+    policy, _, episodes = episodes_of(PAIRS, objective, family=Categorical(), experts=experts)
+    episodes = episodes._replace(advantage=jnp.where(episodes.by_expert, 1.0, 0.0))
+    slopes, metrics = gradient(policy, episodes, objective, experts=1)
+    logs = metrics["log_probs"][..., 0][episodes.by_expert]
+    np.testing.assert_allclose(logs[:, 0], -np.log(3), rtol=1e-6)
+    chex.assert_trees_all_close(slopes, jax.tree.map(jnp.zeros_like, slopes), atol=1e-7)
 
 
 def test_a_confidence_policy_learns_what_is_certain():
