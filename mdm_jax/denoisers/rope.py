@@ -11,7 +11,7 @@ def rope_table(positions: Int[Array, " positions"], dim: int, base: float) -> Ro
     """cos and sin, float32, of position * base^(-i / half) for i in 0..half - 1; half = dim / 2."""
     half = dim // 2
     frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = positions.astype(jnp.float32)[:, None] * frequencies
+    angles = positions.astype(jnp.float32)[:, None] * frequencies[None, :]
     return jnp.cos(angles), jnp.sin(angles)
 
 

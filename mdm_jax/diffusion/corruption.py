@@ -11,7 +11,7 @@ Times = Float[Array, " batch"]
 
 def uniform_times(key: RowKey, batch: int) -> Times:
     """Independent times in (0, 1]."""
-    return 1.0 - jax.random.uniform(key, (batch,))
+    return 1.0 - jax.random.uniform(key, (batch,), jnp.float32)
 
 
 def stratified_times(key: RowKey, batch: int) -> Times:
@@ -20,8 +20,8 @@ def stratified_times(key: RowKey, batch: int) -> Times:
     A mean over the batch has lower variance than with independent times. Reference: MDLM,
     arXiv:2406.07524.
     """
-    offsets = 1.0 - jax.random.uniform(key, (batch,))
-    return (jnp.arange(batch) + offsets) / batch
+    offsets = 1.0 - jax.random.uniform(key, (batch,), jnp.float32)
+    return (jnp.arange(batch, dtype=jnp.float32) + offsets) / batch
 
 
 def antithetic_times(key: RowKey, batch: int) -> Times:
@@ -29,17 +29,18 @@ def antithetic_times(key: RowKey, batch: int) -> Times:
 
     Reference: MD4, arXiv:2406.04329, section on variance reduction (after VDM).
     """
-    return 1.0 - (jax.random.uniform(key) + jnp.arange(batch) / batch) % 1.0
+    offset, steps = jax.random.uniform(key, (), jnp.float32), jnp.arange(batch, dtype=jnp.float32)
+    return 1.0 - (offset + steps / batch) % 1.0
 
 
 def mask_at_rate(key: RowKey, maskable: Mask, rate: Float[Array, ""]) -> Mask:
     """Each maskable position is masked independently with probability `rate` = 1 - alpha(t)."""
-    return maskable & (jax.random.uniform(key, maskable.shape) < rate)
+    return maskable & (jax.random.uniform(key, maskable.shape, jnp.float32) < rate)
 
 
 def mask_exactly(key: RowKey, maskable: Mask, count: Int[Array, ""]) -> Mask:
     """A uniformly random set of exactly `count` maskable positions (all, if there are fewer)."""
-    noise = jnp.where(maskable, jax.random.uniform(key, maskable.shape), 2.0)
+    noise = jnp.where(maskable, jax.random.uniform(key, maskable.shape, jnp.float32), 2.0)
     rank = jnp.argsort(jnp.argsort(noise))
     return maskable & (rank < count)
 
@@ -60,7 +61,7 @@ def antithetic_masks(
     key: RowKey, maskable: Mask, rate: Float[Array, ""]
 ) -> Bool[Array, "2 length"]:
     """Anti-masking (b): two masks at the same rate from uniforms u and 1 - u."""
-    uniform = jax.random.uniform(key, maskable.shape)
+    uniform = jax.random.uniform(key, maskable.shape, jnp.float32)
     return maskable & jnp.stack([uniform < rate, 1.0 - uniform < rate])
 
 

@@ -115,7 +115,7 @@ def rank(key: RowKey, scores: Scores, eligible: Mask) -> Int[Array, " length"]:
     tied_earlier |= pairs(jnp.equal, ties) & pairs(jnp.less, positions)
     earlier = pairs(jnp.greater, scores) | (pairs(jnp.equal, scores) & tied_earlier)
     earlier = pairs(jnp.greater, eligible) | (pairs(jnp.equal, eligible) & earlier)
-    return jnp.sum(earlier, axis=0)
+    return jnp.sum(earlier, axis=0, dtype=jnp.int32)
 
 
 def top(key: RowKey, scores: Scores, eligible: Mask, count: Int[Array, ""] | int) -> Mask:

@@ -72,7 +72,7 @@ class Random(Scheduled):
     schedule: CountRule = static(LinearCounts())  # how many positions each reveals
 
     def score(self, key: RowKey, observation: Observation) -> Scores:
-        return jax.random.uniform(key, observation.eligible.shape)
+        return jax.random.uniform(key, observation.eligible.shape, jnp.float32)
 
 
 @pytree_dataclass
@@ -138,7 +138,7 @@ class Ancestral(RevealOnly):
         steps = steps_per_block(self.steps, observation)
         share = self.schedule.share(observation.block_step, steps)
         k_draw, k_ties = jax.random.split(key)
-        noise = jax.random.uniform(k_draw, observation.eligible.shape)
+        noise = jax.random.uniform(k_draw, observation.eligible.shape, jnp.float32)
         chosen = observation.eligible & (noise < share)
         return or_best(k_ties, chosen, -noise, observation.eligible)
 

@@ -34,7 +34,7 @@ class Klass:
 
     def init(self, length: int) -> PolicyState:
         """The distributions of the previous call, and consecutive calls below kl_threshold."""
-        return jnp.zeros((length, self.vocab)), jnp.zeros(length, jnp.int32)
+        return jnp.zeros((length, self.vocab), jnp.float32), jnp.zeros(length, jnp.int32)
 
     def __call__(
         self, key: RowKey, observation: Observation, state: PolicyState

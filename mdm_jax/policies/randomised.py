@@ -28,7 +28,7 @@ class Perturbed(RevealOnly):
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         k_noise, k_base = jax.random.split(key)
         k_score, k_ties = jax.random.split(k_base)
-        noise = jax.random.gumbel(k_noise, observation.eligible.shape, mode="high")
+        noise = jax.random.gumbel(k_noise, observation.eligible.shape, jnp.float32, mode="high")
         scores = self.base.score(k_score, observation) + self.policy_temperature * noise
         count = scheduled_count(self.base.schedule, self.base.steps, observation)
         return top(k_ties, scores, observation.eligible, count)
@@ -52,7 +52,7 @@ class TopKRandom(Scheduled):
     def score(self, key: RowKey, observation: Observation) -> Scores:
         k_draw, k_ties = jax.random.split(key)
         ranks = rank(k_ties, confidence(observation.logits), observation.eligible)
-        noise = jax.random.uniform(k_draw, ranks.shape)
+        noise = jax.random.uniform(k_draw, ranks.shape, jnp.float32)
         return jnp.where(ranks < self.candidates, noise, -ranks.astype(jnp.float32))
 
 
@@ -75,4 +75,4 @@ class SoftmaxConfidence(Scheduled):
     def score(self, key: RowKey, observation: Observation) -> Scores:
         probs = jax.nn.softmax(observation.logits, axis=-1)
         odds = jax.nn.logsumexp(probs / self.policy_temperature, axis=-1)
-        return odds + jax.random.gumbel(key, odds.shape, mode="high")
+        return odds + jax.random.gumbel(key, odds.shape, jnp.float32, mode="high")

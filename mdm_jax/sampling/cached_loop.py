@@ -154,12 +154,12 @@ def _cached_call(
     tokens = jax.lax.dynamic_slice(row.window, (begin,), (length,))
     valid = context.canvas != sampler.config.pad_id
     kv_cache = sampler.denoise.extend(tokens, context.start + begin, valid, cached.kv_cache)
-    new = _read(sampler, context, kv_cache, begin + jnp.arange(block_length))
+    new = _read(sampler, context, kv_cache, begin + jnp.arange(block_length, dtype=jnp.int32))
     if shows_block_only(sampler):
         return Cached(kv_cache, new)
     old = cached.outputs
     logits, hidden = jax.tree.map(
-        lambda whole, part: jax.lax.dynamic_update_slice(whole, part, (begin, 0)),
+        lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, begin, axis=0),
         (old.logits, old.hidden),
         (new.logits, new.hidden),
     )

@@ -46,7 +46,7 @@ def call_denoiser(
 
 def _call_with_verifier(sampler: Sampler, row: RowState, context: RowContext) -> Outputs:
     """Outputs at the whole window, with the verifier's probabilities of the current block."""
-    config, window = sampler.config, jnp.arange(len(row.window))
+    config, window = sampler.config, jnp.arange(len(row.window), dtype=jnp.int32)
     block = block_positions(row, config)
     logits, verifier_logits = sampler.denoise.with_verifier_logits(
         whole_canvas(row, context),
@@ -58,7 +58,8 @@ def _call_with_verifier(sampler: Sampler, row: RowState, context: RowContext) ->
     tokens = row.window[block]
     probs = jnp.exp(log_prob(apply_logit_mask(verifier_logits, config), tokens))
     is_revealed = tokens != config.mask_id
-    verifier_prob = jnp.ones(len(window)).at[block].set(jnp.where(is_revealed, probs, 1.0))
+    ones = jnp.ones(len(window), jnp.float32)
+    verifier_prob = ones.at[block].set(jnp.where(is_revealed, probs, 1.0))
     return Outputs(window, apply_logit_mask(logits, config), None, verifier_prob)
 
 

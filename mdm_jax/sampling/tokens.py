@@ -62,10 +62,11 @@ def propose(
         return _argmax(logits)
     drawn_from = draw_logits(logits, temperature, top_p, top_k)
     if subset is None:
-        return jax.random.categorical(key, drawn_from, axis=-1, mode="high")
+        drawn = jax.random.categorical(key, drawn_from, axis=-1, mode="high")
+        return drawn.astype(jnp.int32)
     positions, length = subset
     noise = jax.random.gumbel(key, (length, logits.shape[-1]), logits.dtype, mode="high")
-    return jnp.argmax(drawn_from + noise[positions], axis=-1)
+    return jnp.argmax(drawn_from + noise[positions], axis=-1).astype(jnp.int32)
 
 
 def _argmax(logits: Logits) -> Tokens:
@@ -74,7 +75,8 @@ def _argmax(logits: Logits) -> Tokens:
     """
     size = logits.shape[-1]
     is_best = logits == jnp.max(logits, axis=-1, keepdims=True)
-    first = jnp.min(jnp.where(is_best, jnp.arange(size), size), axis=-1)
+    ids = jnp.arange(size, dtype=jnp.int32)[None, :]
+    first = jnp.min(jnp.where(is_best, ids, size), axis=-1)
     return jnp.minimum(first, size - 1)  # all NaN: still a token
 
 
@@ -88,5 +90,5 @@ def demote_tokens(logits: Logits, proposal: Tokens, ids: tuple[int, ...]) -> Log
     """
     if not ids:
         return logits
-    late = jnp.any(proposal[:, None] == jnp.array(ids), axis=-1)
+    late = jnp.any(proposal[:, None] == jnp.array(ids)[None, :], axis=-1)
     return jnp.where(late[:, None], 0.0, mask_logits(logits, ids))

@@ -82,10 +82,9 @@ def test_temperature_divides_the_utilities_and_stop(temperature):
 
 
 def test_a_low_temperature_draws_the_mode():
-    keys = jax.random.split(jax.random.key(6), 50)
     utilities, eligible = jnp.float32(UTILITIES), jnp.asarray(ELIGIBLE)
     for stop in (-2.0, 0.5, 9.0):
-        family = PlackettLuceStop(stop)
+        family, keys = PlackettLuceStop(stop), jax.random.split(jax.random.key(6), 50)
         drawn = jax.vmap(lambda k, f=family: f.draw(k, utilities, eligible, 1e-3))(keys) > 0
         mode = family.mode(jax.random.key(7), utilities, eligible)
         assert (drawn == mode).all()

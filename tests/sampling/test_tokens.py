@@ -143,6 +143,11 @@ def test_temperature_zero_is_argmax_whatever_the_key():
 def test_the_noise_is_not_truncated(monkeypatch):
     """float32 uniforms end at 2^-24: without `mode="high"` rare tokens are never drawn."""
     modes = []
-    monkeypatch.setattr(jax.random, "categorical", lambda *_, mode, **__: modes.append(mode))
+
+    def categorical(*_, mode, **__):
+        modes.append(mode)
+        return jnp.zeros(len(LOGITS), int)
+
+    monkeypatch.setattr(jax.random, "categorical", categorical)
     inspect.unwrap(propose)(jax.random.key(7), LOGITS, 1.0, 1.0)
     assert modes == ["high"]

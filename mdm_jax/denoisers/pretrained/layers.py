@@ -1,5 +1,7 @@
 """Layers of the published networks: linear maps, attention that can use a cache, a block of both."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -81,8 +83,8 @@ def _updated(cached: KeyValue | None, fresh: tuple[Heads, Heads], start: Count) 
     """Keys and values of the whole canvas: the cached ones (if any) with the fresh ones at `start`."""
     if cached is None:
         return fresh
-    write = jax.lax.dynamic_update_slice
-    return write(cached[0], fresh[0], (start, 0, 0)), write(cached[1], fresh[1], (start, 0, 0))
+    write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
+    return write(cached[0], fresh[0]), write(cached[1], fresh[1])
 
 
 def weight(module: nn.Module, name: str, shape: tuple[int, int]) -> Float[Array, "rows width"]:

@@ -65,7 +65,7 @@ class PretrainedTransformer(nn.Module):
         """
         positions = start + jnp.arange(len(tokens))
         fresh = self._encode(tokens, positions, valid, kv_cache.layers)
-        hidden = jax.lax.dynamic_update_slice(kv_cache.hidden, fresh.hidden, (start, 0))
+        hidden = jax.lax.dynamic_update_slice_in_dim(kv_cache.hidden, fresh.hidden, start, axis=0)
         return fresh._replace(hidden=hidden)
 
     def read(
@@ -99,7 +99,7 @@ class PretrainedTransformer(nn.Module):
         if self.config.shifted:
             raise ValueError("a denoiser with shifted logits has no verifier logits")
         length, appended = len(canvas), jnp.ones((len(again), len(again)), bool)
-        others = valid & (jnp.arange(length) != again[:, None])
+        others = valid[None, :] & (jnp.arange(length)[None, :] != again[:, None])
         canvas_rows = jnp.broadcast_to(valid, (length, length))
         visible = jnp.block([[canvas_rows, jnp.zeros_like(others.T)], [others, appended]])
         tokens = jnp.concatenate([canvas, jnp.full(again.shape, mask_id)])

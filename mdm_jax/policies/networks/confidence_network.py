@@ -113,7 +113,8 @@ class ConfidenceNetwork(nn.Module):
         config = self.config
         bits = nn.Embed(2, config.width, name="mask", embedding_init=nn.initializers.normal(1.0))
         time = _dense(config.width, "time_1")(sinusoids(features.time, config))
-        condition = bits(jnp.arange(2)) + _dense(config.width, "time_2")(nn.silu(time))
+        time = _dense(config.width, "time_2")(nn.silu(time))
+        condition = bits(jnp.arange(2)) + time[None, :]
         zero = nn.initializers.zeros
         both = nn.Dense(6 * config.width, kernel_init=zero, name="modulation")(condition)
         return jnp.split(both[features.is_masked.astype(jnp.int32)], 6, axis=-1)

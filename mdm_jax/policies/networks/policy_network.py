@@ -98,7 +98,7 @@ class PolicyNetwork(nn.Module):
             )
         x += self.param("positions", init, (self.max_length, config.width))[:length]
         steps = nn.Embed(self.max_steps + 1, config.width, embedding_init=init, name="steps")
-        x += steps(jnp.clip(left, 0, self.max_steps))
+        x += steps(jnp.clip(left, 0, self.max_steps))[None, :]
         for layer in range(config.depth):
             x, _ = Block(shape, name=f"block_{layer}")(x, jnp.ones((length,), bool))
         x = nn.RMSNorm(name="final_norm")(x)

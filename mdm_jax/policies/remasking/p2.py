@@ -67,7 +67,7 @@ class P2Plus:
         check_range("steps", self.steps, 1)
 
     def init(self, length: int) -> PolicyState:
-        return jnp.zeros(length)  # the confidences when the block was entered
+        return jnp.zeros(length, jnp.float32)  # the confidences when the block was entered
 
     def __call__(
         self, key: RowKey, observation: Observation, state: PolicyState

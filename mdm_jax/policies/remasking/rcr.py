@@ -28,7 +28,8 @@ class Rcr:
         check_range("steps", self.steps, 1)
 
     def init(self, length: int) -> PolicyState:
-        return jnp.zeros(length, bool), jnp.zeros(length)  # the block, the running confidence
+        """The current block, and the running confidence."""
+        return jnp.zeros(length, bool), jnp.zeros(length, jnp.float32)
 
     def __call__(
         self, key: RowKey, observation: Observation, state: PolicyState

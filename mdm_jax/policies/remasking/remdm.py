@@ -45,7 +45,7 @@ def transition(
     """Masked positions revealed and revealed ones re-masked, each independently; at s = 0 all masked
     ones are revealed and none is re-masked.
     """
-    noise = jax.random.uniform(key, block.shape)
+    noise = jax.random.uniform(key, block.shape, jnp.float32)
     last = s <= 0
     return Decision(
         unmask=observation.eligible & (last | (noise < reveal)),
@@ -152,9 +152,8 @@ class RemdmConf:
         return reveal_rate(1.0 - t, 1.0 - s, 0.0), share * sigma_max(1.0 - t, 1.0 - s)
 
     def init(self, length: int) -> PolicyState:
-        return jnp.zeros(length, bool), jnp.zeros(
-            length
-        )  # current block, confidence of each reveal
+        """The current block, and the confidence that each position was revealed with."""
+        return jnp.zeros(length, bool), jnp.zeros(length, jnp.float32)
 
     def __call__(
         self, key: RowKey, observation: Observation, state: PolicyState

@@ -37,9 +37,8 @@ class RemdmRounds:
         check_range("number", self.number, 1)
 
     def init(self, length: int) -> PolicyState:
-        return jnp.zeros(length, bool), jnp.zeros(
-            length
-        )  # current block, confidence of each reveal
+        """The current block, and the confidence that each position was revealed with."""
+        return jnp.zeros(length, bool), jnp.zeros(length, jnp.float32)
 
     def __call__(
         self, key: RowKey, observation: Observation, state: PolicyState

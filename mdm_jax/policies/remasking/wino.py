@@ -38,7 +38,7 @@ class Wino:
 
     def init(self, length: int) -> PolicyState:
         """The current block, and how many positions the previous call revealed."""
-        return jnp.zeros(length, bool), jnp.full((), FRESH)
+        return jnp.zeros(length, bool), jnp.full((), FRESH, jnp.int32)
 
     def __call__(
         self, key: RowKey, observation: Observation, state: PolicyState
@@ -47,7 +47,7 @@ class Wino:
         before = jnp.where(observation.block_step == 0, FRESH, state[1])
         k_reveal, k_remask = jax.random.split(key)
         unmask = self._accepted(k_reveal, observation)
-        accepted = jnp.sum(unmask)
+        accepted = jnp.sum(unmask, dtype=jnp.int32)
         rejected = self._rejected(k_remask, block & ~observation.is_masked, before, observation)
         return Decision(unmask, rejected & (accepted > 1)), (block, accepted)
 

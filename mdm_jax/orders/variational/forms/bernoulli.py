@@ -17,7 +17,9 @@ from mdm_jax.types import Mask, RowKey, Scalar
 
 def bernoulli_draw(key: RowKey, q: BernoulliLogProbs, is_masked: Mask) -> tuple[Mask, Scalar]:
     """The masked positions to reveal, and the log-probability of that set, nats."""
-    reveal = is_masked & (jnp.log(jax.random.uniform(key, is_masked.shape)) < q.log_reveal)
+    reveal = is_masked & (
+        jnp.log(jax.random.uniform(key, is_masked.shape, jnp.float32)) < q.log_reveal
+    )
     return reveal, bernoulli_log_prob(q, reveal, is_masked)
 
 
