@@ -9,38 +9,27 @@ table.json and figures. The same command resumes a run that was interrupted or k
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from experiments import _cli as cli
-from experiments._cli.console import print_once, progress
+from experiments._cli.console import print_once
 from experiments._cli.learning import LearningConfig, compare, learning_run
-from experiments._cli.training import Updates, run_updates
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
-from mdm_jax.evals.order_bounds import order_bounds
 from mdm_jax.evals.paired import PairedRow
 from mdm_jax.evals.plots.run_figures import draw_order_run
 from mdm_jax.external_files import expand
 from mdm_jax.orders.search import SearchConfig
-from mdm_jax.orders.variational.evaluation import FittedOrder
 from mdm_jax.orders.variational.forms import AnyForm, MaxNormalised
-from mdm_jax.orders.variational.loss import OrderBatch
 from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import ScorerConfig
 from mdm_jax.orders.variational.start import InitConfig
 from mdm_jax.policies.networks.policy_network import PolicyConfig
 from mdm_jax.runs.json_files import write_json
-from mdm_jax.runs.orders import LearnedOrder, fresh_params, learned_order, order_parts
-from mdm_jax.runs.static_order import StaticStart
+from mdm_jax.runs.orders import LearnedOrder, order_parts
+from mdm_jax.runs.training import run_updates
+from mdm_jax.runs.trainings.variational_order import VariationalTraining
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
-from mdm_jax.training.loop import Update
 from mdm_jax.training.optimizers import OptimizerConfig
-from mdm_jax.training.order import order_optimizer, order_update
-from mdm_jax.training.state import init_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,64 +123,28 @@ def run(config: Config) -> list[PairedRow]:
 
 
 def learn(config: Config, denoise: Denoise | None = None) -> LearnedOrder:
-    """Learn to the end, from wherever the run directory is; print the held-out bound.
+    """Learn to the end, from wherever the run directory is; print and keep the held-out bound.
 
     Args:
       denoise: the denoiser that the config names, where it is loaded already.
     """
-    config, mesh = resolve(config), sharding.make_mesh()
-    sharding.check_batch(config.batch_size, mesh.size)
+    config = resolve(config)
+    sharding.check_batch(config.batch_size, sharding.make_mesh().size)
     parts = order_parts(config.task, config.budget, config.form, config.scorer, config.policy)
-    with learning_run(config, "learn_order", denoise) as (training, denoise):
-        optimizer = order_optimizer(
-            config.posterior_optimizer,
-            config.policy_optimizer,
-            config.denoiser_optimizer if config.joint else None,
-            config.steps,
-        )
-        k_init = jax.random.fold_in(jax.random.key(config.seed), 4)
-        params = fresh_params(parts, config.task, k_init, denoise, config.joint)
-        if training.is_new:
-            start = StaticStart(config.task, config.seed, denoise, parts.model, config.start)
-            temperature = float(config.objective.temperature_at(jnp.zeros(())))
-            path = training.directory / "start.json"
-            params = start.apply(params, temperature, path, progress)
-        state = sharding.replicate(init_state(params, optimizer), mesh)
-        shared = sharding.replicate(denoise, mesh)
-        update = order_update(parts, config.objective, optimizer, shared, config.ema_decay)
-        state = run_updates(config, training, state, updates_of(config, update))
-    params = jax.tree.map(jnp.asarray, sharding.to_host(state.ema))
-    learned = learned_order(parts, params, denoise, config.policy_temperature)
-    report(config, learned)
+    with learning_run(config, "learn_order", denoise) as (home, denoise):
+        training = cli.select(VariationalTraining, config, denoise=denoise, parts=parts)
+        state = training.initial_state(home, cli.REPORTER.progress)
+        state = run_updates(config, home, state, training.updates(), cli.REPORTER)
+    learned = training.learned(state)
+    report(config, training, learned)
     return learned
 
 
-def updates_of(config: Config, update: Update) -> Updates:
-    """The updates and their batches."""
-    rows = sharding.by_row(sharding.make_mesh())
-
-    def batch_at(index: int) -> OrderBatch:
-        share = np.full(config.batch_size, index / config.steps, np.float32)
-        batch = clean_batch(config.task, config.seed, index, config.batch_size)
-        return sharding.shard(OrderBatch(*batch, share), rows)
-
-    return Updates(
-        title="learning the order",
-        update=update,
-        batch_at=batch_at,
-        key=jax.random.fold_in(jax.random.key(config.seed), 6),
-        note=lambda row: f"bound {row['nelbo']:.3f} nats",
-    )
-
-
-def report(config: Config, learned: LearnedOrder) -> None:
+def report(config: Config, training: VariationalTraining, learned: LearnedOrder) -> None:
     """Write and print the held-out bound, beside the any-order bound on the same sequences."""
-    data = clean_batch(config.task, config.seed, HELDOUT + 2, config.heldout_rows)
-    order = FittedOrder(learned.parts, learned.params, config.objective.temperature)
-    k_eval = jax.random.fold_in(jax.random.key(config.seed), 7)
-    found = order_bounds(k_eval, order, data, learned.denoise, config.task, config.batch_size)
+    found = training.bounds(learned)
     write_json(expand(config.run_dir) / "bound.json", found.as_json())
-    print_once(f"at most {config.budget} steps, {found.summary(config.task)}")
+    cli.REPORTER.say(f"at most {config.budget} steps, {found.summary(config.task)}")
 
 
 if __name__ == "__main__":

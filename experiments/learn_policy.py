@@ -8,15 +8,11 @@ and figures. The same command resumes a run that was interrupted or killed.
 """
 
 from dataclasses import dataclass, field, replace
-from functools import partial
-
-import jax
 
 from experiments import _cli as cli
-from experiments._cli.console import print_once, progress
+from experiments._cli.console import print_once
 from experiments._cli.learning import LearningConfig, compare, learning_run
 from experiments._cli.tables import headline
-from experiments._cli.training import Updates, run_updates
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
@@ -26,23 +22,14 @@ from mdm_jax.external_files import expand
 from mdm_jax.policies.action_distributions import Independent
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
-from mdm_jax.rl.compiled import compiled_iteration
 from mdm_jax.rl.grpo import GrpoObjective
-from mdm_jax.rl.learner import ExpertConfig, Learner
-from mdm_jax.rl.monitor import RewardMonitor
-from mdm_jax.rl.rollouts import Prompts, draw_prompts
-from mdm_jax.rl.warm_start import WarmStart, warm_start
-from mdm_jax.runs.directory import BEST
-from mdm_jax.runs.policies import PolicySpec, build_policy, trained_params
-from mdm_jax.runs.training import TrainingRun
+from mdm_jax.rl.learner import ExpertConfig
+from mdm_jax.rl.warm_start import WarmStart
+from mdm_jax.runs.policies import PolicySpec, trained_params
+from mdm_jax.runs.trainings.rewards import RewardTraining
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.splits import MOST
-from mdm_jax.training import checkpoints
-from mdm_jax.training.loop import Services, TrainingStopped
-from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
-from mdm_jax.training.state import init_state
-
-INIT, WARM_START, TRAIN = 11, 12, 13  # streams of the seed
+from mdm_jax.training.optimizers import OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,65 +122,19 @@ def learn(config: Config) -> tuple[LearnedPolicy, Denoise]:
     """The policy at the end of the best window of rewards, and its denoiser; resumes a run."""
     config = resolve(config)
     sharding.check_batch(config.prompts, sharding.make_mesh().size)
-    with learning_run(config, "learn_policy") as (training, denoise):
-        k_init = jax.random.fold_in(jax.random.key(config.seed), INIT)
-        policy = build_policy(config.policy, config.task, denoise, k_init)
-        train(config, make_learner(config, policy), denoise, training)
-    params, step = trained_params(training.directory, policy.params)
+    with learning_run(config, "learn_policy") as (home, denoise):
+        training = training_of(config, denoise)
+        policy = training.initial_policy()
+        training.train(policy, config, home, cli.REPORTER)
+    params, step = trained_params(home.directory, policy.params)
     print_once(f"the policy of iteration {step}, the end of the best window of rewards, is used")
     policy = replace(policy, params=params, policy_temperature=config.policy_temperature)
     return policy, denoise
 
 
-def make_learner(config: Config, policy: LearnedPolicy) -> Learner:
+def training_of(config: Config, denoise: Denoise) -> RewardTraining:
     """What stays the same during the run."""
-    return Learner(
-        policy=policy,
-        objective=config.objective,
-        sampler=sampling(config).for_task(config.task),
-        optimizer=make_optimizer(config.optimizer, config.steps * config.objective.updates),
-        experts=config.expert.policies,
-        expert_block=config.expert.block_length,
-    )
-
-
-def train(config: Config, learner: Learner, denoise: Denoise, training: TrainingRun) -> None:
-    """All iterations that are left to do."""
-    mesh, task, params = sharding.make_mesh(), config.task, learner.policy.params
-    pool = Prompts(*task.examples("train", config.pool))
-    prompts_at = partial(draw_prompts, pool, config.prompts, config.seed)
-    if training.is_new and config.warm_start.steps:
-        with progress("imitating", config.warm_start.steps) as advance:
-            note = "{imitation_nll:.3f} nats per step".format_map
-            params = warm_start(
-                config.warm_start,
-                learner,
-                config.optimizer,
-                denoise,
-                prompts_at,
-                jax.random.fold_in(jax.random.key(config.seed), WARM_START),
-                Services(log_every=1, progress=advance, note=note),
-            )
-    state, denoise = sharding.replicate((init_state(params, learner.optimizer), denoise), mesh)
-    with checkpoints.open_manager(training.directory / BEST, keep=1) as best:
-        keep = partial(checkpoints.save, best)
-        monitor = RewardMonitor(config.window, config.collapse, training.log.rows, keep)
-        if reason := monitor.before():
-            return print_once(f"this run was stopped because {reason}; it does not go on")
-        updates = Updates(
-            title="learning from rewards",
-            update=compiled_iteration(learner, denoise, task, mesh),
-            batch_at=prompts_at,
-            key=jax.random.fold_in(jax.random.key(config.seed), TRAIN),
-            note="reward {reward:.3f}, accuracy {accuracy:.0%} in {nfe:.1f} calls".format_map,
-            evaluate=monitor.evaluate,
-            eval_every=config.window,
-            guard=monitor.guard,
-        )
-        try:
-            run_updates(config, training, state, updates)
-        except TrainingStopped as stop:
-            print_once(f"stopped at iteration {stop.step}: {stop.reason}")
+    return cli.select(RewardTraining, config, denoise=denoise, sampler=sampling(config))
 
 
 if __name__ == "__main__":

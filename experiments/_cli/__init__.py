@@ -1,6 +1,7 @@
 """What the entry points share of the command line: `from experiments import _cli as cli`."""
 
 from experiments._cli.command_line import parse, with_data_dir
+from experiments._cli.console import REPORTER
 from experiments._cli.fields import (
     REQUIRED,
     AnyHeuristic,
@@ -15,6 +16,7 @@ from experiments._cli.fields import (
 from experiments._cli.main import main
 
 __all__ = [
+    "REPORTER",
     "REQUIRED",
     "AnyHeuristic",
     "AnyPolicy",

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -28,7 +28,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-Advance = Callable[..., None]
+from mdm_jax.runs.reporter import Advance, Reporter
+
 # C0 and C1 controls but tab and newline, surrogates, and what reverses the direction of writing
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 NARROW = 110  # columns; in less, tables have no padding and settings stand below the policy's name
@@ -139,3 +140,6 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
                 )
 
         yield advance
+
+
+REPORTER = Reporter(print_once, progress)

@@ -7,19 +7,20 @@ from typing import ClassVar
 
 from experiments import train_denoiser
 from experiments._cli.console import progress
+from experiments._cli.fields import AnyTask
 from experiments._cli.tables import print_paired_rows
-from experiments._cli.training import TrainingConfig, training_run
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.matched import compare_at_equal_calls, comparison_in
 from mdm_jax.evals.paired import PairedRow, save_table
 from mdm_jax.external_files import expand
 from mdm_jax.policies.learned import LearnedPolicy
-from mdm_jax.runs.denoisers import exact_denoiser, load_denoiser
+from mdm_jax.runs.denoisers import given_denoiser
 from mdm_jax.runs.directory import DENOISER
-from mdm_jax.runs.training import TrainingRun
+from mdm_jax.runs.training import TrainingConfig, TrainingRun, training_run
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.splits import MOST
+from mdm_jax.tasks.sudoku import Sudoku
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class LearningConfig(TrainingConfig):
 
     # settings that may differ when a run is resumed: nothing is learned from them
     evaluation_only: ClassVar = ("examples", "eval_batch_size", "policy_temperature")
+    task: AnyTask = field(default_factory=Sudoku)
     denoiser: str | None = None
     oracle: bool = False
     train: train_denoiser.Config = field(
@@ -73,18 +75,11 @@ def learning_run(
     Args:
       denoise: the denoiser that the config names, where it is loaded already.
     """
-    denoise = given_denoiser(config) if denoise is None else denoise
+    denoise = (
+        given_denoiser(config.task, config.denoiser, config.oracle) if denoise is None else denoise
+    )
     with training_run(config, experiment, config.evaluation_only) as training:
         yield training, train_inside(config) if denoise is None else denoise
-
-
-def given_denoiser(config: LearningConfig) -> Denoise | None:
-    """Exact conditionals, or the denoiser of another run; None: one has to be trained."""
-    if config.oracle:
-        return exact_denoiser(config.task)
-    if config.denoiser is None:
-        return None
-    return load_denoiser(config.denoiser, config.task).denoise
 
 
 def train_inside(config: LearningConfig) -> Denoise:

@@ -76,6 +76,13 @@ def exact_denoiser(task: Task) -> Oracle:
     return task.oracle()
 
 
+def given_denoiser(task: Task, run: str | Path | None, oracle: bool) -> Denoise | None:
+    """Exact conditionals, or the denoiser of another run; None: one has to be trained."""
+    if oracle:
+        return exact_denoiser(task)
+    return None if run is None else load_denoiser(run, task).denoise
+
+
 def denoiser_before(run: str | Path, config: dict[str, Any], task: Task | None) -> LoadedDenoiser:
     """The denoiser that an order or a policy started from."""
     task = read_task(run) if task is None else task

@@ -18,8 +18,9 @@ from mdm_jax.rl.reference_kl import MaxConfidence
 from mdm_jax.rl.rewards import Additive
 from mdm_jax.rl.warm_start import WarmStart
 from mdm_jax.runs.denoisers import load_denoiser
-from mdm_jax.runs.policies import PolicySpec, load_policy
+from mdm_jax.runs.policies import PolicySpec, build_policy, load_policy
 from mdm_jax.runs.policy_specs import Learned
+from mdm_jax.runs.trainings import rewards as rewards_module
 from mdm_jax.tasks.chains import Chains
 from mdm_jax.training import loop
 from mdm_jax.training.checkpoints import restore_ema
@@ -119,7 +120,7 @@ def test_a_verifier_on_the_host_gives_the_same_updates(rewarded, home, tmp_path,
 
 def test_a_run_that_collapses_keeps_the_best_policy(rewarded, tmp_path, monkeypatch, capsys):
     rewards = iter([0.5, 0.5, 0.01, 0.01, 0.5, 0.5])
-    real = learn_policy.compiled_iteration
+    real = rewards_module.compiled_iteration
 
     def compiled(*args):
         iteration = real(*args)
@@ -130,7 +131,7 @@ def test_a_run_that_collapses_keeps_the_best_policy(rewarded, tmp_path, monkeypa
 
         return other
 
-    monkeypatch.setattr(learn_policy, "compiled_iteration", compiled)
+    monkeypatch.setattr(rewards_module, "compiled_iteration", compiled)
     learn(rewarded, tmp_path / "fallen")
     assert "stopped at iteration 4: the reward fell from 0.500 to 0.010" in capsys.readouterr().out
     assert [p.name for p in (tmp_path / "fallen" / "best").iterdir()] == ["2"]
@@ -150,10 +151,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(rewarded, tmp_path, monkeypatch
 
         return lambda *_: iteration
 
-    monkeypatch.setattr(learn_policy, "compiled_iteration", broken(4))
+    monkeypatch.setattr(rewards_module, "compiled_iteration", broken(4))
     learn(rewarded, tmp_path / "late")
     assert "stopped at iteration 5: loss is nan" in capsys.readouterr().out
-    monkeypatch.setattr(learn_policy, "compiled_iteration", broken(0))
+    monkeypatch.setattr(rewards_module, "compiled_iteration", broken(0))
     with pytest.raises(ValueError, match=r"loss is nan.*at iteration 1, before"):
         learn(rewarded, tmp_path / "early")
 
@@ -189,7 +190,7 @@ def test_every_setting_runs_and_its_policy_is_loaded(rewarded, tmp_path, changes
         learned.steps,
     )
     k_policy = jax.random.fold_in(jax.random.key(0), 11)
-    fresh = learn_policy.build_policy(changes["policy"], rewarded[0].task, denoise, k_policy)
+    fresh = build_policy(changes["policy"], rewarded[0].task, denoise, k_policy)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), policy.params, fresh.params)
     assert any(jax.tree.leaves(moved))
 
