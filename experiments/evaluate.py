@@ -17,20 +17,18 @@ import jax
 
 from experiments import _cli as cli
 from experiments._cli.console import print_once, progress
-from experiments._cli.tables import print_rows, print_speed, print_stored_comparison
+from experiments._cli.tables import print_rows
 from mdm_jax.errors import check_seed
-from mdm_jax.evals.directory import open_store
 from mdm_jax.evals.evaluator import Evaluator
-from mdm_jax.evals.generate import Batching, Parallel, check_request
+from mdm_jax.evals.generate import Batching, Parallel
+from mdm_jax.evals.of_run import EvaluationConfig, load_evaluation
 from mdm_jax.evals.paired import compare_with_stored
 from mdm_jax.evals.score import Outcome, keep_row
-from mdm_jax.external_files import expand
+from mdm_jax.evals.sentences import against_stored
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.profiling.report import measure_speed
 from mdm_jax.runs.config import read_task
-from mdm_jax.runs.denoisers import load_denoiser
-from mdm_jax.runs.identity import identity, results_home
 from mdm_jax.runs.policy_specs import resolve
 from mdm_jax.runs.published import Loading, is_published
 from mdm_jax.sampling.config import SamplerConfig
@@ -91,7 +89,7 @@ def run(config: Config) -> Outcome | None:
         outcome = evaluator.score(policy)
         report(config, evaluator, outcome, step)
         for found in compare_with_stored(evaluator, outcome):
-            print_stored_comparison(found)
+            print_once(against_stored(found))
     return outcome
 
 
@@ -102,22 +100,13 @@ def prepare(config: Config) -> Iterator[tuple[Evaluator, Policy, int]]:
     What cannot be completed is refused before the denoiser is loaded.
     """
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
-    examples, sampling = (
-        task.examples(config.split, config.examples),
-        config.sampling.for_task(task),
-    )
     default = 8 if is_published(config.run) else 256
     batch_size = default if config.batch_size is None else config.batch_size
     batching = Batching(batch_size, config.parallel)
-    check_request(examples.canvases, sampling, batching)
-    denoise, task, step = load_denoiser(config.run, task, config.loading)
-    policy = resolve(config.policy, config.run, denoise, task)
-    name = f"evaluate-{task.name}-{config.split}-{config.seed}"
-    directory = expand(config.out_dir or results_home(config.run) / name)
-    weights = {"step": step} | identity(config.run, config.loading)
-    key = jax.random.key(config.seed)
-    with open_store(directory, "evaluate", task, config.split, config.seed, weights) as store:
-        yield Evaluator(task, examples, denoise, sampling, store, key, *batching), policy, step
+    loaded = load_evaluation(cli.select(EvaluationConfig, config, task=task, batching=batching))
+    policy = resolve(config.policy, config.run, loaded.denoise, loaded.task)
+    with loaded.open("evaluate") as evaluator:
+        yield evaluator, policy, loaded.step
 
 
 def report(config: Config, evaluator: Evaluator, outcome: Outcome, step: int) -> None:
@@ -127,7 +116,7 @@ def report(config: Config, evaluator: Evaluator, outcome: Outcome, step: int) ->
         print_rows([outcome.row], title)
         devices = config.loading.tensor if config.parallel == "vmap" else jax.device_count()
         speed = measure_speed(evaluator, evaluator.store.read(outcome.row.label), devices)
-        print_speed(speed)
+        print_once(speed.summary())
         row |= speed.throughput._asdict() | {"share_of_peak": speed.share_of_peak}
     else:
         print_rows([outcome.row], f"{title} at update {step}")

@@ -7,43 +7,24 @@ table.json and samples.jsonl, and prints for each policy the area under its fron
 the logarithm of the denoiser calls, of the best accuracy it reaches with no more calls than that.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-
-import jax
 
 from experiments import _cli as cli
 from experiments._cli.console import print_once, progress
 from experiments._cli.tables import print_rows
-from mdm_jax.denoisers.base import Bound
-from mdm_jax.errors import MdmError, check_seed
+from mdm_jax.errors import check_seed
 from mdm_jax.evals import plots
-from mdm_jax.evals.directory import open_store
-from mdm_jax.evals.evaluator import Evaluator
-from mdm_jax.evals.frontier import area_under_frontier
-from mdm_jax.evals.generate import Batching, check_request
+from mdm_jax.evals.frontier import areas_under_frontiers
+from mdm_jax.evals.generate import Batching
+from mdm_jax.evals.of_run import EvaluationConfig, load_evaluation
 from mdm_jax.evals.score import Row
-from mdm_jax.external_files import expand
-from mdm_jax.policies import heuristics
-from mdm_jax.policies.base import Policy
+from mdm_jax.evals.sweeps import Sweep
 from mdm_jax.runs.config import read_task
-from mdm_jax.runs.denoisers import load_denoiser
-from mdm_jax.runs.identity import identity, results_home
 from mdm_jax.runs.json_files import write_json
-from mdm_jax.runs.policy_specs import Learned
 from mdm_jax.runs.published import Loading
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.base import Task
-
-SCHEDULED = (
-    heuristics.Random,
-    heuristics.Ancestral,
-    heuristics.LeftToRight,
-    heuristics.TopConfidence,
-    heuristics.TopMargin,
-    heuristics.LowEntropy,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,55 +71,20 @@ class Config:
         check_seed(self.seed)
 
 
-def families(config: Config, denoise: Bound, task: Task) -> Iterator[tuple[str, list[Policy]]]:
-    """The settings to try, one list per policy, with its name."""
-    knobs: list[tuple[Callable[..., Policy], Sequence]] = [
-        *((kind, config.steps) for kind in SCHEDULED),
-        (heuristics.ConfidenceThreshold, config.thresholds),
-        (heuristics.Factor, config.factors),
-        (heuristics.EntropyBound, config.gammas),
-    ]
-    for kind, values in knobs:
-        if values:
-            yield kind.__name__, [kind(value) for value in values]
-    runs = list(dict.fromkeys(config.learned))
-    short = [Path(run).name for run in runs]
-    names = short if len(set(short)) == len(short) else runs
-    for run, name in zip(runs, names, strict=True):
-        policy = Learned(policy_temperature=1.0).load(run, denoise, task)
-        if config.scales:
-            yield f"LearnedPolicy, {name}", [replace(policy, scale=x) for x in config.scales]
-
-
 def run(config: Config) -> list[Row]:
     """Sweep, print, draw."""
     task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
-    denoise, task, step = load_denoiser(config.run, task, config.loading)
-    examples, sampling = (
-        task.examples(config.split, config.examples),
-        config.sampling.for_task(task),
-    )
-    check_request(examples.canvases, sampling, Batching(config.batch_size))
-    policies = list(families(config, denoise, task))
-    if not policies:
-        raise MdmError(
-            "nothing to sweep: give --steps, --thresholds, --factors, --gammas or --learned"
-        )
-    name = f"frontier-{task.name}-{config.split}-{config.seed}"
-    directory = expand(config.out_dir or results_home(config.run) / name)
-    weights = {"step": step} | identity(config.run, config.loading)
-    key, rows = jax.random.key(config.seed), []
-    with (
-        open_store(directory, "frontier", task, config.split, config.seed, weights) as store,
-        progress("policies", len(policies)) as advance,
-    ):
-        evaluator = Evaluator(task, examples, denoise, sampling, store, key, config.batch_size)
+    batching = Batching(config.batch_size)
+    loaded = load_evaluation(cli.select(EvaluationConfig, config, task=task, batching=batching))
+    policies = cli.select(Sweep, config).policies(loaded.denoise, loaded.task)
+    rows = []
+    with loaded.open("frontier") as evaluator, progress("policies", len(policies)) as advance:
         for kind, family in policies:
             rows += [replace(outcome.row, policy=kind) for outcome in evaluator.sweep(family)]
             advance(1, kind)
-    print_rows(rows, f"{task.name}, {config.split} split, {config.run} at update {step}")
+    print_rows(rows, f"{task.name}, {config.split} split, {config.run} at update {loaded.step}")
     print_areas(rows, task.gen_length or task.length)
-    write(rows, directory)
+    write(rows, evaluator.store.path.parent)
     return rows
 
 
@@ -151,12 +97,8 @@ def write(rows: Sequence[Row], directory: Path) -> None:
 
 def print_areas(rows: Sequence[Row], nfe_max: int) -> None:
     """Area under the frontier of each policy, best first."""
-    points: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        points.setdefault(row.policy, []).append((row.nfe, row.accuracy))
-    areas = {name: area_under_frontier(found, nfe_max) for name, found in points.items()}
     print_once(f"area under the frontier, 1 to {nfe_max} denoiser calls:")
-    for name, area in sorted(areas.items(), key=lambda item: -item[1]):
+    for name, area in areas_under_frontiers(rows, nfe_max).items():
         print_once(f"  {area:.3f}  {name}")
 
 

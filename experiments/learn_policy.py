@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from experiments import _cli as cli
 from experiments._cli.console import print_once
 from experiments._cli.learning import LearningConfig, compare, learning_run
-from experiments._cli.tables import headline
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.paired import PairedRow
 from mdm_jax.evals.plots.run_figures import draw_policy_run
+from mdm_jax.evals.sentences import headline
 from mdm_jax.external_files import expand
 from mdm_jax.policies.action_distributions import Independent
 from mdm_jax.policies.learned import LearnedPolicy

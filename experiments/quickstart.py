@@ -13,7 +13,7 @@ from experiments import _cli as cli
 from experiments import learn_order, train_denoiser
 from experiments._cli.animation import play
 from experiments._cli.console import print_once, progress
-from experiments._cli.tables import headline, print_rows
+from experiments._cli.tables import print_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import check_seed
 from mdm_jax.evals import plots
@@ -22,6 +22,7 @@ from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import Batching, Parallel, check_request
 from mdm_jax.evals.plots.run_figures import grid_of
 from mdm_jax.evals.score import Row
+from mdm_jax.evals.sentences import headline
 from mdm_jax.evals.store import SAMPLES, SampleStore
 from mdm_jax.external_files import expand
 from mdm_jax.orders.search import SearchConfig

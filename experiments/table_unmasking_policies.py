@@ -21,10 +21,10 @@ from experiments._cli.paper_tables import (
     print_published,
     trained_denoiser,
 )
-from experiments._cli.tables import headline
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals import plots
 from mdm_jax.evals.paired import PairedRow
+from mdm_jax.evals.sentences import headline
 from mdm_jax.rl.rewards import Multiplicative
 from mdm_jax.tasks.prompted import PromptedGsm8k, PromptedMath
 

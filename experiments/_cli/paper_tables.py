@@ -11,11 +11,11 @@ from experiments._cli.command_line import with_data_dir
 from experiments._cli.console import print_once, print_table
 from experiments._cli.fields import Fixed
 from experiments._cli.learning import LearningConfig, compare
-from experiments._cli.tables import print_seeds
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.errors import MdmError, check_range, check_seed
 from mdm_jax.evals.paired import PairedRow
+from mdm_jax.evals.sentences import over_seeds
 from mdm_jax.external_files import expand
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies.learned import LearnedPolicy
@@ -146,7 +146,7 @@ def compare_seeds(
     evaluation = replace(settings, seed=0, examples=config.examples)
     baselines = learned[0][1] if baselines is None else baselines
     rows = compare(evaluation, learned, baselines, sampling, title)
-    print_seeds(rows)
+    print_once(over_seeds(rows))
     return rows
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mdm_jax.evals.score import Row
+
 
 class Point(NamedTuple):
     """What one setting of a policy costs and achieves; a plain pair will do as well."""
@@ -68,6 +70,15 @@ def area_under_frontier(
     nfe, accuracy = _columns([points[index] for index in pareto(points)])
     ends = np.log(np.clip(np.append(nfe, nfe_max), nfe_min, nfe_max))
     return float(accuracy @ np.diff(ends) / math.log(nfe_max / nfe_min))
+
+
+def areas_under_frontiers(rows: Sequence[Row], nfe_max: int) -> dict[str, float]:
+    """The area of each policy's rows, best first."""
+    points: dict[str, list[Point]] = {}
+    for row in rows:
+        points.setdefault(row.policy, []).append(Point(row.nfe, row.accuracy))
+    areas = {name: area_under_frontier(found, nfe_max) for name, found in points.items()}
+    return dict(sorted(areas.items(), key=lambda item: -item[1]))
 
 
 def _columns(points: Sequence[tuple]) -> tuple[np.ndarray, np.ndarray]:

@@ -22,6 +22,27 @@ class Speed(NamedTuple):
     throughput: Throughput
     share_of_peak: float | None
 
+    def summary(self) -> str:
+        """Tokens per denoiser call and per second, a sentence per line."""
+        found = self.throughput
+        lines = [
+            f"{found.useful_tokens:.1f} tokens before EOS per sequence; per denoiser call "
+            f"{found.useful_tokens_per_call:.2f} of them, {found.canvas_tokens_per_call:.2f} positions"
+        ]
+        if found.passes_per_second is None:
+            lines.append(
+                "no rates: only the batch that compiled was generated, now or in earlier runs"
+            )
+            return "\n".join(lines)
+        lines.append(
+            f"{found.useful_tokens_per_second:,.1f} tokens before EOS and "
+            f"{found.canvas_tokens_per_second:,.1f} positions per second"
+        )
+        if self.share_of_peak is not None:
+            share = f"{100 * self.share_of_peak:.1f} %"
+            lines.append(f"{share} of the measured peak of matrix products on this machine")
+        return "\n".join(lines)
+
 
 def measure_speed(evaluator: Evaluator, found: Generations, devices: int) -> Speed:
     """The speed of stored generations.

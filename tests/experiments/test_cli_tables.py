@@ -1,4 +1,4 @@
-"""Tables of results fit the terminal, and sentences say what the rows do."""
+"""Tables of results fit the terminal."""
 
 import io
 
@@ -44,14 +44,3 @@ def test_paired_rows_say_who_is_better(output):
     shown = output.getvalue()
     assert "+25.0 [+12.5, +37.5]" in shown and "0.990" in shown
     assert max(map(len, shown.splitlines())) <= 80
-
-
-def test_the_headline_names_the_best_baseline_that_costs_no_more():
-    ours, dear = row("LearnedPolicy", 0.5, 4.0), row("Dear", 0.9, 5.0)
-    rows = [ours, row("Cheap", 0.3, 2.0), row("Best", 0.4, 4.04), dear]
-    rows.append(row("BestStaticOrder", 0.6, 4.0))
-    assert tables.headline(rows) == (
-        "learned policy: 50.0 % in 4.00 denoiser calls; best heuristic baseline in no more: "
-        "Best steps=4, 40.0 % in 4.04"
-    )
-    assert tables.headline([ours, dear]) == "learned policy: 50.0 % in 4.00 denoiser calls"

@@ -1,0 +1,74 @@
+"""The policies of a frontier: for each kind, the settings of its knob that are tried."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.errors import MdmError
+from mdm_jax.policies import heuristics
+from mdm_jax.policies.base import Policy
+from mdm_jax.runs.policy_specs import Learned
+from mdm_jax.tasks.base import Task
+
+SCHEDULED = (
+    heuristics.Random,
+    heuristics.Ancestral,
+    heuristics.LeftToRight,
+    heuristics.TopConfidence,
+    heuristics.TopMargin,
+    heuristics.LowEntropy,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Knobs to try; an empty one leaves its policies out.
+
+    Attributes:
+      steps: of the policies in `SCHEDULED`.
+      thresholds: of ConfidenceThreshold.
+      factors: of Factor.
+      gammas: of EntropyBound.
+      learned: run directories of learn_order, whose policies are drawn at temperature 1.
+      scales: of those: probabilities become min(1, scale * probability).
+    """
+
+    steps: tuple[int, ...]
+    thresholds: tuple[float, ...]
+    factors: tuple[float, ...]
+    gammas: tuple[float, ...]
+    learned: tuple[str, ...]
+    scales: tuple[float, ...]
+
+    def policies(self, denoise: Denoise, task: Task) -> list[tuple[str, list[Policy]]]:
+        """The settings of each kind of policy, with its name.
+
+        Raises:
+          MdmError: there are none, or a learned policy is for something else.
+        """
+        found = [*self._heuristics(), *self._learned(denoise, task)]
+        if not found:
+            raise MdmError(
+                "nothing to sweep: give --steps, --thresholds, --factors, --gammas or --learned"
+            )
+        return found
+
+    def _heuristics(self) -> Iterator[tuple[str, list[Policy]]]:
+        for kind, values in (
+            *((kind, self.steps) for kind in SCHEDULED),
+            (heuristics.ConfidenceThreshold, self.thresholds),
+            (heuristics.Factor, self.factors),
+            (heuristics.EntropyBound, self.gammas),
+        ):
+            if values:
+                yield kind.__name__, [kind(value) for value in values]
+
+    def _learned(self, denoise: Denoise, task: Task) -> Iterator[tuple[str, list[Policy]]]:
+        runs = list(dict.fromkeys(self.learned))
+        short = [Path(run).name for run in runs]
+        names = short if len(set(short)) == len(short) else runs
+        for run, name in zip(runs, names, strict=True):
+            policy = Learned(policy_temperature=1.0).load(run, denoise, task)
+            if self.scales:
+                yield f"LearnedPolicy, {name}", [replace(policy, scale=x) for x in self.scales]
