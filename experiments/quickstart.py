@@ -16,14 +16,13 @@ from experiments._cli.console import print_once, progress
 from experiments._cli.tables import print_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import check_seed
-from mdm_jax.evals import plots
 from mdm_jax.evals.directory import COMPARISON, open_store
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import Batching, Parallel, check_request
-from mdm_jax.evals.plots.run_figures import grid_of
+from mdm_jax.evals.plots.run_figures import draw_comparison
+from mdm_jax.evals.replay import stored_frames
 from mdm_jax.evals.score import Row
 from mdm_jax.evals.sentences import headline
-from mdm_jax.evals.store import SAMPLES, SampleStore
 from mdm_jax.external_files import expand
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies import heuristics
@@ -31,8 +30,7 @@ from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import AlphaCounts
 from mdm_jax.runs.json_files import write_json
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.sampling.replay import replay_reveals
-from mdm_jax.tasks.base import Examples, Task
+from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.sudoku import Sudoku
 
 UNRANKED = (heuristics.Random, heuristics.Ancestral, heuristics.LeftToRight)
@@ -113,22 +111,23 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     directory = expand(config.run_dir or f"runs/quickstart-{config.task.name}")
     task = cli.with_data_dir(config.task, config.data_dir)
     examples = task.examples("test", config.examples)
+    sampling = SamplerConfig(temperature=config.temperature).for_task(task)
     batching = Batching(config.batch_size, config.parallel)
-    check_request(examples.canvases, settings_of(config, task), batching)
+    check_request(examples.canvases, sampling, batching)
     learn_order.resolve(replace(config.learn, task=task))  # refused before anything is trained
     settings = replace(config.train, task=task, run_dir=str(directory), seed=config.seed)
     denoise = train_denoiser.train(settings).denoise
     if config.learned:
         policies = (*policies, learn(config, task, directory, denoise))
-    rows = compare(config, task, examples, denoise, policies, directory)
-    print_rows(rows, f"{task.name}: {len(examples.canvases)} prompts")
-    write_json(directory / "table.json", [asdict(row) for row in rows])
-    plots.save(plots.frontier_figure(rows, curve=_schedule), directory / "frontier.png")
-    draw_orders(task, directory, rows)
-    replay(task, examples, directory, rows[-1])
-    print_once(f"figures: {directory / 'frontier.png'}, {directory / 'order_map.png'}")
-    if config.learned:
-        print_once(headline([rows[-1], *rows[:-1]]))
+    with (
+        open_store(directory / COMPARISON, "comparison", task, "test", config.seed) as store,
+        progress("generating", len(policies)) as advance,
+    ):
+        key = jax.random.fold_in(jax.random.key(config.seed), 3)
+        evaluator = Evaluator(task, examples, denoise, sampling, store, key, *batching)
+        outcomes = evaluator.compare(policies, lambda one: advance(1, one.row.policy))
+    rows = [outcome.row for outcome in outcomes]
+    report(config, evaluator, rows, directory)
     return rows
 
 
@@ -144,53 +143,15 @@ def learn(config: Config, task: Task, directory: Path, denoise: Denoise) -> Poli
     return learn_order.learn(settings, denoise).policy
 
 
-def _schedule(row: Row) -> str:
-    """Which line of a policy a row is on: its count schedule, unless that is the plain one."""
-    return {"cosine": "cosine"}.get(row.settings.get("schedule", ""), "")
-
-
-def compare(
-    config: Config,
-    task: Task,
-    examples: Examples,
-    denoise: Denoise,
-    policies: Sequence[Policy],
-    directory: Path,
-) -> list[Row]:
-    """One row per policy, all on the same prompts."""
-    with (
-        open_store(directory / COMPARISON, "comparison", task, "test", config.seed) as store,
-        progress("generating", len(policies)) as advance,
-    ):
-        key = jax.random.fold_in(jax.random.key(config.seed), 3)
-        sampling, batching = settings_of(config, task), (config.batch_size, config.parallel)
-        evaluator = Evaluator(task, examples, denoise, sampling, store, key, *batching)
-        outcomes = evaluator.compare(policies, lambda one: advance(1, one.row.policy))
-    return [outcome.row for outcome in outcomes]
-
-
-def settings_of(config: Config, task: Task) -> SamplerConfig:
-    """The sampler's settings, the same for every policy."""
-    return SamplerConfig(temperature=config.temperature).for_task(task)
-
-
-def draw_orders(task: Task, directory: Path, rows: Sequence[Row]) -> None:
-    """The order map: which position was revealed at which step, a panel for each kind of policy at
-    the last of its settings.
-    """
-    stored = SampleStore(directory / COMPARISON / SAMPLES).read_all()
-    last = {row.policy: row.label for row in rows}
-    maps = {name: stored[label].revealed_at for name, label in last.items()}
-    plots.save(plots.order_map_figure(maps, grid_of(task)), directory / "order_map.png")
-
-
-def replay(task: Task, examples: Examples, directory: Path, row: Row) -> None:
-    """Show the first stored generation of a policy as it was revealed."""
-    found = SampleStore(directory / COMPARISON / SAMPLES).read(row.label)
-    shown = replay_reveals(
-        examples.canvases[0], found.tokens[0], found.revealed_at[0], task.vocabulary.mask_id
-    )
-    play([task.decode(tokens) for tokens in shown], row.policy)
+def report(config: Config, evaluator: Evaluator, rows: Sequence[Row], directory: Path) -> None:
+    """Print and keep the table, draw, and show a generation of the last policy."""
+    print_rows(rows, f"{evaluator.task.name}: {len(evaluator.examples.canvases)} prompts")
+    write_json(directory / "table.json", [asdict(row) for row in rows])
+    draw_comparison(evaluator.task, rows, directory)
+    play(stored_frames(evaluator, rows[-1].label), rows[-1].policy)
+    print_once(f"figures: {directory / 'frontier.png'}, {directory / 'order_map.png'}")
+    if config.learned:
+        print_once(headline([rows[-1], *rows[:-1]]))
 
 
 if __name__ == "__main__":

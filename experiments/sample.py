@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import jax
 
 from experiments import _cli as cli
-from experiments._cli.animation import show_generation
+from experiments._cli.animation import show_replay
 from experiments._cli.console import print_once
 from mdm_jax.errors import MdmError, check_range, check_seed
+from mdm_jax.evals.replay import generate_replay
 from mdm_jax.evals.score import take
 from mdm_jax.policies import heuristics
 from mdm_jax.runs.config import read_task
@@ -73,10 +74,11 @@ def run(config: Config) -> list[str]:
     for index in range(config.first, len(examples.canvases)):
         reference = take(examples.references, index)
         k_row, canvas = jax.random.fold_in(key, index), examples.canvases[index]
-        generation = show_generation(k_row, task, canvas, denoise, policy, settings)
-        judgement = verdict(task, generation.canvas, reference)
-        print_once(f"prompt {index}: {judgement}{generation.nfe} denoiser calls\n")
-        texts.append(task.decode(generation.canvas))
+        replay = generate_replay(k_row, task, canvas, denoise, policy, settings)
+        show_replay(replay, type(policy).__name__)
+        judgement = verdict(task, replay.rollout.canvas, reference)
+        print_once(f"prompt {index}: {judgement}{replay.rollout.nfe} denoiser calls\n")
+        texts.append(task.decode(replay.rollout.canvas))
     return texts
 
 

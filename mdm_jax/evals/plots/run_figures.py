@@ -77,6 +77,23 @@ def draw_policy_run(task: Task, rows: Sequence[PairedRow], directory: Path) -> N
         plots.save(figure, directory / f"{name}.png")
 
 
+def draw_comparison(task: Task, rows: Sequence[Row], directory: Path) -> None:
+    """Write frontier.png and order_map.png of a run's comparison.
+
+    The order map has a panel for each kind of policy, at the last of its settings.
+    """
+    stored = SampleStore(directory / COMPARISON / SAMPLES).read_all()
+    last = {row.policy: row.label for row in rows}
+    maps = {name: stored[label].revealed_at for name, label in last.items()}
+    plots.save(plots.frontier_figure(rows, curve=_schedule), directory / "frontier.png")
+    plots.save(plots.order_map_figure(maps, grid_of(task)), directory / "order_map.png")
+
+
+def _schedule(row: Row) -> str:
+    """Which line of a policy a row is on: its count schedule, unless that is the plain one."""
+    return {"cosine": "cosine"}.get(row.settings.get("schedule", ""), "")
+
+
 def grid_of(task: Task) -> tuple[int, int] | None:
     """Height and width of a square task."""
     side = getattr(task, "side", None)
