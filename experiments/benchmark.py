@@ -12,7 +12,7 @@ import jax
 from experiments import _cli as cli
 from experiments._cli.console import console, print_costs
 from mdm_jax.denoisers.transformer import TransformerConfig
-from mdm_jax.profiling.step_cost import StepCost, Workload, measure_steps
+from mdm_jax.profiling.step_cost import StepCost, Workload, comparisons, measure_steps
 from mdm_jax.profiling.timing import peak_matmul_flops
 
 
@@ -73,13 +73,7 @@ def _print(config: Config, costs: list[StepCost], peak_flops: float) -> None:
         f"{flops / 1e9:.2f} GFLOP per call, measured peak {peak_flops / 1e9:,.0f} GFLOP/s"
     )
     print_costs([cost.cells() for cost in costs], title)
-    call, step, training, order, iteration = (cost.milliseconds for cost in costs)
-    console.print(f"sampler step / denoiser call: {step / call:.3f} (meant to stay below 1.1)")
-    console.print(f"order step / training step: {order / training:.3f} (meant to stay below 1.2)")
-    console.print(
-        f"GRPO: {1e3 / iteration:.2f} iterations/s, {1e3 * config.batch_size / iteration:.1f} "
-        f"rollouts/s, {100 * config.steps * call / iteration:.0f} % of the time in the denoiser"
-    )
+    console.print(comparisons(costs, config.workload))
 
 
 PRESETS = {

@@ -31,6 +31,7 @@ from mdm_jax.profiling.report import measure_speed
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.policy_specs import resolve
 from mdm_jax.runs.published import Loading, is_published
+from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.sampling.config import SamplerConfig
 
 
@@ -99,7 +100,7 @@ def prepare(config: Config) -> Iterator[tuple[Evaluator, Policy, int]]:
 
     What cannot be completed is refused before the denoiser is loaded.
     """
-    task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
+    task = with_data_dir(config.task or read_task(config.run), config.data_dir)
     default = 8 if is_published(config.run) else 256
     batch_size = default if config.batch_size is None else config.batch_size
     batching = Batching(batch_size, config.parallel)

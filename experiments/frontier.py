@@ -24,6 +24,7 @@ from mdm_jax.evals.sweeps import Sweep
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.published import Loading
+from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.sampling.config import SamplerConfig
 
 
@@ -73,7 +74,7 @@ class Config:
 
 def run(config: Config) -> list[Row]:
     """Sweep, print, draw."""
-    task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
+    task = with_data_dir(config.task or read_task(config.run), config.data_dir)
     batching = Batching(config.batch_size)
     loaded = load_evaluation(cli.select(EvaluationConfig, config, task=task, batching=batching))
     policies = cli.select(Sweep, config).policies(loaded.denoise, loaded.task)

@@ -26,6 +26,7 @@ from mdm_jax.orders.variational.start import InitConfig
 from mdm_jax.policies.networks.policy_network import PolicyConfig
 from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.orders import LearnedOrder, order_parts
+from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.training import run_updates
 from mdm_jax.runs.trainings.variational_order import VariationalTraining
 from mdm_jax.sampling.config import SamplerConfig
@@ -102,7 +103,7 @@ PRESETS = {"default": Config(), "plain": PLAIN}
 
 def resolve(config: Config) -> Config:
     """The config with everything that follows from other settings filled in."""
-    task = cli.with_data_dir(config.task, config.data_dir)
+    task = with_data_dir(config.task, config.data_dir)
     window = task.gen_length or task.length
     if config.budget > window:
         raise MdmError(f"budget {config.budget} exceeds the {window} positions of {task.name}")

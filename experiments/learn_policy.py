@@ -26,6 +26,7 @@ from mdm_jax.rl.grpo import GrpoObjective
 from mdm_jax.rl.learner import ExpertConfig
 from mdm_jax.rl.warm_start import WarmStart
 from mdm_jax.runs.policies import PolicySpec, trained_params
+from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.trainings.rewards import RewardTraining
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.splits import MOST
@@ -94,7 +95,7 @@ PRESETS = {"default": Config(), "paper": PUBLISHED}
 
 def resolve(config: Config) -> Config:
     """The config with everything that follows from other settings filled in."""
-    task = cli.with_data_dir(config.task, config.data_dir)
+    task = with_data_dir(config.task, config.data_dir)
     window, steps = task.gen_length or task.length, config.policy.steps
     if steps is not None and not 1 <= steps <= window:
         raise MdmError(f"policy.steps {steps} exceeds the {window} positions of {task.name}")

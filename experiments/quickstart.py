@@ -29,6 +29,7 @@ from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import AlphaCounts
 from mdm_jax.runs.json_files import write_json
+from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.sudoku import Sudoku
@@ -109,7 +110,7 @@ PRESETS = {
 def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     """Train, learn an order, generate with every policy, print and draw; resumes where it was."""
     directory = expand(config.run_dir or f"runs/quickstart-{config.task.name}")
-    task = cli.with_data_dir(config.task, config.data_dir)
+    task = with_data_dir(config.task, config.data_dir)
     examples = task.examples("test", config.examples)
     sampling = SamplerConfig(temperature=config.temperature).for_task(task)
     batching = Batching(config.batch_size, config.parallel)

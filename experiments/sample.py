@@ -20,6 +20,7 @@ from mdm_jax.runs.config import read_task
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.policy_specs import resolve
 from mdm_jax.runs.published import Loading
+from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.prompted import FreePrompt
@@ -88,7 +89,7 @@ def task_of(config: Config) -> Task:
     Raises:
       MdmError: a prompt for a denoiser that was trained on a task.
     """
-    task = cli.with_data_dir(config.task or read_task(config.run), config.data_dir)
+    task = with_data_dir(config.task or read_task(config.run), config.data_dir)
     if config.prompt is None:
         return task
     if not isinstance(task, FreePrompt):

@@ -24,23 +24,10 @@ from experiments._cli.paper_tables import (
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals import plots
 from mdm_jax.evals.paired import PairedRow
+from mdm_jax.evals.published_tables import UNMASKING_POLICIES
 from mdm_jax.evals.sentences import headline
 from mdm_jax.rl.rewards import Multiplicative
 from mdm_jax.tasks.prompted import PromptedGsm8k, PromptedMath
-
-# setting, policy, mean calls, accuracy %; LLaDA-8B-Instruct, 256 positions (appendix J of the paper)
-PUBLISHED = (
-    ("GSM8K, blocks of 32", "learned, weight 10", "10.3", "35.2 +- 0.3"),
-    ("GSM8K, blocks of 32", "ConfidenceThreshold", "10.6", "17.5"),
-    ("MATH-500, blocks of 32", "learned, weight 10", "about 10", "15.3 +- 0.2"),
-    ("MATH-500, blocks of 32", "ConfidenceThreshold", "about 10", "7.4"),
-    ("GSM8K, one block", "learned", "13.0", "48.3 +- 0.6"),
-    ("GSM8K, one block", "learned", "50.5", "56.1 +- 0.9"),
-    ("GSM8K, one block, expert steering", "learned", "70.5", "77.2 +- 0.4"),
-    ("MATH-500, one block", "learned", "121.5", "22.9 +- 1.0"),
-    ("MATH-500, one block, expert steering", "learned", "86.7", "31.4 +- 0.5"),
-)
-COLUMNS = ("setting", "policy", "mean calls", "accuracy %")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +77,7 @@ def run(config: Config) -> dict[str, list[PairedRow]]:
         draw(list(found.values()), home / "frontier.png")
         tables |= found
     if config.published:
-        print_published("arXiv:2512.09106, LLaDA-8B-Instruct", COLUMNS, PUBLISHED)
+        print_published(UNMASKING_POLICIES)
     return tables
 
 

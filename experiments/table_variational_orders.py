@@ -26,6 +26,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.paired import PairedRow
+from mdm_jax.evals.published_tables import VARIATIONAL_ORDERS
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import ScorerConfig
@@ -36,21 +37,6 @@ from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.gsm8k import Gsm8k
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training.optimizers import OptimizerConfig
-
-# accuracy %, mean calls, [min, max]; GSM8K, 170M parameters (fragments of the paper's Table 1)
-PUBLISHED = (
-    (5, "learned", 33.1, 4.01, "[2, 5]"),
-    (5, "Ancestral at the learned mean", 29.0, 4.0, "[4, 4]"),
-    (5, "TopConfidence at the learned mean", 23.7, 4.0, "[4, 4]"),
-    (5, "TopMargin at the learned mean", 24.0, 4.0, "[4, 4]"),
-    (10, "learned", 37.8, 9.57, "[7, 10]"),
-    (10, "TopMargin at the learned maximum", 39.5, 10.0, "[10, 10]"),
-    (15, "learned", 39.0, 9.43, "[5, 12]"),
-    (15, "TopMargin at the learned maximum", 42.3, 12.0, "[12, 12]"),
-)
-
-
-COLUMNS = ("budget", "policy", "accuracy %", "mean calls", "[min, max]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +156,8 @@ def run(config: Config) -> dict[str, list[PairedRow]]:
                 config, learn_one, settings, sampling, title, baselines=control
             )
     if config.published:
-        rows = [row for row in PUBLISHED if row[0] in config.budgets]
-        print_published("arXiv:2602.23968, Table 1", COLUMNS, rows)
+        rows = tuple(row for row in VARIATIONAL_ORDERS.rows if row[0] in config.budgets)
+        print_published(VARIATIONAL_ORDERS._replace(rows=rows))
     return tables
 
 

@@ -16,6 +16,7 @@ from mdm_jax.errors import check_range
 from mdm_jax.evals import plots
 from mdm_jax.evals.likelihood import Likelihood, summary
 from mdm_jax.runs.directory import TOKENIZER
+from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.training import TrainingConfig, run_updates, training_run
 from mdm_jax.runs.trainings.denoiser import DenoiserTraining, Times, Trained
 from mdm_jax.tasks.sudoku import Sudoku
@@ -69,7 +70,7 @@ class Config(TrainingConfig):
 
 def resolve(config: Config) -> Config:
     """The config with everything that follows from other settings filled in."""
-    task = cli.with_data_dir(config.task, config.data_dir)
+    task = with_data_dir(config.task, config.data_dir)
     if config.learned_positions and config.model.max_length is None:
         config = replace(config, model=replace(config.model, max_length=task.length))
     return replace(config, task=task, run_dir=config.run_dir or f"runs/train_denoiser-{task.name}")

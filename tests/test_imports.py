@@ -194,7 +194,6 @@ def test_entry_points_have_at_most_200_lines():
     assert long == set()
 
 
-@pytest.mark.xfail(strict=True, reason="code that two entry points share still moves to mdm_jax")
 def test_experiments_have_fewer_than_2500_lines():
     assert sum(map(lines_of, EXPERIMENTS)) < 2500
 

@@ -1,6 +1,6 @@
 """What the entry points share of the command line: `from experiments import _cli as cli`."""
 
-from experiments._cli.command_line import parse, with_data_dir
+from experiments._cli.command_line import parse
 from experiments._cli.console import REPORTER
 from experiments._cli.fields import (
     REQUIRED,
@@ -28,5 +28,4 @@ __all__ = [
     "main",
     "parse",
     "select",
-    "with_data_dir",
 ]

@@ -20,12 +20,9 @@ from experiments._cli.fields import REGISTRY
 from experiments._cli.options import Options, Source
 from mdm_jax.errors import MdmError
 from mdm_jax.runs import sampler_flags
-from mdm_jax.runs.config import read_task
-from mdm_jax.runs.published import is_published
 from mdm_jax.runs.sampler_flags import SamplerFlags
+from mdm_jax.runs.task_choice import choose_task
 from mdm_jax.tasks import PROMPTED, TASKS
-from mdm_jax.tasks.base import Task
-from mdm_jax.tasks.prompted import FreePrompt
 
 C = TypeVar("C")
 
@@ -48,7 +45,11 @@ def parse(
     chosen = known(choices, words)
     default = presets[chosen.preset] if presets else config_type()
     if hasattr(chosen, "task"):
-        default = _with_task(default, chosen.task, known(Source, words))
+        source = known(Source, words)
+        if source.run and source.denoiser:
+            raise MdmError("give --run or --denoiser, not both")
+        home, free = source.run or source.denoiser, hasattr(default, "prompt")
+        default = replace(default, task=choose_task(chosen.task, home, default.task, free))
     parts: list[tuple[type, Any]] = [(config_type, default), (choices, choices())]
     if getattr(config_type, "sampler_flags", False):
         named = any(word.startswith(("policy:", "--policy.")) for word in words)
@@ -62,19 +63,6 @@ def parse(
 def known(kind: type[C], words: Sequence[str]) -> C:
     """The flags of a dataclass among those of a command line; all others are left alone."""
     return _tyro(kind, words, return_unknown_args=True, add_help=False)[0]
-
-
-def with_data_dir(task: Task, data_dir: str | None) -> Task:
-    """The task reading its files from `data_dir`.
-
-    Raises:
-      MdmError: the task has no files.
-    """
-    if data_dir is None:
-        return task
-    if not hasattr(task, "data_dir"):
-        raise MdmError(f"task {task.name} generates its own data: leave out --data_dir {data_dir}")
-    return replace(task, data_dir=data_dir)
 
 
 def _choices(config_type: type, presets: Mapping[str, Any]) -> type:
@@ -92,37 +80,6 @@ def _choices(config_type: type, presets: Mapping[str, Any]) -> type:
         )
         flags.append(("task", Annotated[str | None, names], None))
     return make_dataclass("Choices", flags, frozen=True)
-
-
-def _with_task(default: C, name: str | None, source: Source) -> C:
-    """The config with the task of the run that it names, or with the one called `name`."""
-    if source.run and source.denoiser:
-        raise MdmError("give --run or --denoiser, not both")
-    home = source.run or source.denoiser
-    if home and is_published(home):
-        return replace(default, task=_prompted(home, name, hasattr(default, "prompt")))
-    if home:
-        default = replace(default, task=read_task(home))
-    if name is not None and name not in TASKS:
-        raise MdmError(
-            f"task {name!r} is for published checkpoints: give the directory of one"
-            if name in PROMPTED
-            else f"unknown task {name!r}; choose from {', '.join(TASKS)}"
-        )
-    if name is None or (default.task is not None and name == default.task.name):
-        return default
-    return replace(default, task=TASKS[name]())
-
-
-def _prompted(checkpoint: str, name: str | None, may_be_free: bool) -> Task:
-    """The natural-language prompts that a published checkpoint is given."""
-    name = FreePrompt.name if name is None and may_be_free else name
-    if name not in PROMPTED:
-        raise MdmError(
-            f"{checkpoint} is a published checkpoint: choose its prompts by --task, one of "
-            f"{', '.join(PROMPTED)}" + ("" if name is None else f", not {name!r}")
-        )
-    return PROMPTED[name](checkpoint=checkpoint)
 
 
 def _tyro(kind: Any, words: Sequence[str], **settings: Any) -> Any:

@@ -1,13 +1,12 @@
 """What the tables of the papers share: small tasks, training seeds, and published numbers."""
 
 from abc import ABC
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from experiments import train_denoiser
-from experiments._cli.command_line import with_data_dir
 from experiments._cli.console import print_once, print_table
 from experiments._cli.fields import Fixed
 from experiments._cli.learning import LearningConfig, compare
@@ -15,10 +14,12 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.errors import MdmError, check_range, check_seed
 from mdm_jax.evals.paired import PairedRow
+from mdm_jax.evals.published_tables import PublishedTable
 from mdm_jax.evals.sentences import over_seeds
 from mdm_jax.external_files import expand
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.chains import Chains
@@ -150,7 +151,8 @@ def compare_seeds(
     return rows
 
 
-def print_published(source: str, columns: Sequence[str], rows: Sequence[Sequence]) -> None:
+def print_published(table: PublishedTable) -> None:
     """Published numbers beside ours."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    print_table(f"published ({source}, as reported second-hand)", columns, cells, texts=2)
+    cells = [[str(cell) for cell in row] for row in table.rows]
+    title = f"published ({table.source}, as reported second-hand)"
+    print_table(title, table.columns, cells, texts=2)

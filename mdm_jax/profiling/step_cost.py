@@ -220,3 +220,14 @@ def _policy_iteration(work: Workload) -> Job:
     state = init_state(params, learner.optimizer)
     prompts = Prompts(work.canvases[: work.batch_size // work.samples], ())
     return lambda: step(state, jax.random.key(6), prompts, work.denoise)[1]["reward"]
+
+
+def comparisons(costs: list[StepCost], work: Workload) -> str:
+    """How the costs of `measure_steps` relate, a sentence per line."""
+    call, step, training, order, iteration = (cost.milliseconds for cost in costs)
+    return (
+        f"sampler step / denoiser call: {step / call:.3f} (meant to stay below 1.1)\n"
+        f"order step / training step: {order / training:.3f} (meant to stay below 1.2)\n"
+        f"GRPO: {1e3 / iteration:.2f} iterations/s, {1e3 * work.batch_size / iteration:.1f} "
+        f"rollouts/s, {100 * work.steps * call / iteration:.0f} % of the time in the denoiser"
+    )
