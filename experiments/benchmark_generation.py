@@ -9,11 +9,9 @@ measured in the same run: a large matrix product, and reading a large array once
 from dataclasses import dataclass, field, replace
 
 import jax
-import jax.numpy as jnp
 
 from experiments import _cli as cli
 from experiments._cli.console import console, print_costs
-from mdm_jax.denoisers.attention import choose
 from mdm_jax.denoisers.pretrained.config import PretrainedConfig
 from mdm_jax.denoisers.pretrained.llada import LLADA_8B
 from mdm_jax.errors import MdmError
@@ -25,7 +23,7 @@ from mdm_jax.profiling.generation_cost import (
     GenerationWorkload,
     measure_generations,
 )
-from mdm_jax.profiling.timing import Peaks, measure_peaks
+from mdm_jax.profiling.timing import measure_peaks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +53,11 @@ class Config:
     repeats: int = 3
 
     def __post_init__(self) -> None:
-        if self.block_length < 1 or self.gen_length < 1:
-            raise ValueError(
-                f"block_length {self.block_length} and gen_length {self.gen_length} must be at least 1"
-            )
+        _ = self.workload  # which checks its own settings
         if not self.caches or not self.batch_sizes:
             raise MdmError("give at least one of --caches and one of --batch_sizes")
         if min(self.prompt, self.repeats, *self.batch_sizes) < 1:
             raise ValueError("prompt, repeats and batch_sizes must be at least 1")
-        if self.gen_length % self.block_length:
-            raise ValueError(
-                f"block_length {self.block_length} does not divide gen_length {self.gen_length}"
-            )
-        if self.steps < self.gen_length // self.block_length:
-            raise ValueError(f"steps {self.steps} are less than one call for each block")
 
     @property
     def workload(self) -> GenerationWorkload:
@@ -85,7 +74,8 @@ def run(config: Config) -> tuple[list[GenerationCost], list[CallCost]]:
         for batch in config.batch_sizes
         for cost in measure_generations(work, denoise, config.caches, batch, repeats)
     ]
-    _print_generations(config, generations)
+    console.print(f"{jax.devices()[0].device_kind}: {work.summary()}")
+    print_costs([cost.cells(config.gen_length) for cost in generations])
     peaks = measure_peaks(config.model.dtype, repeats)
     calls = [
         cost
@@ -94,27 +84,9 @@ def run(config: Config) -> tuple[list[GenerationCost], list[CallCost]]:
             denoise, work.canvases(batch), config.block_length, peaks, repeats
         )
     ]
-    _print_calls(calls, peaks)
+    console.print(peaks.summary())
+    print_costs([cost.cells() for cost in calls])
     return generations, calls
-
-
-def _print_generations(config: Config, costs: list[GenerationCost]) -> None:
-    model, device = config.model, jax.devices()[0]
-    chosen = choose(model.attention, jax.default_backend(), jnp.dtype(model.dtype), model.dim)
-    console.print(
-        f"{device.device_kind}: width {model.width}, depth {model.depth}, vocab {model.vocab}, "
-        f"{model.dtype}; {config.prompt} + {config.gen_length} positions in blocks of "
-        f"{config.block_length}; attention: {chosen.implementation} ({chosen.why})"
-    )
-    print_costs([cost.cells(config.gen_length) for cost in costs])
-
-
-def _print_calls(costs: list[CallCost], peaks: Peaks) -> None:
-    console.print(
-        f"measured peaks: {peaks.flops / 1e9:,.0f} GFLOP/s in a matrix product, "
-        f"{peaks.bytes / 1e9:,.1f} GB/s read"
-    )
-    print_costs([cost.cells() for cost in costs])
 
 
 PRESETS = {

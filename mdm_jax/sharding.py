@@ -1,7 +1,9 @@
 """Devices and processes: a mesh, where arrays live on it, and maps of a vmapped function over it."""
 
 import os
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,9 +15,35 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-from mdm_jax.errors import MdmError
+from mdm_jax.errors import MdmError, check_range
 
 Mapped = Callable[..., Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """Several processes of one run: the same command in each, with an `id` of its own.
+
+    Under SLURM (srun), Open MPI and on TPU pods these settings are found.
+
+    Attributes:
+      count: how many there are.
+      id: which one this is, from 0.
+      coordinator: where process 0 listens, as HOST:PORT.
+    """
+
+    count: int | None = None
+    id: int | None = None
+    coordinator: str | None = None
+
+    def __post_init__(self) -> None:
+        if len({value is None for value in (self.count, self.id, self.coordinator)}) > 1:
+            raise MdmError("give all three of --processes.count, .id and .coordinator, or none")
+        if self.count is not None:
+            check_range("count", self.count, 1)
+            check_range("id", self.id, 0, self.count - 1)
+            if not re.fullmatch(r".+:[0-9]+", self.coordinator):
+                raise MdmError(f"coordinator {self.coordinator!r} is not HOST:PORT")
 
 
 def start_processes(

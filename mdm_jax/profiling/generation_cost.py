@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from mdm_jax.denoisers.attention import choose
 from mdm_jax.denoisers.base import Bound, bind
 from mdm_jax.denoisers.pretrained.config import PretrainedConfig
 from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
@@ -84,6 +85,28 @@ class GenerationWorkload:
     block_length: int
     steps: int
     threshold: float
+
+    def __post_init__(self) -> None:
+        if self.block_length < 1 or self.gen_length < 1:
+            raise ValueError(
+                f"block_length {self.block_length} and gen_length {self.gen_length} must be at least 1"
+            )
+        if self.gen_length % self.block_length:
+            raise ValueError(
+                f"block_length {self.block_length} does not divide gen_length {self.gen_length}"
+            )
+        if self.steps < self.gen_length // self.block_length:
+            raise ValueError(f"steps {self.steps} are less than one call for each block")
+
+    def summary(self) -> str:
+        """Shape and type of the denoiser, the canvas, and the attention kernel on this machine."""
+        model = self.model
+        chosen = choose(model.attention, jax.default_backend(), jnp.dtype(model.dtype), model.dim)
+        return (
+            f"width {model.width}, depth {model.depth}, vocab {model.vocab}, "
+            f"{model.dtype}; {self.prompt} + {self.gen_length} positions in blocks of "
+            f"{self.block_length}; attention: {chosen.implementation} ({chosen.why})"
+        )
 
     @property
     def mask_id(self) -> int:

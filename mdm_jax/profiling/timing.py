@@ -19,6 +19,13 @@ class Peaks(NamedTuple):
     flops: float
     bytes: float
 
+    def summary(self) -> str:
+        """Both rates in a sentence."""
+        return (
+            f"measured peaks: {self.flops / 1e9:,.0f} GFLOP/s in a matrix product, "
+            f"{self.bytes / 1e9:,.1f} GB/s read"
+        )
+
 
 class Compiled(NamedTuple):
     """What it took to compile a job, and what the job returns."""
