@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -37,7 +37,7 @@ class EvaluationConfig:
     """
 
     run: str
-    task: Task
+    task: Any  # a `Task`, whose files `load_evaluation` reads first
     split: str
     examples: int | None
     sampling: SamplerConfig

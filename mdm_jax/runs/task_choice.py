@@ -2,18 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from mdm_jax.errors import MdmError
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.published import is_published
 from mdm_jax.tasks import PROMPTED, TASKS
-from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.prompted import FreePrompt
+
+T = TypeVar("T")  # a `Task`, whose files are not read before they are needed
 
 
 def choose_task(
-    name: str | None, home: str | Path | None, default: Task | None, may_be_free: bool = False
-) -> Task | None:
+    name: str | None, home: str | Path | None, default: T | None, may_be_free: bool = False
+) -> T | None:
     """The task called `name`, in the settings of `home` or of `default` where these have it.
 
     Args:
@@ -39,7 +41,7 @@ def choose_task(
     return TASKS[name]()
 
 
-def _prompted(checkpoint: str | Path, name: str | None, may_be_free: bool) -> Task:
+def _prompted(checkpoint: str | Path, name: str | None, may_be_free: bool) -> T:
     """The natural-language prompts that a published checkpoint is given."""
     name = FreePrompt.name if name is None and may_be_free else name
     if name not in PROMPTED:
@@ -50,7 +52,7 @@ def _prompted(checkpoint: str | Path, name: str | None, may_be_free: bool) -> Ta
     return PROMPTED[name](checkpoint=checkpoint)
 
 
-def with_data_dir(task: Task, data_dir: str | None) -> Task:
+def with_data_dir(task: T, data_dir: str | None) -> T:
     """The task reading its files from `data_dir`.
 
     Raises:

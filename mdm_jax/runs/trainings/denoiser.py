@@ -16,7 +16,7 @@ from mdm_jax.diffusion.objectives import Objective
 from mdm_jax.evals.likelihood import Likelihood, heldout_likelihood
 from mdm_jax.runs.denoisers import weights_for
 from mdm_jax.runs.training import Updates
-from mdm_jax.tasks.base import Batch, Task
+from mdm_jax.tasks.base import Batch
 from mdm_jax.training.denoiser import compile_update, init_denoiser, shard_state
 from mdm_jax.training.loop import Row, Update
 from mdm_jax.training.losses import CanvasIds, TokenBatch, denoising_loss
@@ -58,7 +58,7 @@ class DenoiserTraining:
       shard_params: split parameters, average and optimiser over devices instead of copying them.
     """
 
-    task: Task
+    task: Any  # a `Task`, whose files `compile` reads first
     seed: int
     steps: int
     batch_size: int
