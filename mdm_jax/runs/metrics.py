@@ -74,5 +74,7 @@ def _summary_writer() -> Callable[..., Any]:
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
-        raise MdmError("--tensorboard needs a package: pip install tensorboardX") from error
+        raise MdmError(
+            "--tensorboard needs a package: pip install 'mdm_jax[tensorboard]'"
+        ) from error
     return SummaryWriter

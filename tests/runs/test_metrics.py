@@ -48,5 +48,5 @@ def test_tensorboard_gets_the_same_values(tmp_path, monkeypatch):
 
 def test_tensorboard_without_its_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(MdmError, match="pip install tensorboardX"):
+    with pytest.raises(MdmError, match=r"pip install 'mdm_jax\[tensorboard\]'"):
         MetricsLog(tmp_path, tensorboard=True)
