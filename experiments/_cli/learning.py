@@ -16,7 +16,9 @@ from mdm_jax.evals.paired import PairedRow, save_table
 from mdm_jax.external_files import expand
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.runs.denoisers import given_denoiser
-from mdm_jax.runs.directory import DENOISER
+from mdm_jax.runs.directory import DENOISER, DENOISER_IDENTITY
+from mdm_jax.runs.identity import identity
+from mdm_jax.runs.published import Loading
 from mdm_jax.runs.training import TrainingConfig, TrainingRun, training_run
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.splits import MOST
@@ -78,7 +80,10 @@ def learning_run(
     denoise = (
         given_denoiser(config.task, config.denoiser, config.oracle) if denoise is None else denoise
     )
-    with training_run(config, experiment, config.evaluation_only) as training:
+    given = {}
+    if config.denoiser is not None:
+        given = {DENOISER_IDENTITY: identity(config.denoiser, denoise, Loading())}
+    with training_run(config, experiment, config.evaluation_only, given) as training:
         yield training, train_inside(config) if denoise is None else denoise
 
 

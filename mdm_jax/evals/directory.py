@@ -7,11 +7,12 @@ from typing import Any
 
 from mdm_jax.evals.store import SAMPLES, SampleStore
 from mdm_jax.runs.directory import open_run
-from mdm_jax.tasks.base import Task
+from mdm_jax.tasks.base import Task, identity_of
 
 COMPARISON = "comparison"  # in the directory of a run that compares what it has learned
-# settings of a task that change no generation
-NO_IDENTITY = ("task.checkpoint", "task.execute", "task.limits")
+# settings of a task that change no generation: where its files are, whose content counts, and scoring
+PATHS = ("task.checkpoint", "task.data_dir", "task.cache_dir", "task.tokenizer_file")
+NO_IDENTITY = (*PATHS, "task.execute", "task.limits")
 
 
 @contextmanager
@@ -25,7 +26,9 @@ def open_store(
 ) -> Iterator[SampleStore]:
     """The generations kept in a directory, which is created or must belong to the same settings.
 
-    No other process can open it while the block runs.
+    No other process can open it while the block runs. Each policy has its own label in the store, which
+    also stands for the sampler's settings, the key and the denoiser (see `Evaluator.label`), and each
+    generation what it was asked.
 
     Args:
       experiment: name of the entry point.
@@ -34,6 +37,6 @@ def open_store(
     Raises:
       MdmError: the directory belongs to other settings or to something else, or is in use.
     """
-    same = {"task": task, "split": split, "seed": seed} | dict(denoiser or {})
+    same = {"task": task, "split": split, "seed": seed} | identity_of(task) | dict(denoiser or {})
     with open_run(directory, experiment, same, ignore=NO_IDENTITY) as home:
         yield SampleStore(home / SAMPLES)

@@ -1,19 +1,23 @@
 """Accuracy against cost: generate once, store, score from the store."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.evals.asked import asked, check_asked
 from mdm_jax.evals.generate import Batching, Generated, Parallel, generate, generate_sweep
 from mdm_jax.evals.labels import acting, describe_policy, describe_sampler, label_of
+from mdm_jax.evals.sample_lines import Sample
 from mdm_jax.evals.score import Outcome, row_of, take, verify_all
-from mdm_jax.evals.store import Sample, SampleStore
+from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.switch import as_switch
+from mdm_jax.runs.description import digest
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task, TextTask
 from mdm_jax.types import RowKey
@@ -35,8 +39,10 @@ class Evaluator:
       key: of the token draws and the policy.
       batch_size: prompts completed at once.
       parallel: how a batch is spread over devices.
-      identity: what else determines the generations, such as a digest of the weights; part of the
-        label under which they are stored.
+      denoiser: what identifies the denoiser's weights; None: a digest of them.
+
+    Raises:
+      MdmError: the store has generations for other prompts or references than these.
     """
 
     task: Task
@@ -47,15 +53,37 @@ class Evaluator:
     key: RowKey
     batch_size: int = 256
     parallel: Parallel = "vmap"
-    identity: Mapping[str, Any] = field(default_factory=dict)
+    denoiser: str | None = None
+
+    def __post_init__(self) -> None:
+        check_asked(self.store, self.asked)
+
+    @cached_property
+    def asked(self) -> list[str]:
+        """Digests of each prompt and reference."""
+        return asked(self.examples)
+
+    @cached_property
+    def _world(self) -> dict[str, Any]:
+        """What determines the generations, beside prompt and policy."""
+        denoiser = digest(self.denoise) if self.denoiser is None else self.denoiser
+        return {
+            "denoiser": denoiser,
+            "sampler": replace(self.config, record=False),
+            "key": self.key,
+        }
 
     def settings(self, policy: Policy) -> dict[str, Any]:
         """The policy's knobs and the sampler's settings, as tables show them."""
         return describe_policy(policy) | describe_sampler(self.config, self.task)
 
     def label(self, policy: Policy) -> str:
-        """What the store calls the generations of a policy: equal labels, equal generations."""
-        return label_of(type(acting(policy)).__name__, self.settings(policy) | dict(self.identity))
+        """What the store calls the generations of a policy: equal labels, equal generations.
+
+        Its digest covers all that is in the policy, the sampler's settings, the key and the denoiser.
+        """
+        everything = digest({"policy": acting(policy), **self._world})
+        return label_of(type(acting(policy)).__name__, self.settings(policy) | {"id": everything})
 
     def done(self, policy: Policy) -> Int[np.ndarray, " n"]:
         """The prompts that the store has generations of."""
@@ -163,6 +191,7 @@ class Evaluator:
                 passes=batch.passes,
                 seconds=seconds,
                 revealed_at=steps,
+                asked=self.asked[int(index)],
                 **self._text(int(index), tokens),
             )
             for index, tokens, nfe, steps in columns

@@ -1,7 +1,5 @@
 """What generations are called in the store: the policy and every setting that they depend on."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -10,7 +8,7 @@ import numpy as np
 
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.switch import SwitchPolicy
-from mdm_jax.runs.description import describe
+from mdm_jax.runs.description import digest
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
 
@@ -28,15 +26,12 @@ def acting(policy: Policy) -> Policy:
 
 
 def describe_policy(policy: Policy) -> dict[str, Any]:
-    """Scalar knobs by name; all arrays together as a digest, `weights`."""
+    """What is shown of a policy: scalar knobs by name; all arrays together as a digest, `weights`."""
     policy = acting(policy)
     knobs = {f.name: getattr(policy, f.name) for f in fields(policy) if f.repr}
     weights = {k: v for k, v in knobs.items() if isinstance(v, dict) or np.ndim(v) > 0}
     shown = {k: _scalar(v) for k, v in knobs.items() if k not in weights}
-    if weights:
-        text = json.dumps(describe(weights), sort_keys=True)
-        shown["weights"] = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return shown
+    return shown | ({"weights": digest(weights, 8)} if weights else {})
 
 
 def _scalar(value: Any) -> int | float | str:

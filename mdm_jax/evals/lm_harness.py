@@ -7,6 +7,7 @@ from typing import Any
 from lm_eval.api.model import LM
 
 from mdm_jax.evals.text_model import TextModel
+from mdm_jax.runs.description import digest
 from mdm_jax.runs.reporter import Progress
 
 
@@ -50,7 +51,8 @@ class HarnessModel(LM):
 
     @property
     def tokenizer_name(self) -> str:
-        return str(self.model.tokenizer.where)
+        """Of the harness's cache of requests: another tokenizer or template has another name."""
+        return f"{self.model.tokenizer.where.name}-{digest(self.model.tokenizer.identity())}"
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True

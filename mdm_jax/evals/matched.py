@@ -79,7 +79,7 @@ def compare_at_equal_calls(
       seed: of the tuning of thresholds and of the search for the best static order.
       progress: shows how far the comparison is.
     """
-    ours = [replace(evaluator, denoise=denoise).evaluate(policy) for policy, denoise in learned]
+    ours = [with_denoiser(evaluator, denoise).evaluate(policy) for policy, denoise in learned]
     median = sorted(ours, key=lambda outcome: outcome.row.accuracy)[(len(ours) - 1) // 2]
     baselines = baselines_at_calls_of(ours, evaluator, seed)
     with progress("comparing", len(baselines)) as advance:
@@ -90,6 +90,13 @@ def compare_at_equal_calls(
     limit = static_order_limit(evaluator.task, learned[0][0].steps, seed, found)
     rows += [] if limit is None else [PairedRow(limit)]
     return rows
+
+
+def with_denoiser(evaluator: Evaluator, denoise: Denoise) -> Evaluator:
+    """The same evaluation of another denoiser."""
+    if denoise is evaluator.denoise:  # whose digest is known
+        return evaluator
+    return replace(evaluator, denoise=denoise, denoiser=None)
 
 
 def baselines_at_calls_of(

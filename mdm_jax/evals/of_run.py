@@ -13,6 +13,7 @@ from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import Batching, check_request
 from mdm_jax.external_files import expand
 from mdm_jax.runs.denoisers import load_denoiser
+from mdm_jax.runs.description import digest
 from mdm_jax.runs.identity import identity, results_home
 from mdm_jax.runs.published import Loading
 from mdm_jax.sampling.config import SamplerConfig
@@ -67,11 +68,18 @@ class LoadedEvaluation(NamedTuple):
         config, task = self.config, self.task
         name = f"{experiment}-{task.name}-{config.split}-{config.seed}"
         directory = expand(config.out_dir or results_home(config.run) / name)
-        weights = {"step": self.step} | identity(config.run, config.loading)
+        weights = {"step": self.step} | identity(config.run, self.denoise, config.loading)
         key = jax.random.key(config.seed)
         with open_store(directory, experiment, task, config.split, config.seed, weights) as store:
             yield Evaluator(
-                task, self.examples, self.denoise, self.sampling, store, key, *config.batching
+                task,
+                self.examples,
+                self.denoise,
+                self.sampling,
+                store,
+                key,
+                *config.batching,
+                denoiser=digest(weights),
             )
 
 

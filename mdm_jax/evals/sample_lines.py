@@ -25,6 +25,7 @@ class Sample(NamedTuple):
     prompt: str | None = None  # of tasks in words, whose `text` is the response alone
     answer: str | None = None  # what the verifier reads in it
     reference: str | None = None  # and what it compares that with
+    asked: str | None = None  # digests of prompt and reference, see `asked.asked`
 
 
 def format_line(sample: Sample) -> str:

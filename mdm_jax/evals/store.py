@@ -33,6 +33,13 @@ class Generations(NamedTuple):
         return Generations(*(np.asarray(column)[inside] for column in self))
 
 
+class _Place(NamedTuple):
+    """Where a line begins, and what it was asked."""
+
+    start: int
+    asked: str | None
+
+
 class SampleStore:
     """An append-only file of samples; a killed writer loses one batch at most.
 
@@ -50,18 +57,22 @@ class SampleStore:
 
     def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path)
-        self._starts: dict[str, dict[int, int]] = {}  # by setting and index
+        self._places: dict[str, dict[int, _Place]] = {}  # by setting and index
         self._lines = self._bytes = 0  # that have been read
         self._scan()
         wait_for_processes("samples are read")
 
     def settings(self) -> list[str]:
         """The settings with samples, in the order in which they were first written."""
-        return list(self._starts)
+        return list(self._places)
 
     def done(self, setting: str) -> set[int]:
         """The indices that are there already, so that an evaluation can go on with the others."""
-        return set(self._starts.get(setting, ()))
+        return set(self._places.get(setting, ()))
+
+    def asked(self, setting: str) -> dict[int, str | None]:
+        """What was asked, by index, as the samples say."""
+        return {index: place.asked for index, place in self._places.get(setting, {}).items()}
 
     def append(self, samples: Sequence[Sample]) -> None:
         """Writes one batch; it is on disk when this returns.
@@ -73,7 +84,7 @@ class SampleStore:
         batch: set[tuple[str, int]] = set()
         for sample in samples:
             setting, index = sample.setting, int(sample.index)
-            if index in self._starts.get(setting, ()):
+            if index in self._places.get(setting, ()):
                 raise ValueError(f"{self.path}: {setting!r} has index {index} already")
             if (setting, index) in batch:
                 raise ValueError(f"batch: {setting!r} has index {index} twice")
@@ -88,7 +99,7 @@ class SampleStore:
         Raises:
             ValueError: if there are none, or canvases of different lengths.
         """
-        if setting not in self._starts:
+        if setting not in self._places:
             raise ValueError(f"{self.path} has no {setting!r}, only {self.settings()}")
         return _stacked(list(self._read(setting)), self.path)
 
@@ -98,13 +109,13 @@ class SampleStore:
         Raises:
             ValueError: if a setting has canvases of different lengths.
         """
-        return {setting: self.read(setting) for setting in self._starts}
+        return {setting: self.read(setting) for setting in self._places}
 
     def _read(self, setting: str) -> Iterator[Sample]:
         """The samples of a setting by increasing index."""
         with self.path.open("rb") as file:
-            for index, start in sorted(self._starts[setting].items()):
-                file.seek(start)
+            for index, place in sorted(self._places[setting].items()):
+                file.seek(place.start)
                 yield parse_line(file.readline(), f"{self.path}, index {index}")
 
     def _scan(self) -> None:
@@ -127,13 +138,14 @@ class SampleStore:
             MdmError: it is damaged, or there twice; the message says how to mend the file.
         """
         try:
-            setting, index = parse_line(line, where)[:2]
-            if index in self._starts.get(setting, ()):
-                raise MdmError(f"{where}: {setting!r} has index {index} twice")
+            sample = parse_line(line, where)
+            places = self._places.setdefault(sample.setting, {})
+            if sample.index in places:
+                raise MdmError(f"{where}: {sample.setting!r} has index {sample.index} twice")
         except MdmError as error:
             mend = f"python -m experiments.repair_store --store {self.path.parent}"
             raise MdmError(f"{error}; to drop such lines: {mend}") from error
-        self._starts.setdefault(setting, {})[index] = self._bytes
+        places[sample.index] = _Place(self._bytes, sample.asked)
 
 
 def _stacked(samples: Sequence[Sample], path: pathlib.Path) -> Generations:

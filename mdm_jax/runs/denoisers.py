@@ -13,7 +13,8 @@ from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand
 from mdm_jax.runs.config import denoiser_run, read_config, read_task
 from mdm_jax.runs.description import from_json
-from mdm_jax.runs.directory import CHECKPOINTS
+from mdm_jax.runs.directory import CHECKPOINTS, DENOISER_IDENTITY
+from mdm_jax.runs.identity import identity
 from mdm_jax.runs.orders import order_params
 from mdm_jax.runs.published import Loading, is_published, load_published
 from mdm_jax.tasks.base import Task
@@ -42,7 +43,8 @@ def load_denoiser(
       loading: how a published checkpoint is put on devices; None: as it is stored, on one device.
 
     Raises:
-      MdmError: no run, no readable checkpoint, or the task has other ids than the one trained on.
+      MdmError: no run, no readable checkpoint, the task has other ids than the one trained on, or the
+        denoiser that an order or a policy learned with has changed since.
     """
     if is_published(run):
         return LoadedDenoiser(load_published(run, task, loading or Loading()), task, 0)
@@ -50,7 +52,10 @@ def load_denoiser(
     if config["experiment"] == "train_denoiser":
         return _load_trained(run, config, task)
     before = denoiser_before(run, config, task)
-    return _load_jointly_tuned(run, config, before) if config.get("joint") else before
+    if config.get("joint"):
+        return _load_jointly_tuned(run, config, before)
+    _check_unchanged(run, config, before)
+    return before
 
 
 def weights_for(module: Transformer, run: str | Path, task: Task) -> Params:
@@ -89,6 +94,16 @@ def denoiser_before(run: str | Path, config: dict[str, Any], task: Task | None) 
     if config["oracle"]:
         return LoadedDenoiser(exact_denoiser(task), task, 0)
     return load_denoiser(denoiser_run(run, config), task)
+
+
+def _check_unchanged(run: str | Path, config: dict[str, Any], now: LoadedDenoiser) -> None:
+    """Raise MdmError where the denoiser of another run is not the one that was learned with."""
+    home, known = denoiser_run(run, config), config.get(DENOISER_IDENTITY)
+    if known is not None and known != identity(home, now.denoise, Loading()):
+        raise MdmError(
+            f"{home} has other weights than when {run} learned with it: to use them all the same, give "
+            f"{home} as --run and {run} as the run of policy:learned"
+        )
 
 
 def denoiser_shapes(run: str | Path, config: dict[str, Any]) -> LoadedDenoiser:

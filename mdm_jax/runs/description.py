@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mdm_jax.checksums import text_digest
 from mdm_jax.errors import MdmError
 
 Json = dict | list | str | int | float | bool | None
@@ -19,8 +20,8 @@ Json = dict | list | str | int | float | bool | None
 def describe(obj: Any) -> Json:
     """A configuration as plain JSON, the same text for equal configurations.
 
-    Dataclasses and named tuples become {"kind": class name, field: ...}, fields with repr=False
-    left out (Flax keeps a module's parent there); jax and numpy scalars Python numbers; arrays of
+    Dataclasses and named tuples become {"kind": class name, field: ...}, a Flax module without the
+    link to its parent; jax and numpy scalars Python numbers; arrays of
     up to 16 entries lists, larger ones their shape, dtype and digest; functions and classes names.
 
     Args:
@@ -52,10 +53,16 @@ def describe(obj: Any) -> Json:
         case list() | tuple():
             return [describe(value) for value in obj]
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        return _describe_fields(obj, [f.name for f in dataclasses.fields(obj) if f.repr])
+        fields = dataclasses.fields(obj)
+        return _describe_fields(obj, [f.name for f in fields if f.repr or f.name != "parent"])
     if callable(obj) and hasattr(obj, "__qualname__"):
         return f"{obj.__module__}.{obj.__qualname__}"
     raise ValueError(f"cannot describe {obj!r} of type {type(obj).__qualname__}")
+
+
+def digest(obj: Any, digits: int = 12) -> str:
+    """The first hexadecimal digits of a digest of `describe(obj)`, which has all that is in it."""
+    return text_digest(json.dumps(describe(obj), sort_keys=True), digits)
 
 
 def from_json(described: Json, *kinds: type) -> Any:
@@ -90,10 +97,10 @@ def _describe_array(array: Any) -> Json:
     array = np.asarray(array)
     if array.size <= 16:
         return array.tolist()
-    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return {
         "kind": "array",
         "shape": list(array.shape),
         "dtype": str(array.dtype),
-        "sha256": digest,
+        "sha256": hashlib.sha256(content).hexdigest()[:16],
     }

@@ -26,6 +26,7 @@ CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 BEST = "best"  # checkpoint of the best window of rewards
 DENOISER = "denoiser"  # the run of the denoiser that an order or a policy trained for itself
+DENOISER_IDENTITY = "denoiser_identity"  # key of config.json: the weights that were learned with
 TOKENIZER = "tokenizer.json"
 
 

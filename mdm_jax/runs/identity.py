@@ -1,36 +1,40 @@
 """Which weights a result was computed with, and where it is kept."""
 
-import hashlib
 from pathlib import Path
 
+from mdm_jax.checksums import text_digest
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.denoisers.pretrained import tensor_files
 from mdm_jax.external_files import expand
+from mdm_jax.runs.description import digest
 from mdm_jax.runs.published import Loading, is_published
+from mdm_jax.runs.remembered import remembered_digest
 
-_SAMPLED_BYTES = 2**16
 
+def identity(run: str | Path, denoise: Denoise, loading: Loading) -> dict[str, str | None]:
+    """What identifies the weights of a run's denoiser, or of a published checkpoint.
 
-def identity(run: str | Path, loading: Loading) -> dict[str, str | None]:
-    """What identifies the weights of a published checkpoint.
+    Args:
+      denoise: the denoiser, loaded.
+      loading: of a published checkpoint.
 
-    Empty for run directories, whose results lie inside them and name the update.
+    Returns:
+      Digests: of the files of a published checkpoint, large as they are; else of what was loaded.
     """
     if not is_published(run):
-        return {}
-    return {"weights": fingerprint(run), "dtype": loading.dtype}
+        return {"weights": digest(denoise)}
+    home = expand(run)
+    return {
+        "weights": fingerprint(home),
+        "model_config": text_digest((home / "config.json").read_text(encoding="utf-8-sig")),
+        "dtype": loading.dtype,
+    }
 
 
-def fingerprint(directory: str | Path) -> str:
-    """A digest of config.json and of samples of every file of weights: other weights, other digest."""
-    path = expand(directory)
-    digest = hashlib.sha256((path / "config.json").read_bytes())
-    for file in sorted(path.glob("*.safetensors")):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}".encode())
-        with file.open("rb") as opened:
-            for start in range(0, size, max(size // 16, _SAMPLED_BYTES)):
-                opened.seek(start)
-                digest.update(opened.read(_SAMPLED_BYTES))
-    return digest.hexdigest()[:16]
+def fingerprint(directory: Path) -> str:
+    """A digest of all weights of a published checkpoint, wherever it is."""
+    files = sorted({tensor.file for tensor in tensor_files.find(directory).values()})
+    return digest({file.name: remembered_digest(file) for file in files})
 
 
 def results_home(run: str | Path) -> Path:

@@ -1,7 +1,7 @@
 """A training in a run directory: settings, metrics, checkpoints, and the updates that are left to do."""
 
 from abc import ABC
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from mdm_jax import sharding
 from mdm_jax.errors import check_range, check_seed
+from mdm_jax.runs.description import describe
 from mdm_jax.runs.directory import CHECKPOINTS, open_run
 from mdm_jax.runs.metrics import MetricsLog
 from mdm_jax.runs.reporter import Reporter
-from mdm_jax.tasks.base import Task
+from mdm_jax.tasks.base import Task, identity_of
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training import checkpoints
 from mdm_jax.training.loop import Row, Services, Update, fit, not_finite
@@ -94,17 +95,22 @@ def open_training(
 
 @contextmanager
 def training_run(
-    config: TrainingConfig, experiment: str, ignore: Sequence[str] = ()
+    config: TrainingConfig,
+    experiment: str,
+    ignore: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
 ) -> Iterator[TrainingRun]:
     """The run directory of a config, new or with checkpoints to resume from.
 
     Args:
       ignore: settings that may differ when a run is resumed.
+      given: what else is learned from, and may not differ either.
     """
+    described = describe(replace(config, run_dir=None)) | identity_of(config.task) | (given or {})
     with open_training(
         config.run_dir,
         experiment,
-        replace(config, run_dir=None),
+        described,
         ignore=("tensorboard", *ignore),
         tensorboard=config.tensorboard,
     ) as training:

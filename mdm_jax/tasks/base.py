@@ -93,7 +93,7 @@ class Task(Protocol):
 
     `length` positions in a canvas; `gen_length` of them, after the prompt, are generated (None:
     masks may be anywhere). `pure_verifier` says that `verify` is pure JAX and may be jitted and
-    vmapped.
+    vmapped. See `HasIdentity` where files give the ids their meaning.
     """
 
     name: ClassVar[str]
@@ -135,3 +135,17 @@ class Task(Protocol):
     def decode(self, tokens: Any) -> str:
         """One canvas [length] as text for display; MASK is shown, PAD is not."""
         ...
+
+
+@runtime_checkable
+class HasIdentity(Protocol):
+    """A task whose ids get their meaning from files, such as a tokenizer's."""
+
+    def identity(self) -> dict[str, str]:
+        """A digest of each of them, by name."""
+        ...
+
+
+def identity_of(task: Task) -> dict[str, str]:
+    """What else must be equal where two tasks of equal settings are the same."""
+    return task.identity() if isinstance(task, HasIdentity) else {}

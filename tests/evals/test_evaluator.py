@@ -8,12 +8,18 @@ import pytest
 from evaluation_world import CONFIG, EXAMPLES, ORACLE, POLICY, TASK, SumTask, evaluator
 from numpy.testing import assert_array_equal
 
+from mdm_jax.errors import MdmError
+from mdm_jax.evals.asked import asked
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.paired import compare_with_stored, paired_row
 from mdm_jax.evals.sample_lines import Sample
 from mdm_jax.evals.score import verify_all
 from mdm_jax.evals.store import SampleStore
+from mdm_jax.policies.action_distributions import PlackettLuceStop
 from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
+from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
+from mdm_jax.policies.switch import as_switch
 from mdm_jax.tasks.base import Examples
 
 
@@ -74,11 +80,68 @@ def test_comparing_is_evaluating_each(tmp_path):
     assert (row.row, row.better) == (theirs.row, one.difference.probability)
 
 
-def test_other_weights_have_other_labels(tmp_path):
+def test_whatever_determines_a_generation_is_part_of_its_label(tmp_path):
     plain = evaluator(tmp_path)
-    named = replace(plain, identity={"weights": "abc"})
-    assert named.label(POLICY) == f"{plain.label(POLICY)} weights=abc"
-    assert named.settings(POLICY) == plain.settings(POLICY)
+    changes = (
+        {"denoise": replace(ORACLE, probs=2 * ORACLE.probs)},
+        {"denoiser": "its name"},
+        {"key": jax.random.key(1)},
+        {"config": replace(CONFIG, temperature=0.5)},
+        {"config": replace(CONFIG, eos_id=3)},
+    )
+    labels = [plain.label(POLICY), *(replace(plain, **one).label(POLICY) for one in changes)]
+    assert len(set(labels)) == len(labels)
+    assert replace(plain, config=replace(CONFIG, record=True)).label(POLICY) == labels[0]
+    assert evaluator(tmp_path, batch_size=2).label(EntropyBound(0.5)) == labels[0]
+    assert labels[0].startswith("EntropyBound gamma=0.5 temperature=1.0 budget=16 id=")
+
+
+def test_fields_of_a_policy_that_are_not_shown_are_part_of_its_label(tmp_path):
+    """`family` and `candidate_top_k` were not: two policies shared a label."""
+    network = PolicyNetwork(PolicyConfig(width=8, heads=2), 16, 4)
+    policy = LearnedPolicy(network, {"w": np.zeros(20)}, 4)
+    changes = (
+        {"family": PlackettLuceStop()},
+        {"candidate_top_k": 2},
+        {"network": PolicyNetwork(PolicyConfig(width=8, heads=4), 16, 4)},
+        {"params": {"w": np.ones(20)}},
+        {"fallback": "spend"},
+        {"scale": 2.0},
+    )
+    label = evaluator(tmp_path).label
+    labels = [label(policy), *(label(replace(policy, **one)) for one in changes)]
+    assert len(set(labels)) == len(labels)
+    switched = as_switch((policy, POLICY))
+    assert [label(one) for one in switched] == [labels[0], label(POLICY)]
+
+
+def test_generations_are_not_scored_against_other_questions(tmp_path):
+    stored = evaluator(tmp_path, first(3))
+    stored.evaluate(POLICY)
+    evaluator(tmp_path)  # more of the same prompts
+    canvases, references = EXAMPLES
+    other = canvases.copy()
+    other[2, 0] = 3 - other[2, 0]
+    with pytest.raises(MdmError, match=r"answers other questions: since index 2 .* its prompt \("):
+        evaluator(tmp_path, Examples(other, references))
+    compared = references.copy()
+    compared[1] += 1
+    with pytest.raises(MdmError, match="since index 1 was generated, its reference has changed"):
+        evaluator(tmp_path, Examples(canvases, compared))
+    evaluator(tmp_path, Examples(other[:2], references[:2]))  # those did not change
+
+
+def test_references_are_told_apart_by_what_is_in_them():
+    canvases = np.zeros((2, 3), np.int32)
+
+    def digests(*leaves):
+        return asked(Examples(canvases, dict(enumerate(map(np.array, leaves)))))
+
+    words = digests(["7", "12"], [0, 1])
+    assert words[0] == digests(["7", "longer"], [0, 1])[0]  # whatever the others are
+    assert words[0] != digests(["8", "12"], [0, 1])[0]
+    assert words[0] != digests(["7", "12"], [1, 1])[0]
+    assert len({one.partition("-")[0] for one in words}) == 1
 
 
 def test_nothing_to_evaluate(tmp_path):

@@ -1,6 +1,7 @@
 """The model class of lm-evaluation-harness, with a stand-in for the harness itself."""
 
 import importlib
+import re
 import sys
 import types
 
@@ -98,10 +99,13 @@ def test_the_bound_of_a_text_is_that_of_a_continuation_of_nothing(model):
     assert rolling == [bound for bound, _ in pairs] and max(rolling) < 0
 
 
-def test_chats_and_names(model, checkpoint):
+def test_chats_and_names(model, monkeypatch):
     text = model.apply_chat_template([{"role": "user", "content": "Why?"}])
     assert text.startswith("<|startoftext|>") and "Why?" in text
-    assert model.tokenizer_name == checkpoint
+    name = model.tokenizer_name  # part of the name of a file
+    assert re.fullmatch(r"tiny-[0-9a-f]{12}", name)
+    monkeypatch.setattr(model.model.tokenizer, "template", "another")
+    assert model.tokenizer_name != name
 
 
 def test_the_command_line_runs_the_harness(harness, checkpoint):

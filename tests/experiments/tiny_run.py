@@ -82,11 +82,11 @@ def tiny(directory):
     )
 
 
-def write_untrained(directory):
+def write_untrained(directory, seed=0):
     """A run of train_denoiser on Sudoku whose checkpoint is the state before the first update."""
     task, model = TRAIN.task, replace(MODEL, max_length=16)
     module = Transformer(model, task.vocabulary.size)
-    params = init_params(module, jax.random.key(0), task.length, task.vocabulary.mask_id)
+    params = init_params(module, jax.random.key(seed), task.length, task.vocabulary.mask_id)
     with open_training(directory, "train_denoiser", {"task": task, "model": model}) as training:
         save(training.checkpoints, init_state(params, make_optimizer(OptimizerConfig(), 1)))
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Array, Int
 
+from mdm_jax.checksums import text_digest
 from mdm_jax.errors import MdmError
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
 from mdm_jax.tasks.canvases import (
@@ -96,6 +97,10 @@ class Gsm8k:
             return load_tokenizer(self.tokenizer_file)
         pairs = ((item.question, item.formatted(self.answers)) for item in self.items["train"])
         return train_tokenizer(itertools.chain.from_iterable(pairs), self.vocab_size)
+
+    def identity(self) -> dict[str, str]:
+        """What decides the meaning of ids, beside the settings."""
+        return {"tokenizer": text_digest(self.tokenizer.inner.to_str())}
 
     @functools.cached_property
     def _train(self) -> Clean:

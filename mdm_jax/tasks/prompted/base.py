@@ -102,6 +102,10 @@ class Prompted(abc.ABC):
     def vocabulary(self) -> Vocabulary:
         return self.tokenizer.vocabulary
 
+    def identity(self) -> dict[str, str]:
+        """What decides the meaning of ids, beside the settings."""
+        return self.tokenizer.identity()
+
     @functools.cached_property
     def length(self) -> int:
         longest = self.prompt_length or max(map(len, self.prompts("test")))

@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from mdm_jax.checksums import text_digest
 from mdm_jax.errors import MdmError
 from mdm_jax.external_files import check_not_pointer, decode, expand, parse_json, split_lines
 from mdm_jax.tasks.prompted.base import Problem, Prompted
@@ -53,7 +54,9 @@ class HumanEval(Prompted):
 
     @functools.cached_property
     def _exercises(self) -> dict[str, Exercise]:
-        return read_exercises(self.data_dir)
+        """Exercises by what the verifier is given: another test is another reference."""
+        found = read_exercises(self.data_dir)
+        return {f"{name} {text_digest(one.test, 8)}": one for name, one in found.items()}
 
     @property
     def can_verify(self) -> bool:
@@ -64,8 +67,8 @@ class HumanEval(Prompted):
         if split != "test":
             raise MdmError(f"humaneval has a test split only, no {split}")
         return [
-            Problem(exercise.prompt, exercise.canonical_solution, exercise.task_id)
-            for exercise in self._exercises.values()
+            Problem(exercise.prompt, exercise.canonical_solution, reference)
+            for reference, exercise in self._exercises.items()
         ]
 
     def ask(self, problem: Problem) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mdm_jax.checksums import text_digest
 from mdm_jax.denoisers.pretrained.checkpoints import PublishedInfo, read_info
 from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand, read_json
@@ -111,6 +112,13 @@ class TextTokenizer:
             return ends
         ids = self.encode([after], bare=True)[0]
         return ends | set([i for i in ids if i in self._special.values()][:1])
+
+    def identity(self) -> dict[str, str]:
+        """Digests of the tokenizer and of the chat template."""
+        return {
+            "tokenizer": text_digest(self.inner.to_str()),
+            "chat_template": text_digest(self.template or ""),
+        }
 
     def encode_prompts(self, texts: Sequence[str], chat: bool, opening: str) -> list[list[int]]:
         """Ids of prompts: each text as a user's turn or plain, then the opening of the answer.

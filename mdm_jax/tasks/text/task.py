@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from mdm_jax.checksums import text_digest
 from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand, read_text
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
@@ -81,6 +82,10 @@ class Text8:
                 f"{_MOST_CHARACTERS}: characters are the tokens here, so normalise the text first"
             )
         return _Corpus("".join(map(chr, seen)), {n: _ids(p, seen) for n, p in parts.items()})
+
+    def identity(self) -> dict[str, str]:
+        """What decides the meaning of ids, beside the settings."""
+        return {"characters": text_digest(self._corpus.characters)}
 
     def train_batch(self, seed: int, step: int, size: int) -> Batch:
         """Windows at uniform offsets of the training part."""
