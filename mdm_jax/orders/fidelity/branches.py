@@ -68,8 +68,8 @@ def branchings(
     log_sequential: Float[Array, " n"],
     denoise: Denoise,
     parts: VineParts,
-) -> Branching:
-    """What each visited state is worth from there on.
+) -> tuple[Branching, Count]:
+    """What each visited state is worth from there on, and the denoiser calls that it took to know.
 
     Args:
       log_sequential: log p_sequential of the whole sequence, of rows that are not on their own.
@@ -78,13 +78,14 @@ def branchings(
     rest = complete_sequentially(keys, visited, parts.reference, denoise, forcing, config.chunk)
     log_r = jnp.clip(rest.log_past - visited.log_prob, LOWEST_RATIO, jnp.log(config.cap))
     own = visited.on_policy
-    return Branching(
+    at = Branching(
         visited.sequence._replace(tokens=rest.tokens),
         jax.vmap(partial(state_at, forcing=forcing))(visited.is_masked, visited.calls),
         visited.price,
         jnp.where(own, -rest.log_rest - log_r, visited.log_prob - log_sequential),
         jnp.where(own, log_r, 0.0),
     )
+    return at, jnp.sum(rest.state.calls)
 
 
 def try_sets(

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.orders.fidelity.config import VineParts
-from mdm_jax.orders.fidelity.likelihood import order_likelihood, reference_log_prob
+from mdm_jax.orders.fidelity.likelihood import order_likelihood, sequential_likelihood
 from mdm_jax.orders.fidelity.returns import Fidelity, fidelity
 from mdm_jax.orders.fidelity.teacher_forcing import Sequence
 from mdm_jax.policies.base import RevealOnly
@@ -35,10 +35,11 @@ class Kept(NamedTuple):
 def held_out(key: RowKey, sequences: Sequence, denoise: Denoise, parts: VineParts) -> HeldOut:
     """Sequences with what sequential decoding makes of them, which stays the same."""
     k_rows, k_reference = jax.random.split(key)
-    log_sequential = reference_log_prob(
+    sequential = sequential_likelihood(
         k_reference, sequences, parts.reference, denoise, parts.forcing, parts.config.chunk
     )
-    return HeldOut(jax.random.split(k_rows, len(sequences.tokens)), sequences, log_sequential)
+    keys = jax.random.split(k_rows, len(sequences.tokens))
+    return HeldOut(keys, sequences, sequential.log_prob)
 
 
 def fidelities(policies: RevealOnly, data: HeldOut, denoise: Denoise, parts: VineParts) -> Fidelity:
@@ -70,3 +71,27 @@ def keep_better(kept: Kept, params: Any, score: Scalar) -> Kept:
 def prices_between(low: float, high: float, count: int) -> Prices:
     """Evenly spaced on a log scale."""
     return jnp.exp(jnp.linspace(jnp.log(low), jnp.log(high), count))
+
+
+def price_for(
+    found: Fidelity, prices: Prices, *, calls: float | None = None, overlap: float | None = None
+) -> Scalar:
+    """The price that reaches what is wanted on the sequences of `found`.
+
+    Args:
+      found: at each of the prices.
+      prices: rising.
+      calls: at most so many on average: the lowest such price, or the highest of all.
+      overlap: at least so much: the highest such price, or the lowest of all.
+
+    Raises:
+      ValueError: neither or both are wanted.
+    """
+    if (calls is None) == (overlap is None):
+        raise ValueError("choose a price by calls or by overlap")
+    if calls is not None:
+        fits = found.calls <= calls
+        return jnp.where(jnp.any(fits), prices[jnp.argmax(fits)], prices[-1])
+    fits = found.overlap >= overlap
+    last = len(prices) - 1 - jnp.argmax(fits[::-1])
+    return jnp.where(jnp.any(fits), prices[last], prices[0])

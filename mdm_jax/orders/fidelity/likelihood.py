@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
@@ -100,21 +100,24 @@ class Reference:
         check_range("orders", self.orders, 1)
 
 
-def reference_log_prob(
+def sequential_likelihood(
     key: RowKey,
     sequences: Sequence,
     reference: Reference,
     denoise: Denoise,
     forcing: Forcing,
     chunk: int = 64,
-) -> Float[Array, " n"]:
-    """log p_sequential(x | prompt) of each sequence, nats: the mean over `orders` passes of p."""
+) -> Likelihood:
+    """log p_sequential(x | prompt) of each sequence, of the mean probability over `orders` passes; the
+    calls are those of all passes.
+    """
     count, length = sequences.tokens.shape
     slow = replace(forcing, budget=reference.budget or forcing.window or length)
 
-    def one_pass(index: Int[Array, ""]) -> Float[Array, " n"]:
+    def one_pass(index: Int[Array, ""]) -> Likelihood:
         keys = row_keys(jax.random.fold_in(key, index), jnp.arange(count))
-        return order_likelihood(keys, sequences, reference.policy, denoise, slow, chunk).log_prob
+        return order_likelihood(keys, sequences, reference.policy, denoise, slow, chunk)
 
-    logs = jax.lax.map(one_pass, jnp.arange(reference.orders))
-    return jax.nn.logsumexp(logs, axis=0) - jnp.log(reference.orders)
+    found = jax.lax.map(one_pass, jnp.arange(reference.orders))
+    mean = jax.nn.logsumexp(found.log_prob, axis=0) - jnp.log(reference.orders)
+    return Likelihood(mean, jnp.sum(found.calls, axis=0))

@@ -20,7 +20,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.orders.fidelity.config import VineParts
 from mdm_jax.orders.fidelity.exploration import Exploration, Row, explore
-from mdm_jax.orders.fidelity.likelihood import reference_log_prob
+from mdm_jax.orders.fidelity.likelihood import sequential_likelihood
 from mdm_jax.orders.fidelity.returns import capped_ratio
 from mdm_jax.orders.fidelity.teacher_forcing import Sequence, observe, state_at
 from mdm_jax.orders.fidelity.vine import Metrics, VineBatch, draw_prices
@@ -43,12 +43,12 @@ def trajectory_loss(
     config, forcing, count = parts.config, parts.forcing, len(batch.tokens)
     k_reference, k_price, k_explore = jax.random.split(key, 3)
     sequences = Sequence(batch.tokens, batch.maskable)
-    log_sequential = reference_log_prob(
+    sequential = sequential_likelihood(
         k_reference, sequences, parts.reference, denoise, forcing, config.chunk
     )
     repeat = partial(jax.tree.map, lambda leaf: jnp.repeat(leaf, group, axis=0))
     tokens, maskable, prices, log_sequential = repeat(
-        (*sequences, draw_prices(k_price, count, config), log_sequential)
+        (*sequences, draw_prices(k_price, count, config), sequential.log_prob)
     )
     keys = row_keys(k_explore, jnp.arange(count * group))
     rows = Row(keys, maskable, jnp.zeros(count * group, bool), prices)
@@ -60,7 +60,7 @@ def trajectory_loss(
     learning = replace(policy, params=params)
     log_prob = partial(path_log_prob, policy=learning, denoise=denoise, parts=parts)
     logs = jax.lax.map(lambda item: log_prob(*item), (seen, rows), batch_size=config.chunk)
-    calls = jnp.sum(seen.state.calls)
+    calls = jnp.sum(sequential.calls) + 2 * jnp.sum(seen.state.calls)  # once more for gradients
     return -jnp.mean(advantages.ravel() * logs), {"calls": calls}
 
 

@@ -32,7 +32,7 @@ from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.orders.fidelity.branches import Tried, branchings, first_same, try_sets
 from mdm_jax.orders.fidelity.config import VineConfig, VineParts
 from mdm_jax.orders.fidelity.exploration import Row, explore, visits
-from mdm_jax.orders.fidelity.likelihood import reference_log_prob
+from mdm_jax.orders.fidelity.likelihood import sequential_likelihood
 from mdm_jax.orders.fidelity.teacher_forcing import Sequence
 from mdm_jax.policies.action_distributions import bernoulli_entropy, bernoulli_log_prob, from_logits
 from mdm_jax.policies.adaptive import AdaptivePolicy
@@ -127,25 +127,29 @@ def try_everything(
       What was tried [states], which of the states are real, and metrics.
     """
     config, forcing, count = parts.config, parts.forcing, len(batch.tokens)
-    sequences = Sequence(batch.tokens, batch.maskable)
     k_reference, k_price, k_explore, k_states, k_rest, k_sets = jax.random.split(key, 6)
-    on_policy = jnp.arange(count) < round(config.on_policy * count)
-    prices = draw_prices(k_price, count, config)
-    rows = Row(row_keys(k_explore, jnp.arange(count)), batch.maskable, on_policy, prices)
-    log_sequential = reference_log_prob(
-        k_reference, sequences, parts.reference, denoise, forcing, config.chunk
+    alone = round(config.on_policy * count)  # these rows draw tokens of their own
+    rows = Row(
+        row_keys(k_explore, jnp.arange(count)),
+        batch.maskable,
+        jnp.arange(count) < alone,
+        draw_prices(k_price, count, config),
     )
+    followed = Sequence(batch.tokens[alone:], batch.maskable[alone:])
+    sequential = sequential_likelihood(
+        k_reference, followed, parts.reference, denoise, forcing, config.chunk
+    )
+    log_sequential = jnp.pad(sequential.log_prob, (alone, 0))
     seen = explore(batch.tokens, rows, policy, denoise, forcing, config.chunk)
     visited, row, real = visits(k_states, seen, rows, config.states)
-    at = branchings(
-        row_keys(k_rest, jnp.arange(config.states)), visited, log_sequential[row], denoise, parts
-    )
+    keys = row_keys(k_rest, jnp.arange(config.states))
+    at, completion_calls = branchings(keys, visited, log_sequential[row], denoise, parts)
     keys = row_keys(k_sets, jnp.arange(config.states))
-    tried, calls = try_sets(keys, at, policy, denoise, parts)
-    walked, by_mode = jnp.sum(seen.state.calls), tried.returns[:, config.draws]
+    tried, branch_calls = try_sets(keys, at, policy, denoise, parts)
+    walk_calls, by_mode = jnp.sum(seen.state.calls), tried.returns[:, config.draws]
     metrics = {
         "return": jnp.sum(by_mode * real) / jnp.maximum(jnp.sum(real), 1),
-        "walk_calls": walked / count,
-        "calls": walked + calls,
+        "walk_calls": walk_calls / count,
+        "calls": jnp.sum(sequential.calls) + walk_calls + completion_calls + branch_calls,
     }
     return tried, real, metrics

@@ -150,7 +150,7 @@ def test_mean_returns_are_the_overlap_wherever_rows_have_come(on_policy):
     def run(key, keys, more_keys):
         seen = explore(tokens, rows, FIRM, ORACLE, FORCING, 256)
         visited, row, real = visits(key, seen, rows, LENGTH * count)
-        at = branchings(keys, visited, log_p[row], ORACLE, PARTS)
+        at, _ = branchings(keys, visited, log_p[row], ORACLE, PARTS)
         return visited.calls, real, try_sets(more_keys, at, FIRM, ORACLE, PARTS)[0]
 
     keys = row_keys(5, LENGTH * count), row_keys(6, LENGTH * count)

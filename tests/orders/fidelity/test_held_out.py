@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import random
 from listed_world import COPIES, FORCING, LENGTH, LOG_P, ORACLE, row_keys, whole
 
@@ -13,11 +14,12 @@ from mdm_jax.orders.fidelity.evaluation import (
     fidelities,
     held_out,
     keep_better,
+    price_for,
     prices_between,
     score,
 )
 from mdm_jax.orders.fidelity.likelihood import order_likelihood
-from mdm_jax.orders.fidelity.returns import fidelity
+from mdm_jax.orders.fidelity.returns import Fidelity, fidelity
 from mdm_jax.policies.adaptive import init_adaptive
 from mdm_jax.policies.base import stack
 from mdm_jax.policies.heuristics import EntropyBound
@@ -57,3 +59,14 @@ def test_better_parameters_are_kept():
 
 def test_prices_are_evenly_spaced_in_logs():
     np.testing.assert_allclose(prices_between(0.01, 1.0, 3), [0.01, 0.1, 1.0], rtol=1e-5)
+
+
+def test_a_price_for_wanted_calls_or_overlap():
+    prices, overlap = jnp.array([0.01, 0.1, 1.0]), jnp.array([0.9, 0.8, 0.2])
+    found = Fidelity(overlap, overlap, -jnp.log(overlap), jnp.array([5.0, 3.0, 1.0]))
+    for wanted, price in [(6.0, 0.01), (3.0, 0.1), (2.9, 1.0), (0.5, 1.0)]:
+        assert price_for(found, prices, calls=wanted) == np.float32(price)
+    for wanted, price in [(0.1, 1.0), (0.75, 0.1), (0.85, 0.01), (0.99, 0.01)]:
+        assert price_for(found, prices, overlap=wanted) == np.float32(price)
+    with pytest.raises(ValueError, match="by calls or by overlap"):
+        price_for(found, prices)

@@ -29,7 +29,7 @@ from order_world import MASK as SMALL_MASK
 from order_world import PAD as SMALL_PAD
 from order_world import sequences as all_small_sequences
 
-from mdm_jax.orders.fidelity.likelihood import Reference, order_likelihood, reference_log_prob
+from mdm_jax.orders.fidelity.likelihood import Reference, order_likelihood, sequential_likelihood
 from mdm_jax.orders.fidelity.ragged import run_ragged
 from mdm_jax.orders.fidelity.returns import capped_ratio, fidelity
 from mdm_jax.orders.fidelity.teacher_forcing import Forcing
@@ -107,20 +107,21 @@ def test_tokens_that_cannot_be_are_clipped():
     "reference", [Reference(), Reference(Random(LENGTH), orders=3), Reference(EntropyBound(0.0))]
 )
 def test_sequential_decoding_of_exact_conditionals_is_exact(reference):
-    found = reference_log_prob(jax.random.key(1), whole(TABLE), reference, ORACLE, FORCING)
-    np.testing.assert_allclose(found, np.log(PROBS), atol=1e-5)
+    found = sequential_likelihood(jax.random.key(1), whole(TABLE), reference, ORACLE, FORCING)
+    np.testing.assert_allclose(found.log_prob, np.log(PROBS), atol=1e-5)
 
 
 @pytest.mark.reuses_keys
 def test_random_orders_are_averaged_as_probabilities():
     sequences, key = whole([[0, 1, 2, 0]]), jax.random.key(4)
     reference, forcing = Reference(Random(SMALL), orders=3), replace(SMALL_FORCING, budget=2)
-    found = reference_log_prob(key, sequences, reference, NOISE, forcing)
+    found = sequential_likelihood(key, sequences, reference, NOISE, forcing)
     keys = [jax.random.fold_in(jax.random.fold_in(key, i), 0)[None] for i in range(3)]
     each = partial(order_likelihood, policy=Random(SMALL), denoise=NOISE, forcing=SMALL_FORCING)
     logs = [each(k, sequences).log_prob for k in keys]
     assert np.ptp(logs) > 0.01
-    np.testing.assert_allclose(found, np.log(np.exp(logs).mean(axis=0)), rtol=1e-5)
+    np.testing.assert_allclose(found.log_prob, np.log(np.exp(logs).mean(axis=0)), rtol=1e-5)
+    assert found.calls[0] == 3 * SMALL
 
 
 @pytest.mark.parametrize("threshold", [0.55, 0.7])
