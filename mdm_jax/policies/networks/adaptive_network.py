@@ -21,6 +21,9 @@ CERTAIN = 0.02  # nats: below it a position counts as determined
 TYPICAL_PRICE = 0.05  # what the network sees as 0
 
 
+Inputs = Float[Array, "length inputs"]
+
+
 class AdaptiveFeatures(NamedTuple):
     """What the network sees of one step: no logits, so it can be kept."""
 
@@ -84,8 +87,11 @@ class AdaptiveConfig:
       width: of the residual stream.
       depth: transformer blocks.
       heads: of the attention.
-      max_length: positions with a learned embedding of their own; longer responses are refused. None:
-        it sees distances alone, and takes any length.
+      max_length: positions that it can tell apart; longer responses are refused. None: it sees
+        distances alone, and takes any length.
+      canvas: inner width of two dense layers over all positions at once, where `max_length` is given:
+        on a short canvas some positions always belong together, and attention takes long to find out
+        which. 0: none.
       start: the heuristic that it starts at.
     """
 
@@ -93,6 +99,7 @@ class AdaptiveConfig:
     depth: int = 1
     heads: int = 4
     max_length: int | None = None
+    canvas: int = 256
     start: Start = EntropyStart()
 
 
@@ -104,31 +111,30 @@ class AdaptiveNetwork(nn.Module):
     @nn.compact
     def __call__(self, features: AdaptiveFeatures) -> Utilities:
         """The utility of each position."""
-        config, length = self.config, len(features.entropy)
-        x = nn.Dense(config.width, name="features")(_inputs(features))
+        config, inputs = self.config, _inputs(features)
+        x = nn.Dense(config.width, name="features")(inputs)
         if config.max_length is not None:
-            if length > config.max_length:
-                raise ValueError(f"{length} positions, more than max_length {config.max_length}")
-            shape, init = (config.max_length, config.width), nn.initializers.normal(0.3)
-            x += self.param("positions", init, shape)[:length]
-            x += self._mixed(x)
+            x += self._of_positions(inputs)
         block = TransformerConfig(width=config.width, depth=config.depth, heads=config.heads)
         for layer in range(config.depth):
-            x, _ = Block(block, name=f"block_{layer}")(x, jnp.ones((length,), bool))
+            x, _ = Block(block, name=f"block_{layer}")(x, jnp.ones((len(x),), bool))
         x = nn.RMSNorm(name="final_norm")(x)
         learned = nn.Dense(1, kernel_init=nn.initializers.zeros, name="utility")(x)[:, 0]
         return config.start(features) + learned
 
-    def _mixed(self, x: Float[Array, "length width"]) -> Float[Array, "length width"]:
-        """A learned mixture of positions, whatever they hold: on a fixed canvas some always belong
-        together, and attention alone takes long to find out which.
-        """
-        config, length = self.config, x.shape[0]
-        shape = (config.heads, config.max_length, config.max_length)
-        weights = self.param("mixing", nn.initializers.normal(config.max_length**-0.5), shape)
-        values = nn.DenseGeneral((config.heads, config.width // config.heads), name="values")(x)
-        mixed = jnp.einsum("hij,jhd->ihd", weights[:, :length, :length], values)
-        return nn.DenseGeneral(config.width, axis=(-2, -1), name="mixed")(nn.silu(mixed))
+    def _of_positions(self, inputs: Inputs) -> Float[Array, "length width"]:
+        """What depends on where something is: an embedding, and layers over the whole canvas."""
+        config, length = self.config, len(inputs)
+        if length > config.max_length:
+            raise ValueError(f"{length} positions, more than max_length {config.max_length}")
+        shape = (config.max_length, config.width)
+        x = self.param("positions", nn.initializers.normal(0.3), shape)
+        if config.canvas:
+            whole = jnp.pad(inputs, ((0, config.max_length - length), (0, 0))).ravel()
+            hidden = nn.silu(nn.Dense(config.canvas, name="canvas_1")(whole))
+            hidden = nn.silu(nn.Dense(config.canvas, name="canvas_2")(hidden))
+            x += nn.DenseGeneral(shape, name="canvas_out")(hidden)
+        return x[:length]
 
 
 def features_of(observation: Observation, price: Scalar, calls_left: Scalar) -> AdaptiveFeatures:
@@ -143,7 +149,7 @@ def log_price(features: AdaptiveFeatures) -> Scalar:
     return jnp.log(jnp.maximum(features.price, 1e-6) / TYPICAL_PRICE)
 
 
-def _inputs(features: AdaptiveFeatures) -> Float[Array, "length inputs"]:
+def _inputs(features: AdaptiveFeatures) -> Inputs:
     """One row per position; confidence and entropy also on log scales, where thresholds lie evenly."""
     masked, shape = features.is_masked, features.entropy.shape
     per_position = (
