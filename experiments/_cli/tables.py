@@ -28,6 +28,28 @@ def print_paired_rows(rows: Sequence[PairedRow], title: str) -> None:
     _print_table(title, ("learned is better by", "P"), cells)
 
 
+def frontier_cells(table: Sequence[tuple[Row, PairedRow | None]]) -> list[tuple[str, ...]]:
+    """Settings of a policy with a price, each beside the best baseline in no more calls."""
+    cells = []
+    for row, other in table:
+        ours = (
+            f"{row.settings['price']:.3g}",
+            f"{100 * row.accuracy:.1f}",
+            f"{100 * row.low:.1f} - {100 * row.high:.1f}",
+            f"{row.nfe:.2f}",
+        )
+        cells.append((*ours, *(_beside(other) if other else ("-", "", ""))))
+    return cells
+
+
+def _beside(other: PairedRow) -> tuple[str, str, str]:
+    row = other.row
+    knob, value = next(iter(row.settings.items()))
+    name = f"{row.policy} {knob}={value:g}: {100 * row.accuracy:.1f} in {row.nfe:.2f}"
+    gain = f"{points(other.gain)} [{points(other.low)}, {points(other.high)}]"
+    return name, gain, f"{other.better:.3f}"
+
+
 def _print_table(title: str, more: Sequence[str], cells: Sequence[tuple[str, ...]]) -> None:
     """A table whose rows begin with `_columns`; policy and settings share one where two do not fit."""
     named = ("policy", "settings")

@@ -11,6 +11,7 @@ from mdm_jax.policies.base import RevealOnly, or_best
 from mdm_jax.policies.networks.adaptive_network import (
     AdaptiveFeatures,
     AdaptiveNetwork,
+    blank_features,
     features_of,
 )
 from mdm_jax.pytrees import pytree_dataclass, static
@@ -81,6 +82,4 @@ def or_first_best(chosen: Mask, utilities: Utilities, eligible: Mask) -> Mask:
 
 def init_adaptive(network: AdaptiveNetwork, key: RowKey, length: int = 16) -> AdaptivePolicy:
     """The policy before training; `length` of the canvas it is shaped with."""
-    zeros, ones = jnp.zeros(length), jnp.ones((length,), bool)
-    blank = AdaptiveFeatures(zeros, zeros, zeros, ones, ones, jnp.ones(()), jnp.ones(()))
-    return AdaptivePolicy(network, jax.jit(network.init)(key, blank)["params"])
+    return AdaptivePolicy(network, jax.jit(network.init)(key, blank_features(length))["params"])

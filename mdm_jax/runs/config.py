@@ -12,7 +12,7 @@ from mdm_jax.runs.json_files import read_json
 from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task
 
-TRAINING = ("train_denoiser", "learn_order", "learn_policy")
+TRAINING = ("train_denoiser", "learn_order", "learn_adaptive_order", "learn_policy")
 
 
 class RunConfig(dict):

@@ -11,10 +11,12 @@ from mdm_jax.denoisers.base import Denoise, hidden_width
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.external_files import expand
 from mdm_jax.policies.action_distributions import Categorical, Independent, PlackettLuceStop
+from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.learned import LearnedPolicy, Network
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig, ConfidenceNetwork
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
-from mdm_jax.runs.config import read_config
+from mdm_jax.runs.adaptive import load_adaptive
+from mdm_jax.runs.config import read_config, read_task
 from mdm_jax.runs.denoisers import denoiser_shapes, load_denoiser
 from mdm_jax.runs.description import from_json
 from mdm_jax.runs.directory import BEST, CHECKPOINTS
@@ -84,11 +86,11 @@ def make_network(config: ConfidenceConfig | PolicyConfig, window: int, steps: in
     return PolicyNetwork(config, window, steps)
 
 
-def load_policy(run: str | Path, task: Task) -> LearnedPolicy:
+def load_policy(run: str | Path, task: Task) -> LearnedPolicy | AdaptivePolicy:
     """The policy that a run has learned, at the policy temperature that the run evaluated it with.
 
     Args:
-      run: run directory of `learn_order` or `learn_policy`.
+      run: run directory of `learn_order`, `learn_policy` or `learn_adaptive_order`.
       task: what it will be used on: a policy from rewards whose steps were not set may take one
         denoiser call per position.
 
@@ -101,7 +103,11 @@ def load_policy(run: str | Path, task: Task) -> LearnedPolicy:
             return _load_from_order(run, config)
         case "learn_policy":
             return _load_from_rewards(run, config, task)
-    raise MdmError(f"{run} holds no policy: give a directory of learn_order or learn_policy")
+        case "learn_adaptive_order":
+            return load_adaptive(run, config, read_task(run))
+    raise MdmError(
+        f"{run} holds no policy: give a directory of learn_order, learn_policy or learn_adaptive_order"
+    )
 
 
 def _load_from_order(run: str | Path, config: dict[str, Any]) -> LearnedPolicy:

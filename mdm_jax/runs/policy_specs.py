@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from mdm_jax.denoisers.base import Denoise, hidden_width
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.policies import klass, pc_sampler, randomised
+from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import CountRule, LinearCounts
 from mdm_jax.policies.heuristics import LeftToRight, LowEntropy, TopConfidence, TopMargin
@@ -94,7 +95,7 @@ class PcSampler:
 
 @dataclass(frozen=True)
 class Learned:
-    """The policy of a learn_order or learn_policy run."""
+    """The policy of a learn_order, learn_policy or learn_adaptive_order run."""
 
     run: str | None = None  # its run directory; None: that of --run
     steps: int | None = None  # denoiser calls for a sequence; None: as it was trained
@@ -102,13 +103,16 @@ class Learned:
     policy_temperature: float | None = None
     scale: float = 1.0  # probabilities become min(1, scale * probability)
     fallback: Fallback = "best"  # an empty draw reveals the best position, or spends the call
+    # of a denoiser call, of learn_adaptive_order alone: the lower, the more calls; None: 0.05
+    price: float | None = None
 
     def __post_init__(self) -> None:
+        check_range("price", self.price, 0)
         check_range("steps", self.steps, 1)
         check_range("policy_temperature", self.policy_temperature, 0)
         check_range("scale", self.scale, 0)
 
-    def load(self, run: str | Path, denoise: Denoise, task: Task) -> LearnedPolicy:
+    def load(self, run: str | Path, denoise: Denoise, task: Task) -> LearnedPolicy | AdaptivePolicy:
         """The policy with its weights, for this denoiser on this task.
 
         Args:
@@ -124,14 +128,26 @@ class Learned:
         learned_on, asked = _shape(read_task(home)), _shape(task)
         if not policy.network.any_length and learned_on != asked:
             raise MdmError(f"{home} learned the order of {learned_on}, not of {asked}")
+        chosen = {"steps": self.steps, "policy_temperature": self.policy_temperature}
+        knobs = {name: value for name, value in chosen.items() if value is not None}
+        if isinstance(policy, AdaptivePolicy):
+            return self._with_price(policy, knobs)
+        if self.price is not None:
+            raise MdmError(f"{home} learned at no price: leave out --policy.price")
         seen, given = policy.network.hidden_features(policy.params), hidden_width(denoise)
         if seen not in (None, given):
             raise MdmError(
                 f"{home} learned from {seen} hidden features, but the denoiser gives {given}"
             )
-        chosen = {"steps": self.steps, "policy_temperature": self.policy_temperature}
-        knobs = {name: value for name, value in chosen.items() if value is not None}
         return replace(policy, scale=self.scale, fallback=self.fallback, **knobs)
+
+    def _with_price(self, policy: AdaptivePolicy, knobs: dict[str, int | float]) -> AdaptivePolicy:
+        if (self.scale, self.fallback) != (1.0, "best"):
+            raise MdmError(
+                "a policy with a price has no --policy.scale and no --policy.fallback: change its price"
+            )
+        price = policy.price if self.price is None else self.price
+        return replace(policy, price=price, **knobs)
 
 
 Spec = Learned | Klass | PcSampler | Perturbed

@@ -1,33 +1,34 @@
 """Training an adaptive policy by the fidelity of its orders: the update, and what is kept."""
 
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
 
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.orders.fidelity.config import VineParts
-from mdm_jax.orders.fidelity.evaluation import (
-    HeldOut,
-    Kept,
-    fidelities,
-    keep_better,
-    prices_between,
-    score,
-)
+from mdm_jax.orders.fidelity.actor_critic import critic_loss, policy_loss, targets
+from mdm_jax.orders.fidelity.config import CriticParts, Parts, VineParts
+from mdm_jax.orders.fidelity.evaluation import Prices, prices_between, score
+from mdm_jax.orders.fidelity.experience import experience
+from mdm_jax.orders.fidelity.exploration import FidelityBatch
+from mdm_jax.orders.fidelity.replay import Replay, add, draw_transitions, empty_replay
 from mdm_jax.orders.fidelity.returns import Fidelity
-from mdm_jax.orders.fidelity.vine import VineBatch, vine_loss
+from mdm_jax.orders.fidelity.vine import vine_loss
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.base import stack
+from mdm_jax.policies.networks.adaptive_network import blank_features
 from mdm_jax.training.loop import Row, Update
-from mdm_jax.training.state import Metrics, TrainState, train_step
-from mdm_jax.types import RowKey
+from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
+from mdm_jax.training.state import Metrics, Params, TrainState, init_state, train_step
+from mdm_jax.types import RowKey, Scalar
 
 
-def fidelity_update(
+def vine_update(
     policy: AdaptivePolicy,
     denoise: Denoise,
     parts: VineParts,
@@ -38,58 +39,177 @@ def fidelity_update(
 
     @jax.jit
     def update(
-        state: TrainState, key: RowKey, batch: VineBatch, denoise: Denoise
+        state: TrainState, key: RowKey, batch: FidelityBatch, denoise: Denoise
     ) -> tuple[TrainState, Metrics]:
-        loss = partial(vine_loss, policy=policy, denoise=denoise, parts=parts)
+        def loss(params: Params, key: RowKey, batch: FidelityBatch) -> tuple[Scalar, Metrics]:
+            return vine_loss(
+                params["policy"], key, batch, policy=policy, denoise=denoise, parts=parts
+            )
+
         return train_step(state, key, batch, loss=loss, optimizer=optimizer, ema_decay=ema_decay)
 
     return partial(update, denoise=denoise)
 
 
-class BestParameters:
-    """The averaged parameters with the highest held-out score so far; for `Services.evaluate`.
+class Learning(NamedTuple):
+    """What learning from a replay resumes from beside parameters and their average."""
 
-    The parameters before training count as well, so what is kept is never worse than the start there.
+    optimizer: PyTree
+    target: Params  # the critic that gives the targets
+    replay: Replay
+
+
+def critic_optimizer(
+    policy: OptimizerConfig, critic: OptimizerConfig, steps: int
+) -> optax.GradientTransformation:
+    """An optimiser for each part; `steps` gradient steps in all."""
+    configs = {"policy": policy, "critic": critic}
+    return optax.multi_transform(
+        {name: make_optimizer(config, steps) for name, config in configs.items()},
+        {name: name for name in configs},
+    )
+
+
+def init_critic_state(
+    key: RowKey,
+    policy: AdaptivePolicy,
+    batch: FidelityBatch,
+    denoise: Denoise,
+    parts: CriticParts,
+    optimizer: optax.GradientTransformation,
+) -> TrainState:
+    """The state before the first update, its replay empty.
+
+    Args:
+      batch: shapes of the batches of the run.
+    """
+    collect = partial(experience, policy=policy, denoise=denoise, parts=parts)
+    example, _ = jax.eval_shape(collect, key, batch)
+    window = example.revealed.shape[-1]
+    critic = jax.jit(parts.critic.init)(key, blank_features(window), jnp.zeros(window, bool))
+    # updates give up their state, and the policy's parameters are used again
+    params = {"policy": jax.tree.map(jnp.copy, policy.params), "critic": critic["params"]}
+    state = init_state(params, optimizer)
+    replay = empty_replay(example, parts.config.capacity)
+    target = jax.tree.map(jnp.copy, params["critic"])
+    return state._replace(opt_state=Learning(state.opt_state, target, replay))
+
+
+def critic_update(
+    policy: AdaptivePolicy,
+    denoise: Denoise,
+    parts: CriticParts,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float = 0.995,
+) -> Update:
+    """One update, compiled once: new rows for the replay, then gradient steps of critic and policy."""
+
+    @partial(jax.jit, donate_argnums=0)
+    def update(
+        state: TrainState, key: RowKey, batch: FidelityBatch, denoise: Denoise
+    ) -> tuple[TrainState, Metrics]:
+        k_rows, k_learn = jax.random.split(key)
+        acting = replace(policy, params=state.params["policy"])
+        rows, metrics = experience(k_rows, batch, acting, denoise, parts)
+        learning = state.opt_state
+        state = state._replace(opt_state=learning._replace(replay=add(learning.replay, rows)))
+        share = jnp.maximum(1.0 - jnp.mean(batch.progress) / parts.config.anneal, 0.0)
+        step = partial(
+            gradient_step,
+            entropy=parts.config.entropy * share,
+            policy=policy,
+            parts=parts,
+            optimizer=optimizer,
+            ema_decay=ema_decay,
+        )
+        keys = jax.random.split(k_learn, parts.config.updates)
+        state, rows = jax.lax.scan(step, state, keys)
+        metrics |= jax.tree.map(jnp.mean, rows)
+        return state._replace(step=state.step + 1), metrics
+
+    return partial(update, denoise=denoise)
+
+
+def gradient_step(
+    state: TrainState,
+    key: RowKey,
+    *,
+    entropy: Scalar,
+    policy: AdaptivePolicy,
+    parts: CriticParts,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+) -> tuple[TrainState, Metrics]:
+    """One gradient step of critic and policy on replayed calls."""
+    k_replay, k_sets = jax.random.split(key)
+    learning, params = state.opt_state, state.params
+    batch = draw_transitions(k_replay, learning.replay, parts.config)
+    acting = replace(policy, params=params["policy"])
+    wanted = jax.vmap(partial(targets, policy=acting, critic_params=learning.target, parts=parts))(
+        batch
+    )
+    critic_gradient = jax.value_and_grad(critic_loss, has_aux=True)
+    (loss, errors), critic = critic_gradient(params["critic"], batch, wanted, parts)
+    policy_gradient = jax.grad(
+        partial(policy_loss, policy=policy, critic_params=params["critic"], parts=parts),
+        has_aux=True,
+    )
+    gradient, found = policy_gradient(params["policy"], k_sets, batch, entropy)
+    gradients = {"policy": gradient, "critic": critic}
+    changes, opt_state = optimizer.update(gradients, learning.optimizer, params)
+    params = optax.apply_updates(params, changes)
+    decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+    target = optax.incremental_update(params["critic"], learning.target, parts.config.target_rate)
+    ema = optax.incremental_update(params, state.ema, 1.0 - decay)
+    learning = learning._replace(optimizer=opt_state, target=target)
+    metrics = {"loss": loss, "grad_norm": optax.tree.norm(gradients)} | errors | found
+    return state._replace(params=params, ema=ema, opt_state=learning), metrics
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutMonitor:
+    """Keeps the averaged parameters of the best score on held-out sequences; for `Services.evaluate`.
+
+    Parameters before training count as well, so what is kept is never worse than the start there.
+
+    Attributes:
+      policy: before training.
+      measure: held-out fidelity of a stack of policies; see `fidelities`.
+      parts: what the score depends on.
+      logged: the rows of metrics of earlier updates.
+      keep: saves the state at the best score so far.
+      count: prices, evenly spaced in logs over `parts.config.prices`.
     """
 
-    def __init__(
-        self,
-        policy: AdaptivePolicy,
-        data: HeldOut,
-        denoise: Denoise,
-        parts: VineParts,
-        prices: int = 8,
-    ):
-        """
-        Args:
-          policy: before training.
-          prices: how many, evenly spaced in logs over `parts.config.prices`.
-        """
-        self._policy, self._parts = policy, parts
-        self.prices = prices_between(*parts.config.prices, prices)
-        self._measure = partial(
-            jax.jit(partial(fidelities, parts=parts)), data=data, denoise=denoise
-        )
-        self._kept = Kept(policy.params, self._score(self.measure(policy.params)))
+    policy: AdaptivePolicy
+    measure: Callable[[AdaptivePolicy], Fidelity]
+    parts: Parts
+    logged: Callable[[], Sequence[Mapping[str, float]]]
+    keep: Callable[[TrainState], None]
+    count: int = 8
 
     @property
-    def policy(self) -> AdaptivePolicy:
-        """The policy at the parameters that are kept."""
-        return replace(self._policy, params=self._kept.params)
+    def prices(self) -> Prices:
+        """The prices at which a policy is measured."""
+        return prices_between(*self.parts.config.prices, self.count)
 
-    def measure(self, params: Any) -> Fidelity:
-        """Held-out fidelity at each price."""
-        policy = replace(self._policy, params=params)
-        policies = stack([replace(policy, price=float(price)) for price in self.prices])
-        return self._measure(policies)
-
-    def _score(self, found: Fidelity) -> jax.Array:
-        return score(found, self.prices, self._parts.config.price_offset)
+    def fidelity(self, params: Params) -> Fidelity:
+        """Held-out fidelity at each price, arrays [prices]."""
+        policy = replace(self.policy, params=params)
+        return self.measure(stack([replace(policy, price=float(one)) for one in self.prices]))
 
     def __call__(self, state: TrainState, row: Row) -> Row:
-        """Score the averaged parameters, keep them if they are better; the row of metrics."""
-        found = self.measure(state.ema)
-        now = self._score(found)
-        self._kept = keep_better(self._kept, state.ema, now)
-        means = {f"heldout_{name}": jnp.mean(getattr(found, name)) for name in ("overlap", "calls")}
-        return {name: float(x) for name, x in (means | {"heldout_score": now}).items()}
+        """Score the averaged parameters, keep them if they are the best so far; columns of metrics."""
+        found = self.fidelity(state.ema["policy"])
+        now = float(score(found, self.prices, self.parts))
+        earlier = [row["heldout_score"] for row in self.logged() if "heldout_score" in row]
+        if now > max(self._start_score, *earlier, -jnp.inf):
+            self.keep(state)
+        names = ("lost_nats", "overlap", "calls")
+        means = {f"heldout_{name}": float(jnp.mean(getattr(found, name))) for name in names}
+        return means | {"heldout_score": now}
+
+    @cached_property
+    def _start_score(self) -> float:
+        """Of the policy as it is given: before training."""
+        return float(score(self.fidelity(self.policy.params), self.prices, self.parts))

@@ -61,7 +61,7 @@ def test_it_starts_at_a_bound_on_entropies_that_grows_with_the_price():
 
 
 def test_prices_are_one_compiled_call():
-    policy, observations = moved(fresh()), observe(3)
+    policy, observations = moved(fresh(), 2), observe(3)
 
     @chex.assert_max_traces(n=1)
     def decide(policy, key, observation):

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from mdm_jax.evals import plots
 from mdm_jax.evals.directory import COMPARISON
 from mdm_jax.evals.paired import PairedRow
+from mdm_jax.evals.price_frontier import Frontiers
 from mdm_jax.evals.priorities import example_priorities
 from mdm_jax.evals.score import Row
 from mdm_jax.evals.store import SAMPLES, Generations, SampleStore
@@ -28,6 +29,13 @@ POLICY_PANELS = {
     "denoiser calls": ("nfe",),
     "entropy of a step's decision, nats": ("entropy",),
 }
+PRICE_PANELS = {
+    "held-out nats lost": ("heldout_lost_nats",),
+    "held-out denoiser calls": ("heldout_calls",),
+    "errors of the critic": ("nats_error", "calls_error"),
+    "entropy of a step's decision, nats": ("entropy",),
+}
+PROMPTS_SHOWN = 8
 ADAPTIVE = ("EntropyBound", "ConfidenceThreshold")
 Steps = Int[np.ndarray, "n window"]
 
@@ -75,6 +83,36 @@ def draw_policy_run(task: Task, rows: Sequence[PairedRow], directory: Path) -> N
     }
     for name, figure in figures.items():
         plots.save(figure, directory / f"{name}.png")
+
+
+def draw_price_run(task: Task, found: Frontiers, directory: Path) -> None:
+    """Write learning.png, frontier.png and order_map.png of a policy with a price.
+
+    The order map shows the prompts of the test one by one, since the order depends on them.
+
+    Args:
+      directory: the run's.
+    """
+    stored = SampleStore(directory / COMPARISON / SAMPLES).read_all()
+    figures = {
+        "learning": plots.training_figure(read_metrics(directory), PRICE_PANELS),
+        "frontier": plots.frontier_figure(found.rows),
+        "order_map": plots.order_map_figure(
+            prompt_maps([one.row for one in found.learned], stored), grid_of(task)
+        ),
+    }
+    for name, figure in figures.items():
+        plots.save(figure, directory / f"{name}.png")
+
+
+def prompt_maps(rows: Sequence[Row], stored: Mapping[str, Generations]) -> dict[str, Steps]:
+    """Steps of reveal on the first prompts, at the price whose accuracy is nearest to 95 %."""
+    row = min(rows, key=lambda row: abs(row.accuracy - 0.95))
+    found = stored[row.label]
+    return {
+        f"prompt {number}, {found.nfe[number]} calls": found.revealed_at[number : number + 1]
+        for number in range(min(PROMPTS_SHOWN, len(found.nfe)))
+    }
 
 
 def draw_comparison(task: Task, rows: Sequence[Row], directory: Path) -> None:

@@ -1,13 +1,13 @@
-"""What a policy with a price is worth on held-out sequences, and which of two parameters are better."""
+"""What a policy with a price is worth on held-out sequences, and the price for a wanted cost."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.orders.fidelity.config import VineParts
+from mdm_jax.orders.fidelity.config import Parts, VineConfig
 from mdm_jax.orders.fidelity.likelihood import order_likelihood, sequential_likelihood
 from mdm_jax.orders.fidelity.returns import Fidelity, fidelity
 from mdm_jax.orders.fidelity.teacher_forcing import Sequence
@@ -25,14 +25,7 @@ class HeldOut(NamedTuple):
     log_sequential: Float[Array, " n"]
 
 
-class Kept(NamedTuple):
-    """The best parameters so far."""
-
-    params: Any
-    score: Scalar
-
-
-def held_out(key: RowKey, sequences: Sequence, denoise: Denoise, parts: VineParts) -> HeldOut:
+def held_out(key: RowKey, sequences: Sequence, denoise: Denoise, parts: Parts) -> HeldOut:
     """Sequences with what sequential decoding makes of them, which stays the same."""
     k_rows, k_reference = jax.random.split(key)
     sequential = sequential_likelihood(
@@ -42,7 +35,7 @@ def held_out(key: RowKey, sequences: Sequence, denoise: Denoise, parts: VinePart
     return HeldOut(keys, sequences, sequential.log_prob)
 
 
-def fidelities(policies: RevealOnly, data: HeldOut, denoise: Denoise, parts: VineParts) -> Fidelity:
+def fidelities(policies: RevealOnly, data: HeldOut, denoise: Denoise, parts: Parts) -> Fidelity:
     """Fidelity under every knob setting of a stacked policy, leading axis [settings].
 
     Args:
@@ -57,15 +50,15 @@ def fidelities(policies: RevealOnly, data: HeldOut, denoise: Denoise, parts: Vin
     return jax.lax.map(one, policies)
 
 
-def score(found: Fidelity, prices: Prices, price_offset: float) -> Scalar:
-    """Mean over prices of (overlap - price * calls) / (price + price_offset), as learning weighs them."""
-    return jnp.mean((found.overlap - prices * found.calls) / (prices + price_offset))
+def score(found: Fidelity, prices: Prices, parts: Parts) -> Scalar:
+    """What learning maximises: mean over prices of (worth - price * calls) / (price + price_offset).
 
-
-def keep_better(kept: Kept, params: Any, score: Scalar) -> Kept:
-    """The parameters of the higher score; the older ones where it is the same."""
-    better = score > kept.score
-    return jax.tree.map(lambda new, old: jnp.where(better, new, old), Kept(params, score), kept)
+    An order is worth its overlap with sequential decoding where it learns from branches, and minus the
+    nats it loses where it learns from a replay.
+    """
+    by_branches = isinstance(parts.config, VineConfig)
+    worth = found.overlap if by_branches else -found.lost_nats
+    return jnp.mean((worth - prices * found.calls) / (prices + parts.config.price_offset))
 
 
 def prices_between(low: float, high: float, count: int) -> Prices:

@@ -20,7 +20,16 @@ from mdm_jax.orders.fidelity.teacher_forcing import (
     start_state,
 )
 from mdm_jax.policies.adaptive import AdaptivePolicy, or_first_best
+from mdm_jax.policies.networks.adaptive_network import AdaptiveFeatures, blank_features
 from mdm_jax.types import Count, Mask, RowKey, Scalar, Tokens
+
+
+class FidelityBatch(NamedTuple):
+    """Clean sequences with their prompts shown, and how far the run has come (0 to 1, per row)."""
+
+    tokens: Int[Array, "batch length"]
+    maskable: Bool[Array, "batch length"]
+    progress: Float[Array, " batch"]
 
 
 class Row(NamedTuple):
@@ -38,9 +47,12 @@ class Exploration(NamedTuple):
     tokens: Tokens  # a row on its own puts what it draws in place of the sequence's
     state: State
     log_prob: Scalar  # of what is shown, nats
-    visited: Bool[Array, "budget window"]  # what was masked before each call,
+    features: AdaptiveFeatures  # what the policy saw before each call [budget, ...],
     log_probs: Float[Array, " budget"]  # the log-probability of what was shown,
-    sets: Bool[Array, "budget window"]  # and what was drawn; where that is empty, one was revealed
+    sets: Bool[Array, "budget window"]  # what was drawn,
+    revealed: Bool[
+        Array, "budget window"
+    ]  # and what was revealed: one position, where that is empty
 
 
 class Visit(NamedTuple):
@@ -54,6 +66,12 @@ class Visit(NamedTuple):
     log_prob: Scalar  # log p_order of what is shown, nats
 
 
+def draw_prices(key: RowKey, count: int, prices: tuple[float, float]) -> Float[Array, " count"]:
+    """A price of a call for each sequence, log-uniform between the least and the largest."""
+    low, high = jnp.log(jnp.asarray(prices, jnp.float32))
+    return jnp.exp(jax.random.uniform(key, (count,), jnp.float32, low, high))
+
+
 def explore(
     tokens: Int[Array, "n length"],
     rows: Row,
@@ -61,33 +79,48 @@ def explore(
     denoise: Denoise,
     forcing: Forcing,
     chunk: int,
+    exploration: float = 0.0,
 ) -> Exploration:
     """Reveal all rows to the end with sets drawn by the policy.
 
     Args:
       rows: leading axis [n].
+      exploration: share of the calls at which a set has little to do with the policy: its
+        probabilities are averaged with a uniformly random one, the same for all positions.
     """
 
     def start(tokens: Tokens, row: Row) -> Exploration:
         state = start_state(Sequence(tokens, row.maskable), forcing)
-        blank = jnp.zeros((forcing.budget, len(state.is_masked)), bool)
-        return Exploration(tokens, state, jnp.zeros(()), blank, jnp.zeros(forcing.budget), blank)
+        window = len(state.is_masked)
+        features = blank_features(window, (forcing.budget,))
+        sets = jnp.zeros((forcing.budget, window), bool)
+        logs = jnp.zeros((forcing.budget,))
+        return Exploration(tokens, state, jnp.zeros(()), features, logs, sets, sets)
 
-    step = partial(explore_step, policy=policy, denoise=denoise, forcing=forcing)
+    step = partial(
+        explore_step, policy=policy, denoise=denoise, forcing=forcing, exploration=exploration
+    )
     return run_ragged(
         step, lambda now: is_running(now.state), jax.vmap(start)(tokens, rows), rows, chunk
     )
 
 
 def explore_step(
-    now: Exploration, row: Row, policy: AdaptivePolicy, denoise: Denoise, forcing: Forcing
+    now: Exploration,
+    row: Row,
+    policy: AdaptivePolicy,
+    denoise: Denoise,
+    forcing: Forcing,
+    exploration: float,
 ) -> Exploration:
     """One denoiser call of one row."""
-    k_set, k_token = jax.random.split(jax.random.fold_in(row.key, now.state.calls))
+    k_set, k_mix, k_token = jax.random.split(jax.random.fold_in(row.key, now.state.calls), 3)
     sequence, state = Sequence(now.tokens, row.maskable), now.state
     observation, log_probs = observe(sequence, state, denoise, forcing)
-    utilities = policy.utilities(policy.featurize(observation)._replace(price=row.price))
-    drawn = jax.random.bernoulli(k_set, jax.nn.sigmoid(utilities)) & observation.eligible
+    features = policy.featurize(observation)._replace(price=row.price)
+    utilities = policy.utilities(features)
+    probs = mixed(k_mix, jax.nn.sigmoid(utilities), exploration)
+    drawn = jax.random.bernoulli(k_set, probs) & observation.eligible
     chosen = or_first_best(drawn, utilities, observation.eligible)
     after, chosen = reveal(state, chosen, sequence, forcing)
     replaced = chosen & row.on_policy
@@ -98,10 +131,22 @@ def explore_step(
         sequence.tokens,
         after,
         now.log_prob + jnp.sum(jnp.where(chosen, log_probs, 0.0)),
-        now.visited.at[state.calls].set(state.is_masked),
+        jax.tree.map(lambda all, one: all.at[state.calls].set(one), now.features, features),
         now.log_probs.at[state.calls].set(now.log_prob),
         now.sets.at[state.calls].set(drawn),
+        now.revealed.at[state.calls].set(chosen),
     )
+
+
+def mixed(
+    key: RowKey, probs: Float[Array, " window"], exploration: float
+) -> Float[Array, " window"]:
+    """Now and then the average of the probabilities and one random number."""
+    if not exploration:
+        return probs
+    k_often, k_rate = jax.random.split(key)
+    averaged = (probs + jax.random.uniform(k_rate, (), jnp.float32)) / 2
+    return jnp.where(jax.random.bernoulli(k_often, exploration), averaged, probs)
 
 
 def with_own_tokens(
@@ -130,7 +175,7 @@ def visits(
       `count` of them, the row of each, and which are real: False where fewer were visited.
     """
     budget = seen.log_probs.shape[1]
-    real = jnp.any(seen.visited, axis=-1)
+    real = jnp.any(seen.features.is_masked, axis=-1)
     noise = jnp.where(real, jax.random.uniform(key, real.shape), -1.0)
     chosen = jax.lax.top_k(noise.ravel(), count)[1]
     row, calls = chosen // budget, chosen % budget
@@ -138,7 +183,7 @@ def visits(
         Sequence(seen.tokens[row], rows.maskable[row]),
         rows.on_policy[row],
         rows.price[row],
-        seen.visited[row, calls],
+        seen.features.is_masked[row, calls],
         calls,
         seen.log_probs[row, calls],
     )

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.orders.fidelity.exploration import Visit, with_own_tokens
+from mdm_jax.orders.fidelity.config import Parts
+from mdm_jax.orders.fidelity.exploration import Exploration, Row, Visit, with_own_tokens
 from mdm_jax.orders.fidelity.likelihood import Reference
 from mdm_jax.orders.fidelity.ragged import run_ragged
 from mdm_jax.orders.fidelity.teacher_forcing import (
@@ -89,3 +90,60 @@ def completion_step(
         now.log_past + jnp.where(retracing, gained, 0.0),
         now.log_rest + jnp.where(retracing, 0.0, gained),
     )
+
+
+class Retrace(NamedTuple):
+    """How far sequential decoding has followed what a row revealed, call by call."""
+
+    state: State
+    log_probs: Float[Array, " budget"]  # of what each call revealed
+
+
+def log_retraced(
+    keys: Key[Array, " n"],
+    seen: Exploration,
+    rows: Row,
+    parts: Parts,
+    denoise: Denoise,
+) -> Retrace:
+    """log p_sequential of what rows with tokens of their own show, in the order of their calls.
+
+    Sequential decoding reveals first what the row's first call revealed, one position after another,
+    then what its second call did. So one pass gives the log-probability of all canvases on the way. Other
+    rows cost nothing.
+
+    Args:
+      keys: one per row.
+      seen, rows: leading axis [n].
+    """
+    slow = replace(parts.forcing, budget=seen.sets.shape[-1] * seen.sets.shape[-2] + 1)
+
+    def start(seen: Exploration, row: Row) -> Retrace:
+        state = start_state(Sequence(seen.tokens, row.maskable), slow)
+        state = state._replace(is_masked=state.is_masked & row.on_policy)
+        return Retrace(state, jnp.zeros_like(seen.log_probs))
+
+    step = partial(retrace_step, reference=parts.reference, denoise=denoise, forcing=slow)
+    fixed = keys, Sequence(seen.tokens, rows.maskable), seen.revealed
+    retraces = jax.vmap(start)(seen, rows)
+    chunk = parts.config.chunk
+    return run_ragged(step, lambda row: is_running(row.state), retraces, fixed, chunk)
+
+
+def retrace_step(
+    now: Retrace,
+    row: tuple[RowKey, Sequence, Bool[Array, "budget window"]],
+    reference: Reference,
+    denoise: Denoise,
+    forcing: Forcing,
+) -> Retrace:
+    """One denoiser call of one row."""
+    key, sequence, revealed = row
+    observation, log_probs = observe(sequence, now.state, denoise, forcing)
+    left = revealed & now.state.is_masked
+    call = jnp.argmax(jnp.any(left, axis=-1))
+    observation = observation._replace(eligible=left[call])
+    chosen = reference.policy.unmask(jax.random.fold_in(key, now.state.calls), observation)
+    state, chosen = reveal(now.state, chosen, sequence, forcing)
+    gained = jnp.sum(jnp.where(chosen, log_probs, 0.0))
+    return Retrace(state, now.log_probs.at[call].add(gained))

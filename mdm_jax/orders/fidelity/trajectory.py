@@ -19,11 +19,17 @@ from jaxtyping import Array, Float, Key, PyTree
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.orders.fidelity.config import VineParts
-from mdm_jax.orders.fidelity.exploration import Exploration, Row, explore
+from mdm_jax.orders.fidelity.exploration import (
+    Exploration,
+    FidelityBatch,
+    Row,
+    draw_prices,
+    explore,
+)
 from mdm_jax.orders.fidelity.likelihood import sequential_likelihood
 from mdm_jax.orders.fidelity.returns import capped_ratio
 from mdm_jax.orders.fidelity.teacher_forcing import Sequence, observe, state_at
-from mdm_jax.orders.fidelity.vine import Metrics, VineBatch, draw_prices
+from mdm_jax.orders.fidelity.vine import Metrics
 from mdm_jax.policies.action_distributions import bernoulli_log_prob, from_logits
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.types import RowKey, Scalar
@@ -32,7 +38,7 @@ from mdm_jax.types import RowKey, Scalar
 def trajectory_loss(
     params: Any,
     key: RowKey,
-    batch: VineBatch,
+    batch: FidelityBatch,
     *,
     policy: AdaptivePolicy,
     denoise: Denoise,
@@ -48,7 +54,7 @@ def trajectory_loss(
     )
     repeat = partial(jax.tree.map, lambda leaf: jnp.repeat(leaf, group, axis=0))
     tokens, maskable, prices, log_sequential = repeat(
-        (*sequences, draw_prices(k_price, count, config), sequential.log_prob)
+        (*sequences, draw_prices(k_price, count, config.prices), sequential.log_prob)
     )
     keys = row_keys(k_explore, jnp.arange(count * group))
     rows = Row(keys, maskable, jnp.zeros(count * group, bool), prices)
@@ -77,7 +83,7 @@ def path_log_prob(
         bernoulli = from_logits(policy.utilities(features))
         return bernoulli_log_prob(bernoulli, drawn, observation.eligible)
 
-    return jnp.sum(jax.vmap(at)(seen.visited, seen.sets, jnp.arange(forcing.budget)))
+    return jnp.sum(jax.vmap(at)(seen.features.is_masked, seen.sets, jnp.arange(forcing.budget)))
 
 
 class GradientNoise(NamedTuple):

@@ -21,17 +21,17 @@ Named after the vine procedure of TRPO, arXiv:1502.05477; returns and settings: 
 """
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.orders.fidelity.branches import Tried, branchings, first_same, try_sets
-from mdm_jax.orders.fidelity.config import VineConfig, VineParts
-from mdm_jax.orders.fidelity.exploration import Row, explore, visits
+from mdm_jax.orders.fidelity.config import VineParts
+from mdm_jax.orders.fidelity.exploration import FidelityBatch, Row, draw_prices, explore, visits
 from mdm_jax.orders.fidelity.likelihood import sequential_likelihood
 from mdm_jax.orders.fidelity.teacher_forcing import Sequence
 from mdm_jax.policies.action_distributions import bernoulli_entropy, bernoulli_log_prob, from_logits
@@ -39,14 +39,6 @@ from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.types import RowKey, Scalar
 
 Metrics = dict[str, Array]
-
-
-class VineBatch(NamedTuple):
-    """Clean sequences with their prompts shown, and how far the run has come (0 to 1, per row)."""
-
-    tokens: Int[Array, "batch length"]
-    maskable: Bool[Array, "batch length"]
-    progress: Float[Array, " batch"]
 
 
 def set_loss(
@@ -84,7 +76,7 @@ def set_weights(tried: Tried, draws: int, logs: Float[Array, " tried"]) -> Float
 def vine_loss(
     params: Any,
     key: RowKey,
-    batch: VineBatch,
+    batch: FidelityBatch,
     *,
     policy: AdaptivePolicy,
     denoise: Denoise,
@@ -112,14 +104,8 @@ def vine_loss(
     return jnp.sum(losses * real) / count, metrics
 
 
-def draw_prices(key: RowKey, count: int, config: VineConfig) -> Float[Array, " count"]:
-    """A price of a call for each sequence, log-uniform."""
-    low, high = jnp.log(jnp.asarray(config.prices))
-    return jnp.exp(jax.random.uniform(key, (count,), minval=low, maxval=high))
-
-
 def try_everything(
-    key: RowKey, batch: VineBatch, policy: AdaptivePolicy, denoise: Denoise, parts: VineParts
+    key: RowKey, batch: FidelityBatch, policy: AdaptivePolicy, denoise: Denoise, parts: VineParts
 ) -> tuple[Tried, Bool[Array, " states"], Metrics]:
     """Explore, choose states, and try sets at them.
 
@@ -133,7 +119,7 @@ def try_everything(
         row_keys(k_explore, jnp.arange(count)),
         batch.maskable,
         jnp.arange(count) < alone,
-        draw_prices(k_price, count, config),
+        draw_prices(k_price, count, config.prices),
     )
     followed = Sequence(batch.tokens[alone:], batch.maskable[alone:])
     sequential = sequential_likelihood(

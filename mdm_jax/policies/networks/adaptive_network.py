@@ -85,7 +85,7 @@ class AdaptiveConfig:
 
     Attributes:
       width: of the residual stream.
-      depth: transformer blocks.
+      depth: transformer blocks; 0 where dense layers over the whole canvas suffice.
       heads: of the attention.
       max_length: positions that it can tell apart; longer responses are refused. None: it sees
         distances alone, and takes any length.
@@ -103,24 +103,22 @@ class AdaptiveConfig:
     start: Start = EntropyStart()
 
 
-class AdaptiveNetwork(nn.Module):
-    """Utilities of one step of one sequence."""
+class Trunk(nn.Module):
+    """One vector for each position, from a row of numbers for each."""
 
-    config: AdaptiveConfig = AdaptiveConfig()
+    config: AdaptiveConfig
 
     @nn.compact
-    def __call__(self, features: AdaptiveFeatures) -> Utilities:
-        """The utility of each position."""
-        config, inputs = self.config, _inputs(features)
+    def __call__(self, inputs: Inputs) -> Float[Array, "length width"]:
+        """Dense layers, the blocks, and a norm."""
+        config = self.config
         x = nn.Dense(config.width, name="features")(inputs)
         if config.max_length is not None:
             x += self._of_positions(inputs)
-        block = TransformerConfig(width=config.width, depth=config.depth, heads=config.heads)
         for layer in range(config.depth):
+            block = TransformerConfig(width=config.width, depth=config.depth, heads=config.heads)
             x, _ = Block(block, name=f"block_{layer}")(x, jnp.ones((len(x),), bool))
-        x = nn.RMSNorm(name="final_norm")(x)
-        learned = nn.Dense(1, kernel_init=nn.initializers.zeros, name="utility")(x)[:, 0]
-        return config.start(features) + learned
+        return nn.RMSNorm(name="final_norm")(x)
 
     def _of_positions(self, inputs: Inputs) -> Float[Array, "length width"]:
         """What depends on where something is: an embedding, and layers over the whole canvas."""
@@ -137,6 +135,24 @@ class AdaptiveNetwork(nn.Module):
         return x[:length]
 
 
+class AdaptiveNetwork(nn.Module):
+    """Utilities of one step of one sequence."""
+
+    config: AdaptiveConfig = AdaptiveConfig()
+
+    @property
+    def any_length(self) -> bool:
+        """Whether it takes windows of other lengths than the one it was trained on."""
+        return self.config.max_length is None
+
+    @nn.compact
+    def __call__(self, features: AdaptiveFeatures) -> Utilities:
+        """The utility of each position."""
+        x = Trunk(self.config, name="trunk")(inputs_of(features))
+        learned = nn.Dense(1, kernel_init=nn.initializers.zeros, name="utility")(x)[:, 0]
+        return self.config.start(features) + learned
+
+
 def features_of(observation: Observation, price: Scalar, calls_left: Scalar) -> AdaptiveFeatures:
     """What the network sees of one step."""
     is_masked, logits = observation.is_masked, observation.logits
@@ -144,12 +160,18 @@ def features_of(observation: Observation, price: Scalar, calls_left: Scalar) -> 
     return AdaptiveFeatures(*scores, is_masked, observation.eligible, price, calls_left)
 
 
+def blank_features(length: int, leading: tuple[int, ...] = ()) -> AdaptiveFeatures:
+    """Features of a finished canvas, with leading axes."""
+    scores, masks = jnp.zeros((*leading, length)), jnp.zeros((*leading, length), bool)
+    return AdaptiveFeatures(scores, scores, scores, masks, masks, *jnp.ones((2, *leading)))
+
+
 def log_price(features: AdaptiveFeatures) -> Scalar:
     """log(price / `TYPICAL_PRICE`)."""
     return jnp.log(jnp.maximum(features.price, 1e-6) / TYPICAL_PRICE)
 
 
-def _inputs(features: AdaptiveFeatures) -> Inputs:
+def inputs_of(features: AdaptiveFeatures) -> Inputs:
     """One row per position; confidence and entropy also on log scales, where thresholds lie evenly."""
     masked, shape = features.is_masked, features.entropy.shape
     per_position = (

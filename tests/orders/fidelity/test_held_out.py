@@ -10,10 +10,8 @@ from listed_world import COPIES, FORCING, LENGTH, LOG_P, ORACLE, row_keys, whole
 
 from mdm_jax.orders.fidelity.config import VineConfig, VineParts
 from mdm_jax.orders.fidelity.evaluation import (
-    Kept,
     fidelities,
     held_out,
-    keep_better,
     price_for,
     prices_between,
     score,
@@ -47,14 +45,7 @@ def test_a_policy_that_grows_eager_with_the_price():
     np.testing.assert_allclose([x[1] for x in found], at_once, rtol=1e-4)
     assert found.calls[0] > found.calls[1] == 1 and found.overlap[0] > found.overlap[1]
     by_hand = np.mean((found.overlap - prices * found.calls) / (prices + 0.05))
-    np.testing.assert_allclose(score(found, prices, 0.05), by_hand, rtol=1e-5)
-
-
-def test_better_parameters_are_kept():
-    kept = Kept({"w": jnp.zeros(2)}, jnp.asarray(0.5))
-    for params, value, stays in [(1.0, 0.4, 0.0), (2.0, 0.5, 0.0), (3.0, 0.6, 3.0)]:
-        now = keep_better(kept, {"w": jnp.full(2, params)}, jnp.asarray(value))
-        np.testing.assert_array_equal(now.params["w"], stays)
+    np.testing.assert_allclose(score(found, prices, parts), by_hand, rtol=1e-5)
 
 
 def test_prices_are_evenly_spaced_in_logs():

@@ -8,8 +8,9 @@ import numpy as np
 from listed_world import COPIES, FORCING, LENGTH, ORACLE, row_keys
 
 from mdm_jax.orders.fidelity.config import VineConfig, VineParts
+from mdm_jax.orders.fidelity.exploration import FidelityBatch
 from mdm_jax.orders.fidelity.trajectory import gradient_noise, trajectory_loss
-from mdm_jax.orders.fidelity.vine import VineBatch, vine_loss
+from mdm_jax.orders.fidelity.vine import vine_loss
 from mdm_jax.policies.adaptive import init_adaptive
 from mdm_jax.policies.networks.adaptive_network import (
     AdaptiveConfig,
@@ -24,7 +25,7 @@ def test_branches_are_less_noisy_at_equal_calls():
     policy = init_adaptive(AdaptiveNetwork(config), jax.random.key(0), LENGTH)
     vine = VineConfig(states=42, draws=4, prices=(0.1, 0.1), on_policy=0.0, entropy=0.0)
     parts = VineParts(vine, FORCING)
-    batch = VineBatch(jnp.asarray(COPIES), jnp.ones(COPIES.shape, bool), jnp.zeros(len(COPIES)))
+    batch = FidelityBatch(jnp.asarray(COPIES), jnp.ones(COPIES.shape, bool), jnp.zeros(len(COPIES)))
     fixed = {"batch": batch, "policy": policy, "denoise": ORACLE, "parts": parts}
     branches = gradient_noise(partial(vine_loss, **fixed), policy.params, row_keys(1, 40))
     whole = gradient_noise(partial(trajectory_loss, **fixed), policy.params, row_keys(2, 40))

@@ -1,0 +1,137 @@
+"""A policy and a critic of its calls, from a replay: what a set costs, now and later.
+
+With the price lambda of a call in nats, an order is worth
+
+  -(E[-log w] + lambda E[calls]),   w = p_order(x | prompt) / p_sequential(x | prompt),
+
+which adds up over its calls: a set A that is revealed where the denoiser's entropies are H_j costs
+sum_{j in A} H_j + lambda, and then what the rest costs. What a call showed does not depend on lambda, so
+a call can be replayed at any price, again and again: Q-learning. The critic predicts, for a state and a
+set, the nats lost where each other position is revealed, and the calls still to be made. The policy,
+independent Bernoullis, follows the gradient of sum_A pi(A) Q(A) over sets that it draws itself, at no
+denoiser call.
+
+Rows that draw tokens of their own also meet canvases that sequential decoding would not draw. There
+nothing more is lost by a set, and only calls count: nats are weighed by the survival
+min(1, p_sequential / p_order) of the canvas, whose expectation the critic predicts as well.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mdm_jax.orders.fidelity.config import CriticParts
+from mdm_jax.orders.fidelity.replay import Transition
+from mdm_jax.policies.action_distributions import bernoulli_entropy, bernoulli_log_prob, from_logits
+from mdm_jax.policies.adaptive import AdaptivePolicy, or_first_best
+from mdm_jax.policies.networks.adaptive_network import AdaptiveFeatures
+from mdm_jax.policies.networks.critic_network import Prediction
+from mdm_jax.types import Mask, RowKey, Scalar
+
+POSITION_WEIGHT = 0.2  # of the squared errors at single positions beside that of their sum
+
+Metrics = dict[str, Array]
+
+
+def targets(
+    transition: Transition, policy: AdaptivePolicy, critic_params: Any, parts: CriticParts
+) -> Prediction:
+    """What the critic should have predicted for one call, if it is right about the next.
+
+    The policy's mode makes the next call. Positions that cost nothing because an EOS closed them have a
+    target of 0.
+    """
+    features, survival = transition.next_features, transition.next_survival
+    utilities = policy.utilities(features)
+    chosen = or_first_best(features.eligible & (utilities > 0), utilities, features.eligible)
+    later = parts.critic.apply({"params": critic_params}, features, chosen)
+    nats = jnp.where(chosen, survival * features.entropy, later.nats)
+    calls = jnp.where(jnp.any(features.is_masked), 1.0 + later.calls, 0.0)
+    return Prediction(jnp.where(features.is_masked, nats, 0.0), calls, transition.survival)
+
+
+def critic_loss(
+    critic_params: Any, batch: Transition, wanted: Prediction, parts: CriticParts
+) -> tuple[Scalar, Metrics]:
+    """Squared errors of positions and of the survival, Huber's of the sum over positions and of calls.
+
+    Args:
+      batch, wanted: leading axis [replayed].
+    """
+
+    def one(transition: Transition, wanted: Prediction) -> tuple[Scalar, Scalar, Scalar]:
+        features = transition.features
+        found = parts.critic.apply({"params": critic_params}, features, transition.revealed)
+        left = features.is_masked & ~transition.revealed
+        errors = jnp.where(left, found.nats - wanted.nats, 0.0)
+        lost, calls = jnp.sum(errors), found.calls - wanted.calls
+        loss = POSITION_WEIGHT * jnp.sum(errors**2) + (found.survival - wanted.survival) ** 2
+        return loss + huber(lost) + huber(calls), jnp.abs(lost), jnp.abs(calls)
+
+    loss, lost, calls = (jnp.mean(x) for x in jax.vmap(one)(batch, wanted))
+    return loss, {"nats_error": lost, "calls_error": calls}
+
+
+def huber(error: Scalar) -> Scalar:
+    """Half the square up to 1, linear beyond."""
+    size = jnp.abs(error)
+    return jnp.where(size <= 1.0, error**2 / 2, size - 0.5)
+
+
+def returns_of(
+    sets: Array, features: AdaptiveFeatures, critic_params: Any, parts: CriticParts
+) -> Float[Array, " sets"]:
+    """What the critic thinks of sets [sets, window] at one state: minus nats and price of the calls."""
+
+    def one(chosen: Mask) -> Scalar:
+        found = parts.critic.apply({"params": critic_params}, features, chosen)
+        now = found.survival * jnp.sum(jnp.where(chosen, features.entropy, 0.0))
+        return -(now + jnp.sum(found.nats) + features.price * (1.0 + found.calls))
+
+    return jax.vmap(one)(sets)
+
+
+def policy_loss(
+    params: Any,
+    key: RowKey,
+    batch: Transition,
+    entropy: Scalar,
+    *,
+    policy: AdaptivePolicy,
+    critic_params: Any,
+    parts: CriticParts,
+) -> tuple[Scalar, Metrics]:
+    """A loss whose gradient is minus that of the mean return, by sets that the policy draws.
+
+    Args:
+      batch: leading axis [replayed]; states alone are used.
+      entropy: weight of the policy's entropy, in units of a return / (price + price_offset).
+
+    Returns:
+      The loss, and the entropy in nats.
+    """
+    config, policy = parts.config, replace(policy, params=params)
+
+    def one(key: RowKey, features: AdaptiveFeatures) -> tuple[Scalar, Scalar]:
+        utilities, eligible = policy.utilities(features), features.eligible
+        fixed = jax.lax.stop_gradient(utilities)
+        drawn = (
+            jax.random.bernoulli(key, jax.nn.sigmoid(fixed), (config.draws, len(eligible)))
+            & eligible
+        )
+        sets = jax.vmap(or_first_best, in_axes=(0, None, None))(drawn, fixed, eligible)
+        returns = returns_of(sets, features, critic_params, parts)
+        returns = jax.lax.stop_gradient(returns) / (features.price + config.price_offset)
+        bernoulli = from_logits(utilities)
+        logs = jax.vmap(partial(bernoulli_log_prob, bernoulli, eligible=eligible))(drawn)
+        nats = jnp.sum(jnp.where(eligible, bernoulli_entropy(bernoulli), 0.0))
+        gain = jnp.sum((returns - jnp.mean(returns)) * logs) / (config.draws - 1)
+        return -gain - entropy * nats, nats
+
+    keys = jax.random.split(key, len(batch.survival))
+    loss, nats = jax.vmap(one)(keys, batch.features)
+    return jnp.mean(loss), {"entropy": jnp.mean(nats)}

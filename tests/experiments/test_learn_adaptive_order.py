@@ -1,0 +1,102 @@
+"""A policy with a price is learned, compared with all heuristics, drawn, and used in evaluations."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import learn_adaptive_order
+from mdm_jax.errors import MdmError
+from mdm_jax.evals import price_frontier
+from mdm_jax.orders.fidelity.config import ReplayConfig
+from mdm_jax.policies.adaptive import AdaptivePolicy
+from mdm_jax.policies.networks.adaptive_network import AdaptiveConfig
+from mdm_jax.runs.policies import load_policy
+from mdm_jax.runs.policy_specs import Learned
+from mdm_jax.training import loop
+
+TINY = learn_adaptive_order.Config(
+    oracle=True,
+    network=AdaptiveConfig(width=8, heads=2, depth=0, canvas=8, max_length=16),
+    replay=ReplayConfig(capacity=16, updates=2, replayed=8, draws=2, chunk=8),
+    steps=4,
+    save_every=2,
+    eval_every=2,
+    log_every=1,
+    batch_size=8,
+    heldout_rows=8,
+    examples=8,
+)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """The settings, with their directory, and the frontiers."""
+    directory = tmp_path_factory.mktemp("orders") / "adaptive"
+    config = replace(TINY, run_dir=str(directory))
+    with pytest.MonkeyPatch.context() as patch, jax.debug_key_reuse(True):
+        patch.setattr(price_frontier, "GAMMAS", (0.1, 3.0))
+        patch.setattr(price_frontier, "THRESHOLDS", (0.3, 0.9))
+        patch.setattr(price_frontier, "FACTORS", (0.3, 2.0))
+        patch.setattr(price_frontier, "SCHEDULED", price_frontier.SCHEDULED[:1])
+        return config, learn_adaptive_order.run(config)
+
+
+def test_it_writes_what_it_says(learned):
+    config, found = learned
+    directory = Path(config.run_dir)
+    for name in ("learning.png", "frontier.png", "order_map.png"):
+        assert (directory / name).read_bytes()[:4] == b"\x89PNG"
+    metrics = [json.loads(line) for line in (directory / "metrics.jsonl").open()]
+    assert [row["step"] for row in metrics] == [1, 2, 3, 4]
+    assert [row["step"] for row in metrics if "heldout_score" in row] == [2, 4]
+    table = json.loads((directory / "table.json").read_text())
+    assert len(table) == len(found.rows) == price_frontier.PRICES + 2 * 3 + 16
+    prices = [row["settings"]["price"] for row in table[: price_frontier.PRICES]]
+    np.testing.assert_allclose(prices, np.geomspace(0.04, 4.0, price_frontier.PRICES), rtol=1e-3)
+
+
+def test_baselines_beside_it_take_no_more_calls(learned):
+    for row, other in price_frontier.against_best(learned[1]):
+        if other is not None:
+            assert other.row.nfe <= row.nfe
+            np.testing.assert_allclose(other.gain, row.accuracy - other.row.accuracy, atol=0.01)
+
+
+def test_the_policy_is_found_by_its_run(learned):
+    config, _ = learned
+    policy = load_policy(config.run_dir, config.task)
+    assert isinstance(policy, AdaptivePolicy)
+    spec = Learned(price=0.5, steps=3)
+    loaded = spec.load(config.run_dir, config.task.oracle(), config.task)
+    assert (loaded.price, loaded.steps) == (0.5, 3)
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, policy.params)
+    with pytest.raises(MdmError, match="change its price"):
+        Learned(scale=2.0).load(config.run_dir, config.task.oracle(), config.task)
+
+
+def test_a_stopped_run_ends_like_one_that_was_not(learned, tmp_path, monkeypatch):
+    real = loop.save
+
+    def stopped(manager, state):
+        real(manager, state)
+        manager.wait_until_finished()
+        raise KeyboardInterrupt
+
+    config = replace(learned[0], run_dir=str(tmp_path / "adaptive"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "save", stopped)
+        learn_adaptive_order.learn(config)
+    policy, _ = learn_adaptive_order.learn(config)
+    whole = Path(learned[0].run_dir) / "metrics.jsonl"
+    assert (tmp_path / "adaptive" / "metrics.jsonl").read_text() == whole.read_text()
+    theirs = load_policy(learned[0].run_dir, config.task)
+    jax.tree.map(np.testing.assert_array_equal, policy.params, theirs.params)
+
+
+def test_a_replay_that_is_no_multiple_is_refused():
+    with pytest.raises(MdmError, match="no multiple of batch_size 8"):
+        replace(TINY, replay=replace(TINY.replay, capacity=12))

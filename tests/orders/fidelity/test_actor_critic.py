@@ -1,0 +1,119 @@
+"""Losses of policy and critic against enumeration."""
+
+import itertools
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from listed_world import FORCING, LENGTH, TABLE, observation_at, row_keys
+
+from mdm_jax.orders.fidelity.actor_critic import critic_loss, policy_loss, returns_of, targets
+from mdm_jax.orders.fidelity.config import CriticParts, ReplayConfig
+from mdm_jax.orders.fidelity.replay import Transition
+from mdm_jax.policies.action_distributions import bernoulli_log_prob, from_logits
+from mdm_jax.policies.adaptive import init_adaptive, or_first_best
+from mdm_jax.policies.networks.adaptive_network import AdaptiveConfig, AdaptiveNetwork
+from mdm_jax.policies.networks.critic_network import CriticNetwork
+
+SETS = jnp.asarray(list(itertools.product([False, True], repeat=LENGTH)))
+CONFIG = AdaptiveConfig(width=8, heads=2, depth=0, max_length=LENGTH, canvas=16)
+PARTS = CriticParts(ReplayConfig(draws=8), FORCING, CriticNetwork(CONFIG))
+
+
+def moved(params, seed):
+    leaves, treedef = jax.tree.flatten(params)
+    keys = row_keys(seed, len(leaves))
+    return treedef.unflatten(
+        [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    )
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Policy, critic's parameters, and a call that reveals the first position at a whole canvas."""
+    policy = init_adaptive(AdaptiveNetwork(CONFIG), jax.random.key(0), LENGTH)
+    policy = replace(policy, params=moved(policy.params, 1), price=0.3)
+    state, after = np.ones(LENGTH, bool), np.array([False, True, True, True])
+    features, following = (
+        policy.featurize(observation_at(TABLE[1], masked)) for masked in (state, after)
+    )
+    critic = PARTS.critic.init(jax.random.key(2), features, jnp.asarray(state))["params"]
+    transition = Transition(
+        features, jnp.asarray(~after), jnp.asarray(0.5), following, jnp.asarray(0.25)
+    )
+    return policy, moved(critic, 3), transition
+
+
+def test_the_policy_follows_the_gradient_of_the_mean_return(world):
+    policy, critic, transition = world
+    features = transition.features
+    scale = features.price + PARTS.config.price_offset
+
+    def mean_return(params):
+        utilities = replace(policy, params=params).utilities(features)
+        fixed = jax.lax.stop_gradient(utilities)
+        revealed = jax.vmap(or_first_best, in_axes=(0, None, None))(SETS, fixed, features.eligible)
+        returns = returns_of(revealed, features, critic, PARTS) / scale
+        bernoulli = from_logits(utilities)
+        logs = jax.vmap(lambda one: bernoulli_log_prob(bernoulli, one, features.eligible))(SETS)
+        return jnp.sum(jnp.exp(logs) * jax.lax.stop_gradient(returns))
+
+    exact = ravel_pytree(jax.grad(mean_return)(policy.params))[0]
+    batch = jax.tree.map(lambda leaf: leaf[None], transition)
+
+    @jax.jit
+    @jax.vmap
+    def estimate(key):
+        rest = {"policy": policy, "critic_params": critic, "parts": PARTS}
+        loss = partial(policy_loss, key=key, batch=batch, entropy=jnp.zeros(()), **rest)
+        gradient, _ = jax.grad(loss, has_aux=True)(policy.params)
+        return ravel_pytree(gradient)[0]
+
+    found = -estimate(row_keys(5, 4096))
+    error = found.std(axis=0) / np.sqrt(len(found))
+    off = np.abs(found.mean(axis=0) - exact)
+    assert (off <= 5 * error + 1e-6).all()
+    assert (np.abs(exact) > 10 * error).any()  # the estimate is precise enough to tell
+
+
+def test_targets_are_one_call_of_the_mode_ahead(world):
+    policy, critic, transition = world
+    wanted = targets(transition, policy, critic, PARTS)
+    following = transition.next_features
+    utilities = policy.utilities(following)
+    mode = or_first_best(following.eligible & (utilities > 0), utilities, following.eligible)
+    later = PARTS.critic.apply({"params": critic}, following, mode)
+    np.testing.assert_allclose(wanted.nats[mode], 0.25 * following.entropy[mode], rtol=1e-6)
+    np.testing.assert_allclose(wanted.nats[~mode], later.nats[~mode], rtol=1e-6)
+    np.testing.assert_allclose(wanted.calls, 1.0 + later.calls, rtol=1e-6)
+    assert wanted.survival == 0.5
+
+
+def test_nothing_follows_the_last_call(world):
+    policy, critic, transition = world
+    nothing = jnp.zeros(LENGTH, bool)
+    finished = transition.next_features._replace(is_masked=nothing, eligible=nothing)
+    wanted = targets(transition._replace(next_features=finished), policy, critic, PARTS)
+    assert not wanted.nats.any() and wanted.calls == 0
+
+
+def test_a_critic_that_predicts_its_targets_has_no_loss(world):
+    _, critic, transition = world
+    found = PARTS.critic.apply({"params": critic}, transition.features, transition.revealed)
+    batch, wanted = (jax.tree.map(lambda leaf: leaf[None], x) for x in (transition, found))
+    assert critic_loss(critic, batch, wanted, PARTS)[0] == 0
+    off = wanted._replace(calls=wanted.calls + 0.5)
+    np.testing.assert_allclose(critic_loss(critic, batch, off, PARTS)[0], 0.125, rtol=1e-5)
+
+
+def test_the_survival_depends_on_the_state_alone(world):
+    _, critic, transition = world
+    dear = transition.features._replace(price=jnp.asarray(3.0))
+    for features, chosen in [(transition.features, SETS[3]), (dear, SETS[9])]:
+        found = PARTS.critic.apply({"params": critic}, features, chosen)
+        first = PARTS.critic.apply({"params": critic}, transition.features, SETS[0])
+        assert found.survival == first.survival
