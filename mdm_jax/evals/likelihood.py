@@ -12,6 +12,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.diffusion.elbo import bits_per_token, canvas_nll, perplexity
 from mdm_jax.diffusion.objectives import AnyOrder
+from mdm_jax.errors import check_rows
 from mdm_jax.sampling.canvas import after_eos
 from mdm_jax.tasks.base import Batch, Task, Vocabulary, heldout_title
 from mdm_jax.types import Mask, RowKey, Scalar, Tokens
@@ -91,7 +92,7 @@ def heldout_likelihood(
     bounds = []
     for index, tokens, maskable, real in _chunks(data, content, batch_size):
         bound, nll, masked = _chunk_terms(key, index, tokens, maskable, denoise, setting)
-        bounds.append(np.asarray(bound).sum(-1))
+        bounds.append(_checked(bound, index))
         sums += [bound.sum(), (bound * real).sum(), nll.sum() / draws, masked.sum() / draws]
     return _summary(sums, np.concatenate(bounds), data, content)
 
@@ -113,10 +114,19 @@ def row_bounds(
     """
     setting = _Setting(vocabulary, window, draws)
     found = [
-        _chunk_terms(key, index, tokens, maskable, denoise, setting)[0].sum(-1)
+        _checked(_chunk_terms(key, index, tokens, maskable, denoise, setting)[0], index)
         for index, tokens, maskable, _ in _chunks(data, data.maskable, batch_size)
     ]
     return np.concatenate(found)[: len(data.tokens)]
+
+
+def _checked(
+    bound: Float[Array, "batch length"], index: Int[np.ndarray, " batch"]
+) -> Float[np.ndarray, " batch"]:
+    """The bound of each row. It may be infinite, for an id that is never produced, but not NaN."""
+    rows = np.asarray(bound).sum(-1)
+    check_rows("terms of the bound of row", ~np.isnan(rows), index)
+    return rows
 
 
 def _chunks(data: Batch, content: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, ...]]:
