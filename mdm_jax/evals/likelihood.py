@@ -152,7 +152,7 @@ def _chunk_terms(
     def row(key: RowKey, tokens: Tokens, maskable: Mask) -> tuple:
         k_times, k_masks = jax.random.split(key)
         draws = jnp.arange(setting.draws)
-        times = (draws + 1.0 - jax.random.uniform(k_times)) / setting.draws
+        times = (draws + 1.0 - jax.random.uniform(k_times, (), jnp.float32)) / setting.draws
         keys = row_keys(k_masks, draws)
         terms = jax.vmap(lambda k, t: _row_terms(k, tokens, maskable, t, denoise, setting))
         bound, nll, masked = terms(keys, times)
