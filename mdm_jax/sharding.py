@@ -155,6 +155,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
+def data_mesh(tree: PyTree) -> Mesh | None:
+    """The mesh of `make_mesh` that a pytree's arrays are on, if it has several devices."""
+    for leaf in jax.tree.leaves(tree):
+        home = getattr(leaf, "sharding", None)
+        if isinstance(home, NamedSharding) and home.mesh.axis_names == ("data",):
+            return home.mesh if home.mesh.size > 1 else None
+    return None
+
+
 def by_row(mesh: Mesh) -> NamedSharding:
     """The leading axis split over devices."""
     return NamedSharding(mesh, P("data"))
@@ -182,8 +191,7 @@ def shard(tree: PyTree, shardings: PyTree) -> PyTree:
 
     def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
         if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            data = put(jax.random.key_data(leaf), sharding)
-            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf), sharding))
         host = np.asarray(leaf)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 

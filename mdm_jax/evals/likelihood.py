@@ -8,14 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from mdm_jax import sharding
+from mdm_jax.chunks import canvases_at_once, map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.diffusion.elbo import bits_per_token, canvas_nll, perplexity
 from mdm_jax.diffusion.objectives import AnyOrder
-from mdm_jax.errors import check_rows
 from mdm_jax.sampling.canvas import after_eos
 from mdm_jax.tasks.base import Batch, Task, Vocabulary, heldout_title
 from mdm_jax.types import Mask, RowKey, Scalar, Tokens
+
+DRAWS = 8  # masks of each sequence
 
 
 class Likelihood(NamedTuple):
@@ -45,6 +48,7 @@ class _Setting(NamedTuple):
     vocabulary: Vocabulary
     window: int | None
     draws: int
+    devices: int = 1  # that rows are split over
 
 
 def _row_terms(
@@ -71,13 +75,15 @@ def heldout_likelihood(
     vocabulary: Vocabulary,
     *,
     window: int | None = None,
-    draws: int = 8,
+    draws: int = DRAWS,
     batch_size: int = 16,
 ) -> Likelihood:
     """The any-order bound on clean sequences, `draws` stratified masks for each.
 
     `window` is the task's `gen_length`. Row i uses fold_in(key, i), so
-    the result does not depend on `batch_size`; a call works on batch_size * draws canvases.
+    the result does not depend on `batch_size`; a call works on batch_size * draws canvases, on as many
+    of them at once as `canvases_at_once` allows. Rows are split over the devices of a denoiser that all
+    of them have.
 
     Raises:
       ValueError: there are no sequences.
@@ -90,9 +96,8 @@ def heldout_likelihood(
         content = content & ~np.asarray(past(jnp.asarray(data.tokens), jnp.asarray(data.maskable)))
     setting, sums = _Setting(vocabulary, window, draws), np.zeros(4)
     bounds = []
-    for index, tokens, maskable, real in _chunks(data, content, batch_size):
-        bound, nll, masked = _chunk_terms(key, index, tokens, maskable, denoise, setting)
-        bounds.append(_checked(bound, index))
+    for bound, nll, masked, real in _measured(key, denoise, data, content, setting, batch_size):
+        bounds.append(bound.sum(-1))
         sums += [bound.sum(), (bound * real).sum(), nll.sum() / draws, masked.sum() / draws]
     return _summary(sums, np.concatenate(bounds), data, content)
 
@@ -104,7 +109,7 @@ def row_bounds(
     vocabulary: Vocabulary,
     *,
     window: int | None = None,
-    draws: int = 8,
+    draws: int = DRAWS,
     batch_size: int = 16,
 ) -> Float[np.ndarray, " rows"]:
     """The any-order bound on -log p of each row's maskable tokens given the rest, nats.
@@ -113,20 +118,26 @@ def row_bounds(
     `heldout_likelihood`. Reference: LLaDA, arXiv:2502.09992, Eq. 6.
     """
     setting = _Setting(vocabulary, window, draws)
-    found = [
-        _checked(_chunk_terms(key, index, tokens, maskable, denoise, setting)[0], index)
-        for index, tokens, maskable, _ in _chunks(data, data.maskable, batch_size)
-    ]
-    return np.concatenate(found)[: len(data.tokens)]
+    found = _measured(key, denoise, data, data.maskable, setting, batch_size)
+    return np.concatenate([bound.sum(-1) for bound, *_ in found])[: len(data.tokens)]
 
 
-def _checked(
-    bound: Float[Array, "batch length"], index: Int[np.ndarray, " batch"]
-) -> Float[np.ndarray, " batch"]:
-    """The bound of each row. It may be infinite, for an id that is never produced, but not NaN."""
-    rows = np.asarray(bound).sum(-1)
-    check_rows("terms of the bound of row", ~np.isnan(rows), index)
-    return rows
+def _measured(
+    key: RowKey, denoise: Denoise, data: Batch, content: np.ndarray, setting: _Setting, size: int
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Terms of all rows, `size` of them in each batch: those of `_chunk_terms`, and the content."""
+    mesh = sharding.data_mesh(denoise)
+    if mesh is None:
+        for *rows, real in _chunks(data, content, size):
+            yield (*jax.device_get(_chunk_terms(key, *rows, denoise, setting)), real)
+        return
+    key, setting = (
+        sharding.shard(key, sharding.replicated(mesh)),
+        setting._replace(devices=mesh.size),
+    )
+    for *rows, real in _chunks(data, content, -(-size // mesh.size) * mesh.size):
+        rows = sharding.shard(tuple(rows), sharding.by_row(mesh))
+        yield (*sharding.to_host(_chunk_terms(key, *rows, denoise, setting)), real)
 
 
 def _chunks(data: Batch, content: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, ...]]:
@@ -148,17 +159,23 @@ def _chunk_terms(
     setting: _Setting,
 ) -> tuple[Array, Array, Array]:
     """Mean weighted terms [batch, length]; plain terms and masks summed over draws."""
+    size = canvases_at_once(tokens.shape[1], setting.vocabulary.pad_id, setting.window)
 
-    def row(key: RowKey, tokens: Tokens, maskable: Mask) -> tuple:
+    def row(row: tuple[RowKey, Tokens, Mask]) -> tuple:
+        key, tokens, maskable = row
         k_times, k_masks = jax.random.split(key)
         draws = jnp.arange(setting.draws)
-        times = (draws + 1.0 - jax.random.uniform(k_times, (), jnp.float32)) / setting.draws
+        times = (draws + 1.0 - jax.random.uniform(k_times)) / setting.draws
         keys = row_keys(k_masks, draws)
-        terms = jax.vmap(lambda k, t: _row_terms(k, tokens, maskable, t, denoise, setting))
-        bound, nll, masked = terms(keys, times)
+
+        def terms(draw: tuple[RowKey, Scalar]) -> tuple:
+            return _row_terms(draw[0], tokens, maskable, draw[1], denoise, setting)
+
+        bound, nll, masked = map_rows(terms, (keys, times), size)
         return bound.mean(0), nll.sum(0), masked.sum(0)
 
-    return jax.vmap(row)(row_keys(key, index), tokens, maskable)
+    rows = row_keys(key, index), tokens, maskable
+    return map_rows(row, rows, max(size // setting.draws, 1) * setting.devices)
 
 
 def _summary(sums: np.ndarray, bounds: np.ndarray, data: Batch, content: np.ndarray) -> Likelihood:

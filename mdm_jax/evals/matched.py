@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
+from mdm_jax.chunks import canvases_at_once
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.directory import COMPARISON, open_store
 from mdm_jax.evals.evaluator import Evaluator
@@ -16,7 +18,6 @@ from mdm_jax.evals.generate import generate_sweep
 from mdm_jax.evals.paired import PairedRow, paired_row
 from mdm_jax.evals.score import Outcome
 from mdm_jax.evals.static_order_limit import static_order_limit
-from mdm_jax.keys import Stream, stream
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import AlphaCounts
@@ -27,7 +28,8 @@ from mdm_jax.tasks.base import Task
 
 THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
 GAMMAS = tuple(np.geomspace(0.01, 30, 24).round(3).tolist())
-TUNING_PROMPTS, TUNING_BATCH = 256, 64
+TUNING_PROMPTS, TUNING_BATCH, MOST_AT_ONCE = 256, 64, 512
+GENERATING, TUNING = 8, 9  # streams of the seed
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def comparison_in(
     sampling: SamplerConfig,
     *,
     examples: int,
-    batch_size: int,
+    batch_size: int | None,
     seed: int,
 ) -> Iterator[Evaluator]:
     """The evaluation of a comparison: prompts of the test split, generations in DIRECTORY/comparison.
@@ -49,7 +51,11 @@ def comparison_in(
       directory: of the run.
       denoise: what the baselines use.
       examples: number of prompts.
+      batch_size: prompts completed at once; None: as many as `canvases_at_once`, at most 512.
     """
+    if batch_size is None:
+        sizes = task.length, task.vocabulary.pad_id, task.gen_length
+        batch_size = min(canvases_at_once(*sizes), MOST_AT_ONCE)
     with open_store(directory / COMPARISON, "comparison", task, "test", seed) as store:
         yield Evaluator(
             task=task,
@@ -57,7 +63,7 @@ def comparison_in(
             denoise=denoise,
             config=sampling.for_task(task),
             store=store,
-            key=stream(seed, Stream.COMPARISON),
+            key=jax.random.fold_in(jax.random.key(seed), GENERATING),
             batch_size=min(batch_size, examples),
         )
 
@@ -154,7 +160,7 @@ def mean_calls(
     count = min(TUNING_PROMPTS, len(evaluator.examples.canvases))
     prompts = evaluator.task.examples("heldout", count).canvases
     batches = generate_sweep(
-        stream(seed, Stream.TUNING),
+        jax.random.fold_in(jax.random.key(seed), TUNING),
         prompts,
         denoise=evaluator.denoise,
         policies=policies,

@@ -10,7 +10,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.evals.generate import Batching, generate
-from mdm_jax.keys import root_key
 from mdm_jax.orders.variational.forms.base import draw_path
 from mdm_jax.orders.variational.loss import OrderParts, scores_of
 from mdm_jax.orders.variational.model import Sequence, eos_places, response
@@ -42,7 +41,7 @@ def example_priorities(
     clean = task.heldout()
     chosen = np.unique(np.linspace(0, len(clean.tokens) - 1, EXAMPLES).astype(int))
     data = task.with_prompts(Batch(clean.tokens[chosen], clean.maskable[chosen]), seed=0)
-    k_posterior, k_policy = jax.random.split(root_key(0))
+    k_posterior, k_policy = jax.random.split(jax.random.key(0))
     expected, given = posterior_steps(
         k_posterior, learned.params, data, learned.parts, posterior_temperature
     )
@@ -67,7 +66,8 @@ def posterior_steps(
     """
     model = parts.model
 
-    def row(key: RowKey, sequence: Sequence) -> tuple[Array, Array]:
+    def row(row: tuple[RowKey, Sequence]) -> tuple[Array, Array]:
+        key, sequence = row
         here = response(sequence, model)
         maskable, ends = sequence.maskable[here], eos_places(sequence, here, model)
         scores = scores_of(params, sequence, parts).priority / temperature
@@ -80,8 +80,8 @@ def posterior_steps(
             steps = jnp.arange(1, model.budget)
             return jnp.sum(jax.vmap(partial(masked_after, key))(steps), axis=0)
 
-        return jnp.mean(jax.vmap(revealed_at)(jax.random.split(key, PATHS)), axis=0), ~maskable
+        return jnp.mean(jax.lax.map(revealed_at, jax.random.split(key, PATHS)), axis=0), ~maskable
 
     keys = row_keys(key, jnp.arange(len(data.tokens)))
-    found = jax.jit(jax.vmap(row))(keys, Sequence(*map(jnp.asarray, data)))
+    found = jax.jit(partial(jax.lax.map, row))((keys, Sequence(*map(jnp.asarray, data))))
     return tuple(np.asarray(part) for part in found)

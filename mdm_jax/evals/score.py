@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Array, Bool, Int
 
+from mdm_jax.chunks import canvases_at_once, map_rows
 from mdm_jax.evals.intervals import beta_interval
 from mdm_jax.evals.store import Generations
 from mdm_jax.runs.description import describe
@@ -62,7 +63,11 @@ def verify_all(
 
 @lru_cache(maxsize=8)
 def _verifier(task: Task) -> Callable:
-    return jax.jit(jax.vmap(task.verify))
+    def verify(canvases: Array, references: Any) -> Array:
+        size = canvases_at_once(canvases.shape[1], 1)
+        return map_rows(lambda row: task.verify(*row), (canvases, references), size)
+
+    return jax.jit(verify)
 
 
 def take(references: Any, rows: Int[np.ndarray, " n"] | int) -> Any:

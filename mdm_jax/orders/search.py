@@ -8,17 +8,18 @@ that a static order can reach.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mdm_jax.chunks import map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import check_range
 from mdm_jax.orders.static import Steps, failure, order_nlls, step_nll, total
-from mdm_jax.orders.variational.model import OrderModel, Sequence
+from mdm_jax.orders.variational.model import OrderModel, Sequence, calls_at_once
 from mdm_jax.types import Count, RowKey, Scalar
 
 Cost = Callable[[Steps, Count], Float[Array, "n window"]]
@@ -95,8 +96,8 @@ def start_chain(
     key: RowKey, length: int, budget: int, cost: Cost, objective: SearchObjective = jnp.mean
 ) -> Chain:
     """A random order."""
-    order = jax.random.randint(key, (length,), 0, budget, jnp.int32)
-    costs = jax.vmap(lambda step: cost(order, step), out_axes=1)(jnp.arange(budget))
+    order = jax.random.randint(key, (length,), 0, budget)
+    costs = jax.lax.map(partial(cost, order), jnp.arange(budget)).swapaxes(0, 1)
     return Chain(order, costs, order, objective_of(order, costs, objective))
 
 
@@ -114,23 +115,19 @@ def propose_move(key: RowKey, order: Steps, budget: int) -> tuple[Steps, Count]:
       The new order, and the later of the two steps: the only one at which the context changes.
     """
     k_step, k_one, k_two, k_swap = jax.random.split(key, 4)
-    step = jax.random.randint(k_step, (), 0, budget - 1, jnp.int32)
+    step = jax.random.randint(k_step, (), 0, budget - 1)
     near = (order == step) | (order == step + 1)  # may be empty: then nothing moves
     one = _pick(k_one, near)
     other_side = 2 * step + 1 - order[one]
     two = _pick(k_two, order == other_side)
-    swap = (
-        jax.random.bernoulli(k_swap, jnp.float32(0.5))
-        & jnp.any(near)
-        & jnp.any(order == other_side)
-    )
+    swap = jax.random.bernoulli(k_swap) & jnp.any(near) & jnp.any(order == other_side)
     moved = order.at[one].set(jnp.where(jnp.any(near), other_side, order[one]))
     return jnp.where(swap, moved.at[two].set(order[one]), moved), step + 1
 
 
 def _pick(key: RowKey, allowed: Bool[Array, " window"]) -> Count:
     """A uniformly random allowed position (the first, if none is)."""
-    return jnp.argmax(jnp.where(allowed, jax.random.uniform(key, allowed.shape, jnp.float32), -1.0))
+    return jnp.argmax(jnp.where(allowed, jax.random.uniform(key, allowed.shape), -1.0))
 
 
 def anneal(
@@ -157,7 +154,7 @@ def anneal(
         order, step = propose_move(k_move, now.order, budget)
         costs = now.costs.at[:, step].set(cost(order, step))
         loss = objective_of(order, costs, objective) - objective_of(now.order, now.costs, objective)
-        accept = jnp.log(jax.random.uniform(k_accept, (), jnp.float32)) < -loss / temperature
+        accept = jnp.log(jax.random.uniform(k_accept)) < -loss / temperature
         order, costs = jax.tree.map(
             lambda new, old: jnp.where(accept, new, old), (order, costs), (now.order, now.costs)
         )
@@ -217,19 +214,37 @@ def best_order(
     return StaticOrder(np.asarray(orders[best]), float(nll[best]), costs, nll)
 
 
-def _cost(sequences: Sequence, denoise: Denoise, model: OrderModel) -> Cost:
+def _cost(sequences: Sequence, denoise: Denoise, model: OrderModel, size: int) -> Cost:
     def cost(order: Steps, step: Count) -> Float[Array, "n window"]:
-        return jax.vmap(lambda sequence: step_nll(order, step, sequence, denoise, model))(sequences)
+        nll = partial(step_nll, order, step, denoise=denoise, model=model)
+        return map_rows(nll, sequences, size)
 
     return cost
+
+
+def _of_each_chain(
+    fn: Callable[[Any, Cost, SearchObjective], Chain],
+    chains: Any,
+    data: SearchData,
+    denoise: Denoise,
+    model: OrderModel,
+) -> Chain:
+    """`fn` of each chain, with as many denoiser calls at once as there may be."""
+    size = calls_at_once(data.sequences.tokens.shape[1], model)
+    together = min(size, len(jax.tree.leaves(chains)[0]))
+    cost = _cost(data.sequences, denoise, model, max(size // together, 1))
+    objective = search_objective(data.reference_nll)
+    return map_rows(lambda chain: fn(chain, cost, objective), chains, together)
 
 
 @partial(jax.jit, static_argnames="model")
 def _start_chains(keys: Array, data: SearchData, denoise: Denoise, model: OrderModel) -> Chain:
     length = model.window or data.sequences.tokens.shape[1]
-    cost = _cost(data.sequences, denoise, model)
-    objective = search_objective(data.reference_nll)
-    return jax.vmap(lambda key: start_chain(key, length, model.budget, cost, objective))(keys)
+
+    def start(key: RowKey, cost: Cost, objective: SearchObjective) -> Chain:
+        return start_chain(key, length, model.budget, cost, objective)
+
+    return _of_each_chain(start, keys, data, denoise, model)
 
 
 @partial(jax.jit, static_argnames="model")
@@ -241,8 +256,8 @@ def _continue_chains(
     denoise: Denoise,
     model: OrderModel,
 ) -> Chain:
-    cost = _cost(data.sequences, denoise, model)
-    objective = search_objective(data.reference_nll)
-    return jax.vmap(lambda key, chain: anneal(key, chain, cost, *proposals, objective))(
-        keys, chains
-    )
+
+    def proceed(chain: tuple[RowKey, Chain], cost: Cost, objective: SearchObjective) -> Chain:
+        return anneal(*chain, cost, *proposals, objective)
+
+    return _of_each_chain(proceed, (keys, chains), data, denoise, model)

@@ -11,13 +11,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mdm_jax.chunks import canvases_at_once, map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.oracle import Oracle
 from mdm_jax.orders.variational.forms.base import close_after
-from mdm_jax.orders.variational.model import OrderModel, Sequence, clean_nll, eos_places, response
+from mdm_jax.orders.variational.model import (
+    OrderModel,
+    Sequence,
+    calls_at_once,
+    clean_nll,
+    eos_places,
+    response,
+)
 from mdm_jax.types import Count, Mask, RowKey, Scalar
 
 Steps = Int[Array, " window"]  # at which step each position is revealed
+ORDERS = 8  # random ones that sequential decoding is averaged over
 
 
 def masked_at(order: Steps, maskable: Mask, ends: Mask, step: Count) -> Mask:
@@ -39,8 +48,14 @@ def step_nll(
 
 def order_nll(order: Steps, sequence: Sequence, denoise: Denoise, model: OrderModel) -> Scalar:
     """The order's bound on -log p(tokens), nats: one denoiser call per step."""
-    steps = jnp.arange(model.budget)
-    return total(order, jax.vmap(lambda s: step_nll(order, s, sequence, denoise, model))(steps))
+    size = calls_at_once(len(sequence.tokens), model)
+    cost = partial(step_nll, order, sequence=sequence, denoise=denoise, model=model)
+    return total(order, map_rows(cost, jnp.arange(model.budget), size))
+
+
+def sequences_at_once(sequences: Sequence, model: OrderModel) -> int:
+    """How many sequences `order_nll` is computed of together: of each it makes `budget` calls."""
+    return max(calls_at_once(sequences.tokens.shape[1], model) // model.budget, 1)
 
 
 def total(order: Steps, costs: Float[Array, "budget window"]) -> Scalar:
@@ -55,7 +70,8 @@ def order_nlls(
     """Bound of each order on each sequence, nats per sequence."""
 
     def each(order: Steps) -> Float[Array, " n"]:
-        return jax.vmap(lambda s: order_nll(order, s, denoise, model))(sequences)
+        nll = partial(order_nll, order, denoise=denoise, model=model)
+        return map_rows(nll, sequences, sequences_at_once(sequences, model))
 
     return jax.lax.map(each, orders)
 
@@ -67,12 +83,12 @@ def exact_nll(sequences: Sequence, oracle: Oracle) -> Float[Array, " n"]:
         prompt = jnp.where(sequence.maskable, oracle.mask_id, sequence.tokens)
         return oracle.log_prob(prompt) - oracle.log_prob(sequence.tokens)
 
-    return jax.vmap(one)(sequences)
+    return map_rows(one, sequences, canvases_at_once(sequences.tokens.shape[1], oracle.vocab))
 
 
 @partial(jax.jit, static_argnames=("model", "orders"))
 def sequential_nll(
-    key: RowKey, sequences: Sequence, denoise: Denoise, model: OrderModel, orders: int = 8
+    key: RowKey, sequences: Sequence, denoise: Denoise, model: OrderModel, orders: int = ORDERS
 ) -> Float[Array, " n"]:
     """-log p(tokens | prompt) under sequential decoding, one position per step, nats.
 
@@ -82,13 +98,15 @@ def sequential_nll(
     window = model.window or sequences.tokens.shape[1]
     slow = replace(model, budget=window)
 
-    def one(index: Count, sequence: Sequence) -> Scalar:
+    def one(row: tuple[Count, Sequence]) -> Scalar:
+        index, sequence = row
         keys = jax.random.split(jax.random.fold_in(key, index), orders)
         random = jax.vmap(lambda k: jax.random.permutation(k, window))(keys)
         nll = jax.lax.map(lambda order: order_nll(order, sequence, denoise, slow), random)
         return jnp.log(orders) - jax.nn.logsumexp(-nll)
 
-    return jax.vmap(one)(jnp.arange(len(sequences.tokens)), sequences)
+    rows = jnp.arange(len(sequences.tokens)), sequences
+    return map_rows(one, rows, sequences_at_once(sequences, slow))
 
 
 def failure(exact: Float[Array, " n"], nll: Float[Array, " n"]) -> Scalar:
@@ -112,7 +130,6 @@ def success_ratios(
     Args:
       sequences: leading axis [n].
     """
-    nll = jax.lax.map(
-        lambda sequence: order_nll(order, sequence, oracle, model), sequences, batch_size=64
-    )
+    nll_of = partial(order_nll, order, denoise=oracle, model=model)
+    nll = map_rows(nll_of, sequences, sequences_at_once(sequences, model))
     return jnp.exp(exact_nll(sequences, oracle) - nll)

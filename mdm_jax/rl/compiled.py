@@ -1,6 +1,7 @@
 """An iteration as compiled programs, with the prompts split over devices."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -36,7 +37,7 @@ def compiled_iteration(
     in between the finished canvases are verified on the host.
     """
     make = _one_program if verifier.pure_verifier else _two_programs
-    return make(learner, denoise, verifier, sharding.by_row(mesh))
+    return make(replace(learner, devices=mesh.size), denoise, verifier, sharding.by_row(mesh))
 
 
 def _one_program(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mdm_jax.chunks import canvases_at_once, map_batches
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.policies.action_distributions import Independent, from_logits
 from mdm_jax.policies.learned import LearnedPolicy
@@ -91,7 +92,7 @@ def position_log_probs(
         logs = jnp.where(action.order > 0, bernoulli.log_reveal, bernoulli.log_keep)
         return jnp.where(action.allowed, logs, 0.0), utilities
     joint = policy.family.log_prob(utilities, action.order, action.allowed)
-    return jnp.zeros_like(utilities).at[0].set(joint), utilities
+    return jnp.zeros(utilities.shape).at[0].set(joint), utilities
 
 
 def step_values(
@@ -121,7 +122,7 @@ def step_values(
     old_logs = jnp.where(first_update, jax.lax.stop_gradient(logs), step.old_log_probs)
     values = clipped(logs - old_logs, advantage, objective.clip)
     value = _over_positions(values, action, objective.per_position & ~by_expert)
-    divergence = jnp.zeros((), jnp.float32)
+    divergence = jnp.zeros(())
     if objective.reference is not None:
         divergence = objective.reference(utilities, step.confidence, action.allowed)
     return StepValues(value - objective.beta * divergence, divergence, logs)
@@ -132,9 +133,7 @@ def _over_positions(
 ) -> Scalar:
     """With `per_position` the mean over the allowed positions, else the joint value at index 0."""
     allowed = action.allowed
-    mean = jnp.sum(jnp.where(allowed, values, 0.0)) / jnp.maximum(
-        jnp.sum(allowed, dtype=jnp.float32), 1
-    )
+    mean = jnp.sum(jnp.where(allowed, values, 0.0)) / jnp.maximum(jnp.sum(allowed), 1)
     return jnp.where(per_position, mean, values[0])
 
 
@@ -146,18 +145,22 @@ def grpo_loss(
     policy: LearnedPolicy,
     experts: int,
     objective: GrpoObjective,
+    devices: int = 1,
 ) -> tuple[Scalar, dict[str, Array]]:
     """Minus the objective: mean over rollouts of the mean over their active steps of `step_values`.
+
+    Args:
+      devices: that the rollouts are split over.
 
     Returns:
       The loss, and metrics with `log_probs` [rollouts, steps, length] under these parameters.
     """
     active = episodes.active
-    count = jnp.sum(active, axis=1, keepdims=True, dtype=jnp.float32)
-    weight = active / jnp.maximum(count, 1) / len(active)
+    weight = active / jnp.maximum(jnp.sum(active, axis=1, keepdims=True), 1) / len(active)
     policy = replace(policy, params=params)
     of_step = partial(step_values, policy, experts=experts, objective=objective)
-    sums = _weighted_sums(of_step, episodes, weight, objective.chunk)
+    size = canvases_at_once(episodes.steps.confidence.shape[-1], 1) * devices // objective.chunk
+    sums = _weighted_sums(of_step, episodes, weight, objective.chunk, max(size, devices))
     loss = -jnp.sum(sums.value)
     metrics = {
         "loss": loss,
@@ -173,28 +176,25 @@ def _weighted_sums(
     episodes: Episodes,
     weight: Float[Array, "rollouts steps"],
     chunk: int,
+    size: int,
 ) -> StepValues:
-    """`of_step` of all steps, `chunk` of them at a time and recomputed in the backward pass; chunks
-    in which no rollout is active are skipped.
+    """`of_step` of all steps, `chunk` of them at a time in `size` rollouts, and recomputed in the
+    backward pass; chunks in which no rollout is active are skipped.
 
     Returns:
       StepValues: weighted sums over each chunk [chunks], and log_probs [rollouts, steps, length].
     """
     over_steps = jax.vmap(of_step, in_axes=(0, None, None, None))
-    over_rollouts = jax.checkpoint(jax.vmap(over_steps))
+    over_rollouts = jax.checkpoint(jax.vmap(lambda rollout: over_steps(*rollout)))
     of_rollout = episodes.advantage, episodes.by_expert, episodes.first_update
 
     def compute(steps: Steps, weight: Array) -> StepValues:
-        found = over_rollouts(steps, *of_rollout)
+        found = map_batches(over_rollouts, (steps, *of_rollout), size)
         sums = (jnp.sum(weight * x) for x in (found.value, found.divergence))
         return StepValues(*sums, found.log_probs)
 
     def skip(steps: Steps, weight: Array) -> StepValues:
-        return StepValues(
-            jnp.zeros((), jnp.float32),
-            jnp.zeros((), jnp.float32),
-            jnp.zeros_like(steps.old_log_probs),
-        )
+        return StepValues(jnp.zeros(()), jnp.zeros(()), jnp.zeros_like(steps.old_log_probs))
 
     def one(part: tuple[Steps, Array]) -> StepValues:
         return jax.lax.cond(jnp.any(part[0].action.allowed), compute, skip, *part)

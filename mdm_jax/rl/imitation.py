@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+from mdm_jax.chunks import canvases_at_once, map_batches, map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.errors import MdmError
@@ -34,6 +35,7 @@ class Imitation:
       sampler: of the teacher's rollouts.
       optimizer: of the policy's parameters.
       final: learn the labels of `final_labels` instead of the teacher's decisions.
+      devices: that the prompts are split over.
 
     Raises:
       MdmError: `final` with a family whose positions are not independent: the labels are any set.
@@ -44,6 +46,7 @@ class Imitation:
     sampler: SamplerConfig
     optimizer: optax.GradientTransformation
     final: bool = False
+    devices: int = 1
 
     def __post_init__(self) -> None:
         if self.final and self.policy.family != Independent():
@@ -58,17 +61,16 @@ def imitate(
 ) -> tuple[TrainState, Metrics]:
     """The teacher completes the prompts; one update towards its decisions. Pure; jit it."""
     k_rollout, k_update = jax.random.split(key)
-    rollout = sample(
-        row_keys(k_rollout, jnp.arange(len(prompts.canvases))),
-        prompts.canvases,
-        denoise=denoise,
-        policy=ExpertRecorder(imitation.teacher, imitation.policy),
-        config=replace(imitation.sampler, record=True),
-    )
+    config = replace(imitation.sampler, record=True)
+    policy = ExpertRecorder(imitation.teacher, imitation.policy)
+    complete = partial(sample, denoise=denoise, policy=policy, config=config)
+    rows = row_keys(k_rollout, jnp.arange(len(prompts.canvases))), prompts.canvases
+    size = canvases_at_once(prompts.canvases.shape[1], config.pad_id, config.gen_length)
+    rollout = map_batches(lambda rows: complete(*rows), rows, size * imitation.devices)
     actions = rollout.trace.record
     if imitation.final:
         actions = final_labels(rollout, prompts.canvases, imitation.sampler.mask_id)
-    loss = partial(imitation_loss, policy=imitation.policy)
+    loss = partial(imitation_loss, policy=imitation.policy, devices=imitation.devices)
     state, metrics = train_step(
         state, k_update, actions, loss=loss, optimizer=imitation.optimizer, ema_decay=0.0
     )
@@ -76,12 +78,13 @@ def imitate(
 
 
 def imitation_loss(
-    params: Any, key: RowKey, actions: Action, *, policy: LearnedPolicy
+    params: Any, key: RowKey, actions: Action, *, policy: LearnedPolicy, devices: int = 1
 ) -> tuple[Scalar, Metrics]:
     """-log p(action), mean over the steps in which something could be decided; nats.
 
     Args:
       actions: leading axes [rows, steps].
+      devices: that the rows are split over.
     """
     policy = replace(policy, params=params)
 
@@ -90,7 +93,11 @@ def imitation_loss(
         return policy.family.log_prob(utilities, action.order, action.allowed)
 
     active = jnp.any(actions.allowed, axis=-1)
-    logs = jnp.where(active, jax.vmap(jax.vmap(log_prob))(actions), 0.0)
+    rows, steps = active.shape
+    flat = jax.tree.map(lambda x: x.reshape(rows * steps, *x.shape[2:]), actions)
+    size = canvases_at_once(actions.allowed.shape[-1], 1) * devices
+    logs = map_rows(log_prob, flat, size, recompute=True).reshape(rows, steps)
+    logs = jnp.where(active, logs, 0.0)
     loss = -jnp.sum(logs) / jnp.maximum(jnp.sum(active), 1)
     return loss, {"imitation_nll": loss}
 

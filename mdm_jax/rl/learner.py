@@ -61,6 +61,7 @@ class Learner:
       experts: policies that add one rollout each to every group.
       expert_block: block length of the experts' rollouts; None: that of `sampler`.
       ema_decay: of the averaged parameters; 0: the latest ones.
+      devices: that the prompts are split over.
     """
 
     policy: LearnedPolicy
@@ -70,6 +71,7 @@ class Learner:
     experts: tuple[Policy, ...] = ()
     expert_block: int | None = None
     ema_decay: float = 0.0
+    devices: int = 1
 
     def rollouts(self, params: Any, key: RowKey, prompts: Prompts, denoise: Denoise) -> Rollout:
         """Groups of rollouts with these parameters: see `generate_groups`."""
@@ -78,6 +80,7 @@ class Learner:
             sampler=self.sampler,
             experts=self.experts,
             expert_block=self.expert_block,
+            devices=self.devices,
         )
         policy = replace(self.policy, params=params)
         return generate_groups(key, prompts, denoise, policy, groups)
@@ -153,6 +156,7 @@ def _update(
         policy=learner.policy,
         experts=len(learner.experts),
         objective=learner.objective,
+        devices=learner.devices,
     )
     state, metrics = train_step(
         state,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from mdm_jax.chunks import canvases_at_once, map_batches
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.policies.base import Policy
@@ -45,12 +46,14 @@ class GroupConfig:
       sampler: their sampler settings; everything is recorded.
       experts: policies that add one rollout each.
       expert_block: block length of the experts' rollouts; None: that of `sampler`.
+      devices: that the prompts are split over.
     """
 
     size: int
     sampler: SamplerConfig
     experts: tuple[Policy, ...] = ()
     expert_block: int | None = None
+    devices: int = 1
 
 
 def generate_groups(
@@ -58,7 +61,8 @@ def generate_groups(
 ) -> Rollout:
     """`groups.size` rollouts of the policy and one of each expert, for every prompt.
 
-    Rollout g of prompt i has the key fold_in(fold_in(key, i), g).
+    Rollout g of prompt i has the key fold_in(fold_in(key, i), g). As many are generated at once as
+    `canvases_at_once` allows on each device.
 
     Returns:
       Rollout with leading axes [prompts, group + experts]; the record of its trace is an `Action`.
@@ -71,7 +75,7 @@ def generate_groups(
     if groups.expert_block is not None:
         expert_sampler = replace(sampler, block_length=groups.expert_block)
 
-    complete = partial(_complete, prompts.canvases, denoise)
+    complete = partial(_complete, prompts.canvases, denoise, groups.devices)
     parts = [complete(keys[:, :size], RecordingPolicy(policy), sampler)]
     for index, expert in enumerate(experts, start=size):
         recorder = ExpertRecorder(expert, policy)
@@ -82,13 +86,16 @@ def generate_groups(
 def _complete(
     canvases: Int[Array, "prompts length"],
     denoise: Denoise,
+    devices: int,
     keys: Key[Array, "prompts repeats"],
     policy: Policy,
     config: SamplerConfig,
 ) -> Rollout:
     """Every prompt completed once per key; leading axes [prompts, repeats]."""
     repeated = jnp.repeat(canvases, keys.shape[1], axis=0)
-    flat = sample(keys.reshape(-1), repeated, denoise=denoise, policy=policy, config=config)
+    run = partial(sample, denoise=denoise, policy=policy, config=config)
+    size = canvases_at_once(canvases.shape[1], config.pad_id, config.gen_length) * devices
+    flat = map_batches(lambda rows: run(*rows), (keys.reshape(-1), repeated), size)
     return jax.tree.map(lambda x: x.reshape(*keys.shape, *x.shape[1:]), flat)
 
 
@@ -116,7 +123,6 @@ def rollout_metrics(
         "nfe": jnp.mean(rollout.nfe[:, own]),
         "empty_steps": jnp.mean(jnp.sum(empty[:, own], axis=-1)),
         "groups_that_differ": jnp.mean(jnp.ptp(rewards, axis=1) > 0),
-        "finite_rollouts": jnp.mean(rollout.finite),
     }
     if rewards.shape[1] > size:
         metrics["expert_reward"] = jnp.mean(rewards[:, experts])

@@ -60,16 +60,17 @@ def warm_start(
       prompts_at: the prompts of an iteration of learning from rewards.
       services: see `fit`.
     """
-    optimizer = replace(optimizer, learning_rate=settings.learning_rate)
+    optimizer, mesh = replace(optimizer, learning_rate=settings.learning_rate), sharding.make_mesh()
     imitation = Imitation(
         policy=learner.policy,
         teacher=settings.teacher,
         sampler=learner.sampler,
         optimizer=make_optimizer(optimizer, settings.steps),
         final=settings.final,
+        devices=mesh.size,
     )
     program = jax.jit(partial(imitate, imitation=imitation))
-    by_row = sharding.by_row(sharding.make_mesh())
+    by_row = sharding.by_row(mesh)
 
     def update(state: TrainState, key: RowKey, prompts: Prompts) -> tuple[TrainState, Metrics]:
         return program(state, key, prompts, denoise)

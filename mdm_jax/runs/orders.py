@@ -7,7 +7,6 @@ import jax
 
 from mdm_jax.denoisers.base import Denoise, hidden_width
 from mdm_jax.external_files import expand
-from mdm_jax.keys import root_key
 from mdm_jax.orders.variational.forms import AnyForm
 from mdm_jax.orders.variational.forms.base import Form
 from mdm_jax.orders.variational.loss import OrderParts, bound_denoiser, init_order
@@ -19,7 +18,6 @@ from mdm_jax.runs.description import from_json
 from mdm_jax.runs.directory import CHECKPOINTS
 from mdm_jax.tasks.base import Task
 from mdm_jax.training.checkpoints import restore_ema
-from mdm_jax.training.state import float32_params
 
 
 class LearnedOrder(NamedTuple):
@@ -98,7 +96,7 @@ def learned_order(
 def order_params(
     run: str | Path, config: dict[str, Any], task: Task, denoise: Denoise
 ) -> tuple[dict[str, Any], int]:
-    """Averaged parameters, float32, of posterior, policy and, if it was fine-tuned jointly, denoiser.
+    """Averaged parameters of posterior, policy and, where it was fine-tuned jointly, denoiser.
 
     Args:
       config: the run's config.json.
@@ -108,9 +106,8 @@ def order_params(
     Returns:
       The parameters and the number of updates.
     """
-    args = root_key(0), task.length, task.vocabulary.size, hidden_width(denoise)
+    args = jax.random.key(0), task.length, task.vocabulary.size, hidden_width(denoise)
     parts = described_parts(config, task)
     shapes = jax.eval_shape(lambda: init_order(parts, *args))
-    if config["joint"]:
-        shapes["denoiser"] = jax.eval_shape(float32_params, denoise.params)
+    shapes |= {"denoiser": denoise.params} if config["joint"] else {}
     return restore_ema(expand(run) / CHECKPOINTS, shapes)

@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.errors import NOT_FINITE, MdmError
-from mdm_jax.keys import Stream, stream
 from mdm_jax.orders.search import SearchData, StaticOrder, best_order, search_orders
 from mdm_jax.orders.static import sequential_nll
 from mdm_jax.orders.variational.model import OrderModel, Sequence
@@ -48,12 +46,9 @@ class StaticStart(NamedTuple):
         """The best order, which is also written to `path`.
 
         Chains are compared on other sequences than those that the search is made on.
-
-        Raises:
-          MdmError: the denoiser's logits are NaN.
         """
         searched, validation = self._data(0), self._data(1)
-        key = stream(self.seed, Stream.ORDER_SEARCH)
+        key = jax.random.fold_in(jax.random.key(self.seed), 5)
         config = self.config.search
         with progress("searching a static order", config.proposals) as advance:
             orders = search_orders(
@@ -66,8 +61,6 @@ class StaticStart(NamedTuple):
             )
             found = best_order(orders, validation, self.denoise, self.model)
             advance(0, f"{found.nll:.3f} nats per validation sequence")
-        if np.isnan(found.nll):
-            raise MdmError(f"the denoiser's logits {NOT_FINITE}")
         write_json(path, {name: np.asarray(x).tolist() for name, x in found._asdict().items()})
         return found
 
@@ -79,7 +72,7 @@ class StaticStart(NamedTuple):
         sequences = Sequence(*map(jnp.asarray, batch))
         if config.by == "bound":
             return SearchData(sequences)
-        k_slow = jax.random.fold_in(stream(self.seed, Stream.SEQUENTIAL_NLL), part)
+        k_slow = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 14), part)
         return SearchData(sequences, sequential_nll(k_slow, sequences, self.denoise, self.model))
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
+from mdm_jax.chunks import canvases_at_once, map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.guidance import Guided, passes_per_call
 from mdm_jax.policies.base import Policy
@@ -89,9 +90,10 @@ def sample(
     trace = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), trace)
     passes = jnp.broadcast_to(calls * passes_per_call(sampler.denoise), rows.nfe.shape)
     canvases = jax.vmap(whole_canvas)(rows, context)
-    return Rollout(canvases, rows.nfe, trace, rows.revealed_at, passes, rows.finite)
+    return Rollout(canvases, rows.nfe, trace, rows.revealed_at, passes)
 
 
+@partial(jax.jit, static_argnames="config")
 def sweep(
     keys: Key[Array, " batch"],
     canvases: Int[Array, "batch length"],
@@ -102,6 +104,8 @@ def sweep(
 ) -> Rollout:
     """`sample` under every knob setting of a stacked policy, as one compiled call.
 
+    Settings are mapped over, as many at once as `canvases_at_once` allows for the batch.
+
     Args:
       policies: `policies.base.stack([...])`; its leaves carry the axis that is swept.
 
@@ -109,7 +113,9 @@ def sweep(
       Rollout with leading axes [settings, batch].
     """
     one = partial(sample, keys, canvases, denoise=denoise, config=config)
-    return jax.vmap(lambda policy: one(policy=policy))(policies)
+    ids = config.pad_id if config.pad_id is not None else 0  # `sample` says what is missing
+    size = canvases_at_once(canvases.shape[1], ids, config.gen_length) // len(canvases)
+    return map_rows(lambda policy: one(policy=policy), policies, max(size, 1))
 
 
 def _with_guidance(sampler: Sampler) -> Sampler:

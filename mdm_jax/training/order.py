@@ -43,7 +43,8 @@ def order_update(
     def update(
         state: TrainState, key: RowKey, batch: OrderBatch, denoise: Denoise
     ) -> tuple[TrainState, Metrics]:
-        loss = partial(order_loss, parts=parts, objective=objective, denoise=denoise)
+        fixed = {"parts": parts, "objective": objective, "devices": jax.device_count()}
+        loss = partial(order_loss, denoise=denoise, **fixed)
         return train_step(state, key, batch, loss=loss, optimizer=optimizer, ema_decay=ema_decay)
 
     return partial(update, denoise=denoise)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from mdm_jax.chunks import map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.orders.fidelity.config import VineConfig, VineParts
 from mdm_jax.orders.fidelity.exploration import Visit
@@ -20,6 +21,7 @@ from mdm_jax.orders.fidelity.teacher_forcing import (
     is_running,
     observe,
     reveal,
+    rows_at_once,
     state_at,
 )
 from mdm_jax.policies.adaptive import AdaptivePolicy, or_first_best
@@ -102,14 +104,12 @@ def try_sets(
     """
     config, states = parts.config, len(at.price)
     propose = partial(propose_sets, policy=policy, denoise=denoise, parts=parts)
-    size = min(config.chunk, states)
-    features, sets, same, branches = jax.lax.map(
-        lambda row: propose(*row), (keys, at), batch_size=size
-    )
+    chunk = rows_at_once(at.sequence.tokens.shape[1], parts.forcing, config.chunk)
+    features, sets, same, branches = map_rows(lambda row: propose(*row), (keys, at), chunk)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), branches)
     owner = jax.tree.map(lambda leaf: jnp.repeat(leaf, sets.shape[1], axis=0), at)
     step = partial(branch_step, policy=policy, denoise=denoise, forcing=parts.forcing)
-    done = run_ragged(step, _is_pending, flat, owner, config.chunk)
+    done = run_ragged(step, _is_pending, flat, owner, chunk)
     values = jax.vmap(partial(returns_of, config=config))(done, owner)
     values = jnp.take_along_axis(values.reshape(same.shape), same, axis=1)
     calls = states + jnp.sum(done.state.calls - flat.state.calls)

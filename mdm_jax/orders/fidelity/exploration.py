@@ -17,6 +17,7 @@ from mdm_jax.orders.fidelity.teacher_forcing import (
     observe,
     response_positions,
     reveal,
+    rows_at_once,
     start_state,
 )
 from mdm_jax.policies.adaptive import AdaptivePolicy, or_first_best
@@ -97,6 +98,7 @@ def explore(
         logs = jnp.zeros((forcing.budget,))
         return Exploration(tokens, state, jnp.zeros(()), features, logs, sets, sets)
 
+    chunk = rows_at_once(tokens.shape[1], forcing, chunk)
     step = partial(
         explore_step, policy=policy, denoise=denoise, forcing=forcing, exploration=exploration
     )

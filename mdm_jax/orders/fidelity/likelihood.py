@@ -19,6 +19,7 @@ from mdm_jax.orders.fidelity.teacher_forcing import (
     is_running,
     observe,
     reveal,
+    rows_at_once,
     start_state,
 )
 from mdm_jax.policies.base import RevealOnly
@@ -70,10 +71,11 @@ def order_likelihood(
     Args:
       keys: one per sequence; call s uses fold_in(key, s).
       sequences: leading axis [n].
-      chunk: sequences that are advanced together.
+      chunk: sequences that are advanced together; fewer where they are large (`rows_at_once`).
     """
+    chunk = rows_at_once(sequences.tokens.shape[1], forcing, chunk)
     states = jax.vmap(partial(start_state, forcing=forcing))(sequences)
-    walks = Walk(states, jnp.zeros(len(sequences.tokens), jnp.float32))
+    walks = Walk(states, jnp.zeros(len(sequences.tokens)))
     step = partial(walk_step, policy=policy, denoise=denoise, forcing=forcing)
     fixed = keys, sequences
     walks = run_ragged(step, lambda walk: is_running(walk.state), walks, fixed, chunk)

@@ -20,6 +20,7 @@ from mdm_jax.orders.fidelity.teacher_forcing import (
     is_running,
     observe,
     reveal,
+    rows_at_once,
     start_state,
 )
 from mdm_jax.types import Mask, RowKey, Scalar, Tokens
@@ -55,11 +56,12 @@ def complete_sequentially(
     def start(visit: Visit) -> Completion:
         state = start_state(visit.sequence, slow)
         state = state._replace(is_masked=state.is_masked & visit.on_policy)
-        return Completion(visit.sequence.tokens, state, *jnp.zeros((2,), jnp.float32))
+        return Completion(visit.sequence.tokens, state, *jnp.zeros((2,)))
 
     step = partial(completion_step, reference=reference, denoise=denoise, forcing=slow)
     fixed = keys, visits.sequence.maskable, visits.is_masked
     rows = jax.vmap(start)(visits)
+    chunk = rows_at_once(visits.sequence.tokens.shape[1], slow, chunk)
     return run_ragged(step, lambda row: is_running(row.state), rows, fixed, chunk)
 
 
@@ -126,7 +128,7 @@ def log_retraced(
     step = partial(retrace_step, reference=parts.reference, denoise=denoise, forcing=slow)
     fixed = keys, Sequence(seen.tokens, rows.maskable), seen.revealed
     retraces = jax.vmap(start)(seen, rows)
-    chunk = parts.config.chunk
+    chunk = rows_at_once(seen.tokens.shape[1], slow, parts.config.chunk)
     return run_ragged(step, lambda row: is_running(row.state), retraces, fixed, chunk)
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mdm_jax.chunks import canvases_at_once
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import apply_mask
 from mdm_jax.diffusion.elbo import token_nll
@@ -48,6 +49,11 @@ class Forcing:
     def __post_init__(self) -> None:
         check_range("budget", self.budget, 1)
         check_range("clip", self.clip, above=0)
+
+
+def rows_at_once(length: int, forcing: Forcing, most: int) -> int:
+    """Rows that the denoiser is called on together: `most`, or fewer where canvases are large."""
+    return min(most, canvases_at_once(length, forcing.pad_id, forcing.window))
 
 
 class State(NamedTuple):
@@ -117,7 +123,7 @@ def observe(
         is_masked=state.is_masked,
         eligible=state.is_masked & (blocks == state.block),
         step=state.calls,
-        budget=jnp.asarray(forcing.budget, jnp.int32),
+        budget=jnp.asarray(forcing.budget),
         block_step=state.block_step,
         block_masks=state.block_masks,
         num_blocks=count_blocks(sequence.maskable[positions], blocks),

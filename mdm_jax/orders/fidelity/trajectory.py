@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
+from mdm_jax.chunks import map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.orders.fidelity.config import VineParts
@@ -28,7 +29,12 @@ from mdm_jax.orders.fidelity.exploration import (
 )
 from mdm_jax.orders.fidelity.likelihood import sequential_likelihood
 from mdm_jax.orders.fidelity.returns import capped_ratio
-from mdm_jax.orders.fidelity.teacher_forcing import Sequence, observe, state_at
+from mdm_jax.orders.fidelity.teacher_forcing import (
+    Sequence,
+    observe,
+    rows_at_once,
+    state_at,
+)
 from mdm_jax.orders.fidelity.vine import Metrics
 from mdm_jax.policies.action_distributions import bernoulli_log_prob, from_logits
 from mdm_jax.policies.adaptive import AdaptivePolicy
@@ -65,7 +71,8 @@ def trajectory_loss(
     advantages = (worth - worth.mean(axis=1, keepdims=True)) * group / (group - 1)
     learning = replace(policy, params=params)
     log_prob = partial(path_log_prob, policy=learning, denoise=denoise, parts=parts)
-    logs = jax.lax.map(lambda item: log_prob(*item), (seen, rows), batch_size=config.chunk)
+    chunk = rows_at_once(tokens.shape[1], forcing, config.chunk) // forcing.budget
+    logs = map_rows(lambda item: log_prob(*item), (seen, rows), max(chunk, 1))
     calls = jnp.sum(sequential.calls) + 2 * jnp.sum(seen.state.calls)  # once more for gradients
     return -jnp.mean(advantages.ravel() * logs), {"calls": calls}
 
@@ -76,14 +83,17 @@ def path_log_prob(
     """log-probability of all the sets that a row has drawn, nats."""
     sequence, forcing = Sequence(seen.tokens, row.maskable), parts.forcing
 
-    def at(is_masked: Array, drawn: Array, calls: Array) -> Scalar:
+    def at(call: tuple[Array, Array, Array]) -> Scalar:
+        is_masked, drawn, calls = call
         state = state_at(is_masked, calls, forcing)
         observation, _ = observe(sequence, state, denoise, forcing)
         features = policy.featurize(observation)._replace(price=row.price)
         bernoulli = from_logits(policy.utilities(features))
         return bernoulli_log_prob(bernoulli, drawn, observation.eligible)
 
-    return jnp.sum(jax.vmap(at)(seen.features.is_masked, seen.sets, jnp.arange(forcing.budget)))
+    calls = seen.features.is_masked, seen.sets, jnp.arange(forcing.budget)
+    size = rows_at_once(len(seen.tokens), forcing, parts.config.chunk)
+    return jnp.sum(map_rows(at, calls, size))
 
 
 class GradientNoise(NamedTuple):

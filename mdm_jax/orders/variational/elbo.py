@@ -17,12 +17,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mdm_jax.chunks import kept, map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.orders.variational.forms.base import Priorities, StepTerms, draw_path
 from mdm_jax.orders.variational.model import (
     OrderModel,
     Sequence,
+    calls_at_once,
     clean_nll,
     eos_places,
     response,
@@ -51,7 +53,8 @@ def draw_terms(
     denoise: Denoise,
     utilities_of: UtilitiesOf,
 ) -> Draws:
-    """The terms of the bound at one step of each of several paths: one denoiser call per path.
+    """The terms of the bound at one step of each of several paths: one denoiser call per path, and no
+    more calls at once than `calls_at_once` allows.
 
     Args:
       priorities: the posterior's scores / temperature.
@@ -63,9 +66,11 @@ def draw_terms(
     maskable = sequence.maskable[positions]
     ends = eos_places(sequence, positions, model)
 
-    def one(key: RowKey, stop: Count) -> Draws:
+    def one(path: tuple[RowKey, Count]) -> Draws:
+        key, stop = path
         path = draw_path(key, model.form, priorities, maskable, stop, model.budget, ends)
         logits, nll, hidden = clean_nll(sequence, positions, path.is_masked, denoise, model)
+        nll = kept(nll)
         left = model.budget - stop
         seen = jax.lax.stop_gradient((logits, hidden))
         utilities = utilities_of(seen[0], path.is_masked, left, seen[1])
@@ -74,7 +79,8 @@ def draw_terms(
         terms = jax.tree.map(lambda a, b: jnp.where(left <= 1, a, b), all_of_it, terms)
         return Draws(terms, nll, path.log_prob, path.is_masked)
 
-    return jax.vmap(one)(row_keys(key, jnp.arange(len(stops))), stops)
+    paths = row_keys(key, jnp.arange(len(stops))), stops
+    return map_rows(one, paths, calls_at_once(len(sequence.tokens), model))
 
 
 class Weights(NamedTuple):
@@ -98,7 +104,7 @@ def path_values(
       predicted_nll: -log p(token) expected of each position; a function of the sequence alone, 0 where
         a position may be closed by an EOS instead of being revealed.
     """
-    unexpected = jnp.sum(draws.terms.reveal * (draws.nll - predicted_nll[None, :]), axis=-1)
+    unexpected = jnp.sum(draws.terms.reveal * (draws.nll - predicted_nll), axis=-1)
     kl, entropy = jnp.sum(draws.terms.kl, axis=-1), jnp.sum(draws.terms.entropy, axis=-1)
     taken = jnp.any(draws.is_masked, axis=-1)
     return weights.entropy * entropy - unexpected - weights.kl * kl - weights.step_cost * taken
@@ -128,4 +134,4 @@ def predicted_nll_loss(draws: Draws, predicted_nll: Float[Array, " window"], ste
     Its minimum is the conditional mean.
     """
     reveal, nll = jax.lax.stop_gradient((draws.terms.reveal, draws.nll))
-    return steps * jnp.mean(jnp.sum(reveal * (nll - predicted_nll[None, :]) ** 2, axis=-1))
+    return steps * jnp.mean(jnp.sum(reveal * (nll - predicted_nll) ** 2, axis=-1))

@@ -8,14 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mdm_jax.chunks import map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.errors import check_rows
 from mdm_jax.orders.variational.elbo import Draws
 from mdm_jax.orders.variational.loss import OrderParts, bound_denoiser, scores_of, sequence_draws
-from mdm_jax.orders.variational.model import OrderModel, Sequence, response
+from mdm_jax.orders.variational.model import OrderModel, Sequence, calls_at_once, response
 from mdm_jax.sampling.canvas import after_eos
 from mdm_jax.types import Mask, RowKey
+
+PATHS = 4  # of each sequence
 
 
 class OrderBound(NamedTuple):
@@ -59,7 +61,7 @@ def order_bound(
     data: Sequence,
     denoise: Denoise,
     *,
-    paths: int = 4,
+    paths: int = PATHS,
     batch_size: int = 64,
 ) -> OrderBound:
     """The bound of posterior and policy on clean sequences, from whole paths of reveals.
@@ -76,16 +78,16 @@ def order_bound(
     count = len(data.tokens)
     if count == 0:
         raise ValueError("there are no held-out sequences to measure the bound on")
-    measure = jax.jit(partial(_batch_terms, parts=order.parts, paths=paths))
+    measure = partial(_batch_terms, parts=order.parts, paths=paths)
     found = []
     for start in range(0, count, batch_size):
         rows = np.minimum(np.arange(start, start + batch_size), count - 1)
         sequences = Sequence(jnp.asarray(data.tokens[rows]), jnp.asarray(data.maskable[rows]))
         keys, temperature = row_keys(key, jnp.asarray(rows)), jnp.asarray(order.temperature)
         found.append(measure(order.params, keys, sequences, denoise, temperature))
-    terms = RowTerms(*(np.concatenate(column)[:count] for column in zip(*found, strict=True)))
-    check_rows("terms of the bound of row", ~np.isnan(terms.token_nll + terms.kl))
-    return _means(terms)
+    return _means(
+        RowTerms(*(np.concatenate(column)[:count] for column in zip(*found, strict=True)))
+    )
 
 
 def _means(rows: RowTerms) -> OrderBound:
@@ -95,6 +97,7 @@ def _means(rows: RowTerms) -> OrderBound:
     return OrderBound(first, float(spread / np.sqrt(len(nelbo))), *others)
 
 
+@partial(jax.jit, static_argnames=("parts", "paths"))
 def _batch_terms(
     params: dict[str, Any],
     keys: Array,
@@ -108,15 +111,17 @@ def _batch_terms(
     """The terms of each sequence of a batch."""
     stops = jnp.tile(jnp.arange(parts.model.budget), paths)
     denoiser = bound_denoiser(params, denoise)
+    size = calls_at_once(sequences.tokens.shape[1], parts.model) // len(stops)
 
-    def row(key: RowKey, sequence: Sequence) -> RowTerms:
+    def row(row: tuple[RowKey, Sequence]) -> RowTerms:
+        key, sequence = row
         priorities = scores_of(params, sequence, parts).priority / temperature
         draws = sequence_draws(
             params, key, sequence, priorities, stops, parts=parts, denoise=denoiser
         )
         return _row_terms(draws, _content(sequence, parts.model), paths)
 
-    return jax.vmap(row)(keys, sequences)
+    return map_rows(row, (keys, sequences), max(size, 1))
 
 
 def _content(sequence: Sequence, model: OrderModel) -> Mask:
@@ -131,5 +136,5 @@ def _row_terms(draws: Draws, content: Mask, paths: int) -> RowTerms:
     nll = draws.terms.reveal * draws.nll
     used = jnp.sum(jnp.any(draws.is_masked, axis=-1))
     sums = (nll.sum(), draws.terms.kl.sum(), draws.terms.entropy.sum(), used)
-    inside = ((nll * content[None, :]).sum(), (draws.terms.kl * content[None, :]).sum())
+    inside = ((nll * content).sum(), (draws.terms.kl * content).sum())
     return RowTerms(*(x / paths for x in (*sums, *inside)))

@@ -8,10 +8,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mdm_jax.chunks import map_rows
 from mdm_jax.denoisers.base import Denoise, bind
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.orders.variational.elbo import Draws, draw_terms, predicted_nll_loss, surrogate
-from mdm_jax.orders.variational.model import OrderModel, Sequence, always_revealed, response
+from mdm_jax.orders.variational.model import (
+    OrderModel,
+    Sequence,
+    always_revealed,
+    calls_at_once,
+    response,
+)
 from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import PosteriorScores, Scorer
 from mdm_jax.policies.networks.policy_network import PolicyNetwork
@@ -90,11 +97,16 @@ def order_loss(
     parts: OrderParts,
     objective: OrderObjective,
     denoise: Denoise,
+    devices: int = 1,
 ) -> tuple[Scalar, dict[str, Any]]:
     """A loss whose gradient estimates that of the bound, per maskable token.
 
     One random step per sequence, stratified over the batch, and `samples` paths to it. The denoiser is
-    fine-tuned jointly where `params` has a "denoiser".
+    fine-tuned jointly where `params` has a "denoiser". Of a batch that is too large to be in memory
+    activations are computed again in the backward pass.
+
+    Args:
+      devices: that the batch is split over.
 
     Returns:
       The loss, whose value means nothing, and the bound and its terms as metrics in nats.
@@ -102,11 +114,11 @@ def order_loss(
     denoise = bound_denoiser(params, denoise)
     budget, count = parts.model.budget, batch.tokens.shape[0]
     k_shift, k_steps, k_rows = jax.random.split(key, 3)
-    # so that a part of a round favours no step
-    shift = jax.random.randint(k_shift, (), 0, budget, jnp.int32)
+    shift = jax.random.randint(k_shift, (), 0, budget)  # so that a part of a round favours no step
     steps = jax.random.permutation(k_steps, (shift + jnp.arange(count)) % budget)
 
-    def row(key: RowKey, tokens: Array, maskable: Array, progress: Scalar, step: Array) -> tuple:
+    def row(row: tuple[RowKey, OrderBatch, Array]) -> tuple[Scalar, Draws]:
+        key, (tokens, maskable, progress), step = row
         sequence = Sequence(tokens, maskable)
         scores = scores_of(params, sequence, parts)
         draws = sequence_draws(
@@ -125,22 +137,16 @@ def order_loss(
             draws, predicted_nll, budget
         ), draws
 
-    loss, draws = jax.vmap(row)(row_keys(k_rows, jnp.arange(count)), *batch, steps)
+    rows = row_keys(k_rows, jnp.arange(count)), batch, steps
+    size = calls_at_once(batch.tokens.shape[1], parts.model) * devices // objective.samples
+    loss, draws = map_rows(row, rows, max(size, devices), recompute=True)
     tokens = jnp.maximum(jnp.sum(batch.maskable), 1) / count
     return jnp.mean(loss) / tokens, bound_metrics(draws, budget)
 
 
 def bound_denoiser(params: PyTree, denoise: Denoise) -> Denoise:
-    """The denoiser, with the parameters in `params` where it is fine-tuned jointly.
-
-    They are float32 while they are trained, and get the types of the denoiser's own here.
-    """
-    if "denoiser" not in params:
-        return denoise
-    tuned = jax.tree.map(
-        lambda leaf, before: leaf.astype(before.dtype), params["denoiser"], denoise.params
-    )
-    return bind(denoise.module, tuned)
+    """The denoiser, with the parameters in `params` where it is fine-tuned jointly."""
+    return bind(denoise.module, params["denoiser"]) if "denoiser" in params else denoise
 
 
 def bound_metrics(draws: Draws, budget: int) -> dict[str, Scalar]:

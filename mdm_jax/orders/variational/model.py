@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mdm_jax.chunks import canvases_at_once
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import apply_mask
 from mdm_jax.diffusion.elbo import token_nll
@@ -48,6 +49,11 @@ class Sequence(NamedTuple):
 
     tokens: Tokens
     maskable: Mask
+
+
+def calls_at_once(length: int, model: OrderModel) -> int:
+    """Denoiser calls on canvases of `length` that are made together, at least 1."""
+    return canvases_at_once(length, model.pad_id, model.window)
 
 
 def response(sequence: Sequence, model: OrderModel) -> Int[Array, " window"]:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mdm_jax.chunks import kept
 from mdm_jax.denoisers.transformer import Block, TransformerConfig
 from mdm_jax.errors import check_range
 from mdm_jax.policies.action_distributions import Utilities
@@ -81,9 +82,9 @@ class PolicyNetwork(nn.Module):
         time: Scalar | float = 0.0,
     ) -> StepFeatures:
         """Its input, of which `utilities` is a function; `time` is not looked at."""
-        return StepFeatures(
-            self._features(logits, is_masked), left, hidden if self.config.hidden else None
-        )
+        features = self._features(logits, is_masked), hidden if self.config.hidden else None
+        features, hidden = kept(features)
+        return StepFeatures(features, left, hidden)
 
     @nn.compact
     def utilities(self, features: StepFeatures) -> Utilities:
@@ -96,7 +97,7 @@ class PolicyNetwork(nn.Module):
             x += nn.Dense(config.width, name="hidden")(
                 nn.RMSNorm(name="hidden_norm")(features.hidden)
             )
-        x += self.param("positions", init, (self.max_length, config.width), jnp.float32)[:length]
+        x += self.param("positions", init, (self.max_length, config.width))[:length]
         steps = nn.Embed(self.max_steps + 1, config.width, embedding_init=init, name="steps")
         x += steps(jnp.clip(left, 0, self.max_steps))[None, :]
         for layer in range(config.depth):

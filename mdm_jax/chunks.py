@@ -1,0 +1,83 @@
+"""Work on data a chunk at a time, so that memory is bounded whatever the number of rows.
+
+How large a chunk is follows from one rule, `canvases_at_once`. A canvas of a small task is so small that
+the chunk is the whole batch, and the program then is that of `jax.vmap`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, PyTree
+
+LIMIT = 2**27  # numbers in memory at once, in one array: 512 MiB as float32
+PER_POSITION = 4096  # that a network has of one position, beside its logits
+KEPT = "kept"
+
+
+def canvases_at_once(length: int, ids: int, window: int | None = None) -> int:
+    """The number of canvases that a denoiser is called on together, at least 1.
+
+    Args:
+      length: positions of a canvas.
+      ids: that there are logits for, such as the id of PAD, which comes after all others.
+      window: positions whose logits are wanted; None: all of them.
+    """
+    numbers = max((window or length) * ids, length * PER_POSITION)
+    return max(LIMIT // numbers, 1)
+
+
+def kept(x: PyTree) -> PyTree:
+    """Small results of large computations, which `recompute` does not make again."""
+    return jax.tree.map(lambda leaf: checkpoint_name(leaf, KEPT), x)
+
+
+def map_rows(fn: Callable[[Any], Any], rows: PyTree, size: int, recompute: bool = False) -> PyTree:
+    """`jax.vmap(fn)(rows)`, of at most `size` rows at a time: see `map_batches`."""
+    return map_batches(jax.vmap(fn), rows, size, recompute)
+
+
+def map_batches(
+    fn: Callable[[Any], Any], rows: PyTree, size: int, recompute: bool = False
+) -> PyTree:
+    """`fn(rows)` of a function whose rows do not depend on each other, at most `size` at a time.
+
+    Chunk c of n has the rows c, c + n, c + 2 n, ..., so that rows that are split over devices stay
+    split; `size` then counts the rows of all devices.
+
+    Args:
+      rows: pytree with a leading axis.
+      recompute: where there are several chunks, compute each again in the backward pass, but for what
+        was named by `kept`: what derivatives need is in memory of one chunk alone.
+    """
+    count = jax.tree.leaves(rows)[0].shape[0]
+    chunks = -(-count // size)
+    if chunks <= 1:
+        return fn(rows)
+    full = -(-count // chunks)
+
+    def split(x: Array) -> Array:
+        x = jax.random.key_data(x) if _is_key(x) else x
+        if full * chunks > count:
+            x = x[jnp.arange(full * chunks) % count]
+        return x.reshape(full, chunks, *x.shape[1:]).swapaxes(0, 1)
+
+    def restore(x: Array, like: Array) -> Array:
+        return jax.random.wrap_key_data(x, impl=jax.random.key_impl(like)) if _is_key(like) else x
+
+    def join(x: Array) -> Array:
+        return x.swapaxes(0, 1).reshape(full * chunks, *x.shape[2:])[:count]
+
+    chunked = jax.tree.map(
+        split, rows
+    )  # keys as numbers: JAX takes a transposed key for a used one
+    if recompute:
+        fn = jax.checkpoint(fn, policy=jax.checkpoint_policies.save_only_these_names(KEPT))
+    found = jax.lax.map(lambda part: fn(jax.tree.map(restore, part, rows)), chunked)
+    return jax.tree.map(join, found)
+
+
+def _is_key(x: Array) -> bool:
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)

@@ -1,0 +1,148 @@
+"""Programs at the shapes of GSM8K and LLaDA-8B, compiled and not run: what they need beside weights.
+
+Blocks of a network use the same memory one after another, so one block stands for all of them.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdm_jax.denoisers.base import bind
+from mdm_jax.denoisers.pretrained.config import PretrainedConfig
+from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
+from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
+from mdm_jax.orders import search, static
+from mdm_jax.orders.variational import evaluation
+from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
+from mdm_jax.orders.variational.loss import OrderBatch, OrderParts, init_order, order_loss
+from mdm_jax.orders.variational.model import OrderModel, Sequence
+from mdm_jax.orders.variational.objective import OrderObjective
+from mdm_jax.orders.variational.posterior import Scorer, ScorerConfig
+from mdm_jax.policies.base import stack
+from mdm_jax.policies.heuristics import EntropyBound
+from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.loop import sweep
+
+GIB = 2**30
+LENGTH = {"gsm8k": 416, "llada": 512}
+MODELS = {
+    "gsm8k": OrderModel(MaxNormalised(), 10, 2048, 2049, window=224, eos_id=1),
+    "llada": OrderModel(MaxNormalised(), 64, 126_336, 126_464, window=256, eos_id=126_081),
+}
+KEY = jax.eval_shape(lambda: jax.random.key(0))
+SMALL = {"width": 32, "heads": 2}
+
+
+def shape(*sizes, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct(sizes, dtype)
+
+
+def keys(count):
+    return jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
+
+
+def clean(name, count):
+    size = count, LENGTH[name]
+    return Sequence(shape(*size, dtype=jnp.int32), shape(*size, dtype=bool))
+
+
+def denoiser(name):
+    """One block of it, without numbers."""
+    if name == "gsm8k":
+        module = Transformer(TransformerConfig(width=512, depth=1, heads=8, max_length=416), 2048)
+    else:
+        sizes = {"vocab": 126_464, "embeddings": 126_464, "width": 4096, "mlp": 12_288}
+        sizes |= {"depth": 1, "heads": 32, "kv_heads": 32, "max_length": 4096}
+        module = PretrainedTransformer(PretrainedConfig(**sizes, norm_eps=1e-5, rope_base=5e5))
+    canvas = jnp.zeros(4, int)
+    return bind(module, jax.eval_shape(module.init, KEY, canvas, canvas == 0)["params"])
+
+
+def gigabytes(lowered):
+    return lowered.compile().memory_analysis().temp_size_in_bytes / GIB
+
+
+def parts_of(name):
+    model = MODELS[name]
+    scorer = Scorer(ScorerConfig(**SMALL), model.pad_id, LENGTH[name])
+    return OrderParts(
+        model, scorer, PolicyNetwork(PolicyConfig(**SMALL), model.window, model.budget)
+    )
+
+
+def sequential(name, count=512):
+    return static.sequential_nll.lower(KEY, clean(name, count), denoiser(name), MODELS[name])
+
+
+def moves(name):
+    model, chains, n = MODELS[name], 3, 64
+    order = shape(chains, model.window, dtype=jnp.int32)
+    costs = shape(chains, n, model.budget, model.window)
+    state = search.Chain(order, costs, order, shape(chains))
+    data = search.SearchData(clean(name, n), shape(n))
+    proposals = shape(100), shape(dtype=jnp.int32)
+    return search._continue_chains.lower(
+        keys(chains), state, proposals, data, denoiser(name), model
+    )
+
+
+def bound(name):
+    parts, rows = parts_of(name), 64
+    params = init_shapes(parts, name)
+    given = params, keys(rows), clean(name, rows), denoiser(name), shape()
+    return evaluation._batch_terms.lower(*given, parts=parts, paths=4)
+
+
+def init_shapes(parts, name):
+    return jax.eval_shape(lambda key: init_order(parts, key, LENGTH[name], parts.model.pad_id), KEY)
+
+
+def sampling(name):
+    """The baselines' knobs, on as many prompts as a comparison takes at once."""
+    model, batch = MODELS[name], 4 if name == "llada" else 78
+    config = SamplerConfig(
+        mask_id=model.mask_id,
+        pad_id=model.pad_id,
+        eos_id=model.eos_id,
+        budget=model.window,
+        gen_length=model.window,
+    )
+    policies = stack([EntropyBound(knob) for knob in np.linspace(0.1, 1, 24)])
+    canvases = shape(batch, LENGTH[name], dtype=jnp.int32)
+    settings = {"denoise": denoiser(name), "policies": policies, "config": config}
+    return sweep.lower(keys(batch), canvases, **settings)
+
+
+def order_gradient(name, rows=64):
+    parts = parts_of(name)
+
+    def loss(params, key, batch, denoise):
+        objective = OrderObjective(samples=4)
+        return order_loss(params, key, batch, parts=parts, objective=objective, denoise=denoise)
+
+    batch = OrderBatch(*clean(name, rows), shape(rows))
+    gradient = jax.jit(jax.grad(loss, has_aux=True))
+    return gradient.lower(init_shapes(parts, name), KEY, batch, denoiser(name))
+
+
+@pytest.mark.parametrize(
+    ("program", "name", "limit"),
+    [
+        (sequential, "gsm8k", 1.7),
+        (sequential, "llada", 1.2),
+        (moves, "llada", 0.6),
+        (bound, "llada", 1.8),
+        (sampling, "llada", 2.3),
+        (order_gradient, "llada", 6.0),  # 2.7 of it are matrices that a CPU transposes
+    ],
+)
+def test_memory_beside_the_weights(program, name, limit):
+    """In GiB; 512 sequences, 256 steps, 64 calls and 24 settings used to be in memory at once."""
+    assert gigabytes(program(name)) < limit
+
+
+def test_more_sequences_need_no_more_memory():
+    few, many = (gigabytes(sequential("gsm8k", count)) for count in (78, 4096))
+    assert many < few + 0.1
