@@ -134,6 +134,7 @@ def learn(config: Config, denoise: Denoise | None = None) -> LearnedOrder:
     parts = order_parts(config.task, config.budget, config.form, config.scorer, config.policy)
     with learning_run(config, "learn_order", denoise) as (home, denoise):
         training = cli.select(VariationalTraining, config, denoise=denoise, parts=parts)
+        cli.REPORTER.say(training.calls(home).summary())
         state = training.initial_state(home, cli.REPORTER.progress)
         state = run_updates(config, home, state, training.updates(), cli.REPORTER)
     learned = training.learned(state)

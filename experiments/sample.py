@@ -15,7 +15,6 @@ from experiments._cli.console import print_once
 from mdm_jax.errors import MdmError, check_range, check_seed
 from mdm_jax.evals.replay import generate_replay
 from mdm_jax.evals.score import take
-from mdm_jax.keys import Stream, stream
 from mdm_jax.policies import heuristics
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.denoisers import load_denoiser
@@ -71,7 +70,7 @@ def run(config: Config) -> list[str]:
     settings = config.sampling.for_task(task)
     denoise, task, _ = load_denoiser(config.run, task, config.loading)
     policy = resolve(config.policy, config.run, denoise, task)
-    key = stream(config.seed, Stream.GENERATION)
+    key = jax.random.key(config.seed)
     texts = []
     for index in range(config.first, len(examples.canvases)):
         reference = take(examples.references, index)

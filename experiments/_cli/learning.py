@@ -38,7 +38,7 @@ class LearningConfig(TrainingConfig):
       policy_temperature: of the learned policy where it is evaluated; 0 takes the most probable set of
         positions.
       examples: prompts that every policy completes.
-      eval_batch_size: of generation.
+      eval_batch_size: of generation; None: as many canvases as `canvases_at_once`, at most 512.
     """
 
     # settings that may differ when a run is resumed: nothing is learned from them
@@ -54,7 +54,7 @@ class LearningConfig(TrainingConfig):
     temperature: float = 1.0
     policy_temperature: float
     examples: int = 1024
-    eval_batch_size: int = 512
+    eval_batch_size: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

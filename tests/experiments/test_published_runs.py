@@ -3,14 +3,15 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from published_files import EOS, MASK, write_checkpoint
-from tiny_run import LEARN, contents
+from tiny_run import LEARN, REWARDED, contents
 
-from experiments import evaluate, export, frontier, learn_order, sample
+from experiments import evaluate, export, frontier, learn_order, learn_policy, sample
 from experiments._cli import parse
 from mdm_jax.checksums import SUMS
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
@@ -146,33 +147,32 @@ def test_frontier_sweeps_a_checkpoint(config, checkpoint, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def half(tmp_path_factory):
-    """A checkpoint in bfloat16."""
-    return write_checkpoint(tmp_path_factory.mktemp("hub") / "half", dtype="bfloat16")
-
-
-@pytest.fixture(scope="module")
-def learned(half, task, tmp_path_factory):
-    """An order learned jointly with a checkpoint."""
+def learned(checkpoint, task, tmp_path_factory):
+    """An order learned jointly with a checkpoint: search, updates, bound and comparison."""
     config = replace(
         LEARN,
-        task=replace(task, checkpoint=str(half)),
-        denoiser=str(half),
+        task=task,
+        denoiser=str(checkpoint),
         joint=True,
         steps=2,
+        examples=2,
         run_dir=str(tmp_path_factory.mktemp("orders") / "order"),
-        start=learn_order.InitConfig(search=replace(LEARN.start.search, proposals=0)),
     )
-    with jax.debug_key_reuse(True), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learn_order, "report", lambda *_: None)  # a bound that takes long to compile
-        return config, learn_order.learn(config)
+    with jax.debug_key_reuse(True):
+        return config, learn_order.run(config)
 
 
 def test_an_order_is_learned_on_a_checkpoint_and_used(learned, config, tmp_path):
-    home = learned[0].run_dir
+    home, (ours, *others) = learned[0].run_dir, learned[1]
+    start, bound = (
+        json.loads((Path(home) / name).read_text()) for name in ("start.json", "bound.json")
+    )
+    assert len(start["order"]) == 16 and np.isfinite(start["nll"])
+    assert np.isclose(bound["nelbo"], bound["token_nll"] + bound["kl"]) and bound["steps_used"] <= 3
+    assert ours.row.policy == "LearnedPolicy" and ours.row.nfe_max <= 3
+    assert {row.row.total for row in others} == {2} and len(others) > 5
     policy = load_policy(home, config.task)
-    for one, other in zip(*map(jax.tree.leaves, (policy, learned[1].policy)), strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert policy.steps == 3
     outcome = evaluate.run(replace(config, examples=2, policy=Learned(home)))
     assert outcome.row.nfe_max <= 3
     changed = replace(config.task, gen_length=18)
@@ -180,18 +180,33 @@ def test_an_order_is_learned_on_a_checkpoint_and_used(learned, config, tmp_path)
         evaluate.run(replace(config, task=changed, policy=Learned(home), out_dir="x"))
 
 
-def test_a_jointly_trained_denoiser_is_exported_as_it_was_published(learned, half, tmp_path):
+def test_a_policy_learns_from_rewards_on_a_checkpoint(checkpoint, task, tmp_path, capsys):
+    """Rollouts are verified on the host, between two programs."""
+    home = tmp_path / "policy"
+    settings = {"steps": 2, "pool": 4, "examples": 2, "eval_batch_size": None}
+    config = replace(REWARDED, task=task, denoiser=str(checkpoint), run_dir=str(home), **settings)
+    with jax.debug_key_reuse(True):
+        ours, *others = learn_policy.run(config)
+    assert ours.row.policy == "LearnedPolicy" and 1 <= ours.row.nfe_min <= ours.row.nfe_max <= 16
+    assert len(others) > 5 and {row.row.total for row in others} == {2}
+    rewards = [json.loads(line)["reward"] for line in (home / "metrics.jsonl").open()]
+    assert len(rewards) == 2 and np.isfinite(rewards).all()
+    told = " ".join(capsys.readouterr().out.split())
+    assert (
+        "at most 512 denoiser calls, on one canvas each: 32 rollouts of 16 calls or fewer" in told
+    )
+
+
+def test_a_jointly_trained_denoiser_is_exported_as_it_was_published(learned, checkpoint, tmp_path):
     home, out = learned[0].run_dir, tmp_path / "out"
-    tuned, trained = load_denoiser(home).denoise, learned[1].params["denoiser"]
-    assert {leaf.dtype for leaf in jax.tree.leaves(trained)} == {np.dtype("float32")}
-    assert {str(leaf.dtype) for leaf in jax.tree.leaves(tuned.params)} == {"bfloat16"}
+    tuned = load_denoiser(home).denoise
     export.run(export.Config(run=home, out=str(out)))
-    copied = {path.name for path in half.iterdir()}
+    copied = {path.name for path in checkpoint.iterdir()}
     assert {path.name for path in out.iterdir()} == copied | {SUMS}
     again = pretrained.load(out).denoise.params
     for one, other in zip(*map(jax.tree.leaves, (again, tuned.params)), strict=True):
         np.testing.assert_array_equal(one, other)
-    first = pretrained.load(half).denoise.params
+    first = pretrained.load(checkpoint).denoise.params
     assert not np.array_equal(again["head"], first["head"])
     with pytest.raises(ValueError, match="is not empty"):
         export.run(export.Config(run=home, out=str(out)))

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+import jax
+
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.keys import Stream, stream
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.rl.compiled import compiled_iteration
 from mdm_jax.rl.grpo import GrpoObjective
@@ -24,6 +25,8 @@ from mdm_jax.training import checkpoints
 from mdm_jax.training.loop import Services, TrainingStopped
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.state import Params, init_state
+
+INIT, WARM_START, TRAIN = 11, 12, 13  # streams of the seed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,15 +65,14 @@ class RewardTraining:
 
     def initial_policy(self) -> LearnedPolicy:
         """The policy before the first update."""
-        return build_policy(
-            self.policy, self.task, self.denoise, stream(self.seed, Stream.POLICY_INIT)
-        )
+        return build_policy(self.policy, self.task, self.denoise, self._stream(INIT))
 
     def train(
         self, policy: LearnedPolicy, config: TrainingConfig, run: TrainingRun, reporter: Reporter
     ) -> None:
         """All iterations that are left to do, from `policy` or the latest checkpoint of the run."""
         learner, params = self.learner(policy), policy.params
+        reporter.say(self.calls(run))
         if run.is_new and self.warm_start.steps:
             params = self._imitate(learner, reporter.progress)
         state = sharding.replicate(init_state(params, learner.optimizer), sharding.make_mesh())
@@ -83,6 +85,17 @@ class RewardTraining:
                 run_updates(config, run, state, self.updates(learner, monitor), reporter)
             except TrainingStopped as stop:
                 reporter.say(f"stopped at iteration {stop.step}: {stop.reason}")
+
+    def calls(self, run: TrainingRun) -> str:
+        """How many denoiser calls are left to make, in one line."""
+        rollouts = self.prompts * (self.objective.group + len(self.expert.policies))
+        left = self.steps - (run.checkpoints.latest_step() or 0)
+        taught = self.warm_start.steps * self.prompts if run.is_new else 0
+        most = self.sampler.for_task(self.task).budget or self.task.gen_length or self.task.length
+        return (
+            f"at most {(left * rollouts + taught) * most:,} denoiser calls, on one canvas each: "
+            f"{left * rollouts + taught:,} rollouts of {most} calls or fewer"
+        )
 
     def learner(self, policy: LearnedPolicy) -> Learner:
         """The parts of an iteration."""
@@ -103,7 +116,7 @@ class RewardTraining:
             title="learning from rewards",
             update=compiled_iteration(learner, denoise, self.task, mesh),
             batch_at=self._prompts_at,
-            key=stream(self.seed, Stream.POLICY_UPDATES),
+            key=self._stream(TRAIN),
             note="reward {reward:.3f}, accuracy {accuracy:.0%} in {nfe:.1f} calls".format_map,
             evaluate=monitor.evaluate,
             eval_every=self.window,
@@ -120,7 +133,7 @@ class RewardTraining:
                 self.optimizer,
                 self.denoise,
                 self._prompts_at,
-                stream(self.seed, Stream.WARM_START),
+                self._stream(WARM_START),
                 Services(log_every=1, progress=advance, note=note),
             )
 
@@ -129,3 +142,6 @@ class RewardTraining:
         """The prompts of an iteration."""
         pool = Prompts(*self.task.examples("train", self.pool))
         return partial(draw_prompts, pool, self.prompts, self.seed)
+
+    def _stream(self, number: int) -> jax.Array:
+        return jax.random.fold_in(jax.random.key(self.seed), number)

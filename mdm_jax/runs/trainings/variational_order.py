@@ -10,9 +10,10 @@ import numpy as np
 
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.evals.likelihood import DRAWS
 from mdm_jax.evals.order_bounds import OrderBounds, order_bounds
-from mdm_jax.keys import Stream, stream
-from mdm_jax.orders.variational.evaluation import FittedOrder
+from mdm_jax.orders.calls import OrderCalls, search_calls
+from mdm_jax.orders.variational.evaluation import PATHS, FittedOrder
 from mdm_jax.orders.variational.loss import OrderBatch, OrderParts
 from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.start import InitConfig
@@ -25,6 +26,8 @@ from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
 from mdm_jax.training.optimizers import OptimizerConfig
 from mdm_jax.training.order import order_optimizer, order_update
 from mdm_jax.training.state import TrainState, init_state
+
+START = "start.json"  # the static order that learning starts from
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,18 +75,29 @@ class VariationalTraining:
             self.steps,
         )
 
+    def calls(self, run: TrainingRun) -> OrderCalls:
+        """Denoiser calls that are left to make."""
+        model, paths = self.parts.model, self.objective.samples
+        searches = run.is_new and not (run.directory / START).exists()
+        done = run.checkpoints.latest_step() or 0
+        return OrderCalls(
+            search_calls(self.start.search, model, self.task.length) if searches else 0,
+            (self.steps - done) * self.batch_size * paths,
+            self.heldout_rows * (PATHS * model.budget + DRAWS),
+        )
+
     def initial_state(self, run: TrainingRun, progress: Progress) -> TrainState:
         """The state before the first update; in a new run, at the best static order of a search.
 
         Args:
           progress: shows the search.
         """
-        k_init = stream(self.seed, Stream.ORDER_INIT)
+        k_init = jax.random.fold_in(jax.random.key(self.seed), 4)
         params = fresh_params(self.parts, self.task, k_init, self.denoise, self.joint)
         if run.is_new:
             start = StaticStart(self.task, self.seed, self.denoise, self.parts.model, self.start)
-            temperature = float(self.objective.temperature_at(jnp.zeros((), jnp.float32)))
-            params = start.apply(params, temperature, run.directory / "start.json", progress)
+            temperature = float(self.objective.temperature_at(jnp.zeros(())))
+            params = start.apply(params, temperature, run.directory / START, progress)
         return sharding.replicate(init_state(params, self._optimizer), sharding.make_mesh())
 
     def updates(self) -> Updates:
@@ -102,7 +116,7 @@ class VariationalTraining:
                 self.parts, self.objective, self._optimizer, denoise, self.ema_decay
             ),
             batch_at=batch_at,
-            key=stream(self.seed, Stream.ORDER_UPDATES),
+            key=jax.random.fold_in(jax.random.key(self.seed), 6),
             note=lambda row: f"bound {row['nelbo']:.3f} nats",
         )
 
@@ -115,5 +129,5 @@ class VariationalTraining:
         """The held-out bound, beside the any-order bound on the same sequences."""
         data = clean_batch(self.task, self.seed, HELDOUT + 2, self.heldout_rows)
         order = FittedOrder(learned.parts, learned.params, self.objective.temperature)
-        k_eval = stream(self.seed, Stream.ORDER_BOUND)
+        k_eval = jax.random.fold_in(jax.random.key(self.seed), 7)
         return order_bounds(k_eval, order, data, learned.denoise, self.task, self.batch_size)

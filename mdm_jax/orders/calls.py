@@ -1,0 +1,37 @@
+"""How many times learning an order calls the denoiser, known before the first call."""
+
+from typing import NamedTuple
+
+from mdm_jax.orders.search import SearchConfig
+from mdm_jax.orders.static import ORDERS
+from mdm_jax.orders.variational.model import OrderModel
+
+
+class OrderCalls(NamedTuple):
+    """Denoiser calls on one canvas each."""
+
+    search: int
+    training: int
+    bound: int
+
+    def summary(self) -> str:
+        """All in one line."""
+        return (
+            f"denoiser calls to make, on one canvas each: {sum(self):,} (search {self.search:,}, "
+            f"training {self.training:,}, bound {self.bound:,})"
+        )
+
+
+def search_calls(config: SearchConfig, model: OrderModel, length: int) -> int:
+    """Calls of a search: its chains, their comparison, and sequential decoding beside it.
+
+    Args:
+      length: positions of a canvas.
+    """
+    if not (config.proposals and model.form.induces_order):
+        return 0
+    orders = config.chains * config.sequences * (config.proposals + model.budget)
+    compared = config.chains * config.validation_sequences * model.budget
+    window = model.window or length
+    clean = config.sequences + config.validation_sequences if config.by == "success" else 0
+    return orders + compared + clean * window * ORDERS

@@ -1,0 +1,52 @@
+"""Calls of the denoiser, foretold and counted."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from mdm_jax.orders.calls import OrderCalls, search_calls
+from mdm_jax.orders.search import SearchConfig, SearchData, best_order, search_orders
+from mdm_jax.orders.static import sequential_nll
+from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
+from mdm_jax.orders.variational.forms.sigmoid import SigmoidScores
+from mdm_jax.orders.variational.model import OrderModel, Sequence
+
+LENGTH, MASK, PAD = 4, 2, 3
+MODEL = OrderModel(MaxNormalised(), 2, MASK, PAD)
+CONFIG = SearchConfig(proposals=20, chains=2, sequences=3, validation_sequences=5)
+
+
+def clean(count):
+    return Sequence(jnp.zeros((count, LENGTH), int), jnp.ones((count, LENGTH), bool))
+
+
+@pytest.mark.parametrize("by", ["success", "bound"])
+def test_a_search_makes_as_many_calls_as_it_says(by):
+    calls = []
+
+    def counted(canvas, valid, positions=None):
+        jax.debug.callback(lambda one: calls.append(one), canvas[0])
+        return jnp.zeros((LENGTH, 2))
+
+    denoise, config = jax.tree_util.Partial(counted), replace(CONFIG, by=by)
+    data = [clean(3), clean(5)]
+    nll = [None, None]
+    if by == "success":
+        keys = jax.random.split(jax.random.key(0))
+        nll = [sequential_nll(keys[i], data[i], denoise, MODEL) for i in range(2)]
+    orders = search_orders(jax.random.key(1), SearchData(data[0], nll[0]), denoise, MODEL, config)
+    best_order(orders, SearchData(data[1], nll[1]), denoise, MODEL)
+    jax.effects_barrier()
+    assert len(calls) == search_calls(config, MODEL, LENGTH)
+
+
+def test_no_search_makes_no_calls():
+    assert search_calls(replace(CONFIG, proposals=0), MODEL, LENGTH) == 0
+    assert search_calls(CONFIG, replace(MODEL, form=SigmoidScores()), LENGTH) == 0
+
+
+def test_calls_in_words():
+    line = OrderCalls(1_200_000, 1024, 9).summary()
+    assert line.endswith("1,201,033 (search 1,200,000, training 1,024, bound 9)")
