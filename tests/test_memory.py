@@ -3,6 +3,8 @@
 Blocks of a network use the same memory one after another, so one block stands for all of them.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +23,16 @@ from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import Scorer, ScorerConfig
 from mdm_jax.policies.base import stack
 from mdm_jax.policies.heuristics import EntropyBound
+from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.policies.networks.confidence_network import ConfidenceConfig, ConfidenceNetwork
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
+from mdm_jax.rl.grpo import GrpoObjective
+from mdm_jax.rl.learner import Learner, iterate
+from mdm_jax.rl.rollouts import Prompts
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sweep
+from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
+from mdm_jax.training.state import init_state
 
 GIB = 2**30
 LENGTH = {"gsm8k": 416, "llada": 512}
@@ -99,16 +108,19 @@ def init_shapes(parts, name):
     return jax.eval_shape(lambda key: init_order(parts, key, LENGTH[name], parts.model.pad_id), KEY)
 
 
-def sampling(name):
-    """The baselines' knobs, on as many prompts as a comparison takes at once."""
-    model, batch = MODELS[name], 4 if name == "llada" else 78
-    config = SamplerConfig(
+def sampler_of(model):
+    return SamplerConfig(
         mask_id=model.mask_id,
         pad_id=model.pad_id,
         eos_id=model.eos_id,
         budget=model.window,
         gen_length=model.window,
     )
+
+
+def sampling(name):
+    """The baselines' knobs, on as many prompts as a comparison takes at once."""
+    batch, config = 4 if name == "llada" else 78, sampler_of(MODELS[name])
     policies = stack([EntropyBound(knob) for knob in np.linspace(0.1, 1, 24)])
     canvases = shape(batch, LENGTH[name], dtype=jnp.int32)
     settings = {"denoise": denoiser(name), "policies": policies, "config": config}
@@ -127,6 +139,27 @@ def order_gradient(name, rows=64):
     return gradient.lower(init_shapes(parts, name), KEY, batch, denoiser(name))
 
 
+def policy_step(name, prompts=16):
+    """Rollouts of 8 for each prompt, rewards, and two updates."""
+    model = MODELS[name]
+    network = ConfidenceNetwork(ConfidenceConfig(width=32, mlp=128))
+    logits, here = shape(model.window, model.pad_id), shape(model.window, dtype=bool)
+    features = jax.eval_shape(network.featurize, logits, here, shape(dtype=jnp.int32))
+    init = partial(network.init, method="utilities")
+    params = jax.eval_shape(init, KEY, features)["params"]
+    optimizer = make_optimizer(OptimizerConfig(), 400)
+    learner = Learner(
+        policy=LearnedPolicy(network, None, model.window),
+        objective=GrpoObjective(),
+        sampler=sampler_of(model),
+        optimizer=optimizer,
+    )
+    state = jax.eval_shape(partial(init_state, optimizer=optimizer), params)
+    given = Prompts(shape(prompts, LENGTH[name], dtype=jnp.int32), shape(prompts))
+    iteration = jax.jit(partial(iterate, learner=learner, verify=lambda canvas, _: canvas[0] == 0))
+    return iteration.lower(state, KEY, given, denoiser(name))
+
+
 @pytest.mark.parametrize(
     ("program", "name", "limit"),
     [
@@ -135,6 +168,7 @@ def order_gradient(name, rows=64):
         (moves, "llada", 0.6),
         (bound, "llada", 1.8),
         (sampling, "llada", 2.3),
+        (policy_step, "llada", 2.5),
         (order_gradient, "llada", 6.0),  # 2.7 of it are matrices that a CPU transposes
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 from recorded import RECORDINGS, records
 
+from mdm_jax import sharding
 from mdm_jax.denoisers.oracle import oracle_of
 from mdm_jax.denoisers.pretrained.checkpoints import load
 from mdm_jax.diffusion.elbo import any_order_nelbo, canvas_nll
@@ -55,6 +56,20 @@ def test_oracle_on_all_sudokus_is_log_288():
     assert 0 < found.error < 0.02
     assert found.tokens_per_sequence == 16
     assert found.nelbo_per_content_token == pytest.approx(found.nelbo_per_token, rel=1e-6)
+
+
+def test_rows_are_split_over_the_devices_of_the_denoiser(monkeypatch):
+    """Its weights stay where they are, and every device has its rows."""
+    spread, seen = sharding.replicate(DENOISE, sharding.make_mesh()), []
+    real = sharding.to_host
+    monkeypatch.setattr(sharding, "to_host", lambda tree: seen.extend(tree) or real(tree))
+    alone, split = (
+        heldout_likelihood(jax.random.key(0), denoise, answers(), WORDS, draws=2, batch_size=6)
+        for denoise in (DENOISE, spread)
+    )
+    assert_allclose(split, alone, rtol=1e-6)
+    assert {len(terms.sharding.device_set) for terms in seen} == {jax.device_count()}
+    assert not any(terms.is_fully_replicated for terms in seen)
 
 
 def test_a_bound_is_called_held_out_where_something_is():

@@ -23,7 +23,7 @@ from order_world import (
 )
 
 from mdm_jax.denoisers.base import bind
-from mdm_jax.orders.variational.evaluation import FittedOrder, order_bound
+from mdm_jax.orders.variational.evaluation import FittedOrder, _batch_terms, order_bound
 from mdm_jax.orders.variational.loss import OrderParts
 from mdm_jax.orders.variational.model import OrderModel, Sequence
 
@@ -92,6 +92,14 @@ def test_the_batch_size_changes_nothing_and_a_learned_denoiser_is_used(whole):
     learned = PARAMS | {"denoiser": {"table": jnp.float32(WORLD.logits)}}
     in_parts = measure(denoiser=0 * WORLD.logits, params=learned, batch_size=2, paths=3000)
     np.testing.assert_allclose(in_parts, whole, rtol=1e-5)
+
+
+def test_the_bound_compiles_once():
+    """As `learn_order` asks for it of each training seed."""
+    measure(paths=2, batch_size=2)
+    before = _batch_terms._cache_size()
+    measure(paths=2, batch_size=2)
+    assert _batch_terms._cache_size() == before
 
 
 def test_without_an_eos_all_positions_are_content():

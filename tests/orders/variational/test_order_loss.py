@@ -285,3 +285,17 @@ def learn_pairs(key, parts, updates=200, batch_size=32):
 
     state = init_state(init_order(parts, k_init, 8, 4), optimizer)
     return jax.jit(lambda state: jax.lax.scan(update, state, jnp.arange(updates))[0].ema)(state)
+
+
+@pytest.mark.reuses_keys  # the same update in one piece and row by row
+def test_one_canvas_at_a_time_changes_nothing(monkeypatch):
+    """To rounding: rows are summed in another order. The denoiser learns along."""
+
+    def update(params, key):
+        loss = partial(order_loss, parts=PARTS, objective=OBJECTIVE, denoise=denoiser())
+        return jax.grad(loss, has_aux=True)(params, key, batch())
+
+    whole = jax.jit(lambda *args: update(*args))(PARAMS, jax.random.key(3))
+    monkeypatch.setattr("mdm_jax.chunks.LIMIT", 1)
+    pieces = jax.jit(lambda *args: update(*args))(PARAMS, jax.random.key(3))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-6), pieces, whole)
