@@ -48,6 +48,7 @@ pygments_style = "friendly"
 html_math_renderer = "mathml"
 
 autodoc_member_order = "bysource"
+autodoc_mock_imports = ["lm_eval"]  # an extra
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 add_module_names = False

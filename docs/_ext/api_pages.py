@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.ext.autodoc.mock import mock as missing_packages
 
 import mdm_jax
 
@@ -23,9 +24,10 @@ NAME = re.compile(r"`[A-Za-z_][\w.]*`")
 def write_pages(app: Sphinx) -> None:
     """Write api/FOLDER.rst for each folder, from the modules that are there."""
     folder = Path(app.srcdir) / PAGES
-    for package in sorted(m.name for m in pkgutil.iter_modules(mdm_jax.__path__) if m.ispkg):
-        text = "\n".join(_page(f"mdm_jax.{package}"))
-        write(folder / f"{package}.rst", text)
+    with missing_packages(app.config.autodoc_mock_imports):
+        for package in sorted(m.name for m in pkgutil.iter_modules(mdm_jax.__path__) if m.ispkg):
+            text = "\n".join(_page(f"mdm_jax.{package}"))
+            write(folder / f"{package}.rst", text)
     write(folder / "mdm_jax.rst", "\n".join(_top_page()))
 
 

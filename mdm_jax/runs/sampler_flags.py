@@ -1,20 +1,23 @@
 """The sampler flags of LLaDA, Dream and Fast-dLLM, such as `--alg entropy --steps 64`.
 
-LLaDA and Fast-dLLM:
+::
+
+  LLaDA and Fast-dLLM
   --steps N                    policy:top-confidence --policy.steps N
   --steps N --remasking random policy:random --policy.steps N
   --threshold X                policy:confidence-threshold --policy.threshold X
   --factor X                   policy:factor --policy.factor X
-Dream, with its counts, --policy_sees_draw and --budget N:
+  Dream, with its counts, --policy_sees_draw and --budget N
   --alg maskgit_plus           policy:top-confidence
   --alg topk_margin            policy:top-margin
   --alg entropy                policy:low-entropy
   --alg origin                 policy:ancestral
   --alg_temp X                 policy:perturbed around one of the first three
   --alg confidence_threshold   policy:threshold-quota
-All:
+  all
   --gen_length N               --task.gen_length N
   --cfg_scale X                --guidance X
+
 --temperature, --top_p, --top_k and --block_length have the same name and meaning here.
 """
 
