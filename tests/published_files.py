@@ -1,6 +1,7 @@
 """Directories as checkpoints are published: config.json, a byte-level tokenizer, a chat template."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -81,10 +82,10 @@ def write_files(directory, config=CONFIG, settings=SETTINGS, inner=None):
     return directory
 
 
-def write_checkpoint(directory, seed=0):
+def write_checkpoint(directory, seed=0, dtype="float32"):
     """The same with random weights, large enough for a say in what is generated."""
     write_files(directory)
-    module = PretrainedTransformer(LLADA.config(CONFIG))
+    module = PretrainedTransformer(replace(LLADA.config(CONFIG), dtype=dtype))
     params = module.init(jax.random.key(seed), jnp.zeros(2, int), jnp.ones(2, bool))["params"]
     params = jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, params)
     pretrained.save(directory, bind(module, params), pretrained.read_info(directory))

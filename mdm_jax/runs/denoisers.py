@@ -11,6 +11,7 @@ from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand
+from mdm_jax.orders.variational.loss import bound_denoiser
 from mdm_jax.runs.config import denoiser_run, read_config, read_task
 from mdm_jax.runs.description import from_json
 from mdm_jax.runs.directory import CHECKPOINTS, DENOISER_IDENTITY
@@ -135,4 +136,4 @@ def _load_jointly_tuned(
     run: str | Path, config: dict[str, Any], before: LoadedDenoiser
 ) -> LoadedDenoiser:
     params, step = order_params(run, config, read_task(run), before.denoise)
-    return LoadedDenoiser(bind(before.denoise.module, params["denoiser"]), before.task, step)
+    return LoadedDenoiser(bound_denoiser(params, before.denoise), before.task, step)

@@ -18,6 +18,7 @@ from mdm_jax.runs.description import from_json
 from mdm_jax.runs.directory import CHECKPOINTS
 from mdm_jax.tasks.base import Task
 from mdm_jax.training.checkpoints import restore_ema
+from mdm_jax.training.state import float32_params
 
 
 class LearnedOrder(NamedTuple):
@@ -96,7 +97,7 @@ def learned_order(
 def order_params(
     run: str | Path, config: dict[str, Any], task: Task, denoise: Denoise
 ) -> tuple[dict[str, Any], int]:
-    """Averaged parameters of posterior, policy and, where it was fine-tuned jointly, denoiser.
+    """Averaged parameters, float32, of posterior, policy and, if it was fine-tuned jointly, denoiser.
 
     Args:
       config: the run's config.json.
@@ -109,5 +110,6 @@ def order_params(
     args = jax.random.key(0), task.length, task.vocabulary.size, hidden_width(denoise)
     parts = described_parts(config, task)
     shapes = jax.eval_shape(lambda: init_order(parts, *args))
-    shapes |= {"denoiser": denoise.params} if config["joint"] else {}
+    if config["joint"]:
+        shapes["denoiser"] = jax.eval_shape(float32_params, denoise.params)
     return restore_ema(expand(run) / CHECKPOINTS, shapes)

@@ -147,12 +147,18 @@ def test_frontier_sweeps_a_checkpoint(config, checkpoint, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def learned(checkpoint, task, tmp_path_factory):
+def half(tmp_path_factory):
+    """A checkpoint in bfloat16."""
+    return write_checkpoint(tmp_path_factory.mktemp("hub") / "half", dtype="bfloat16")
+
+
+@pytest.fixture(scope="module")
+def learned(half, task, tmp_path_factory):
     """An order learned jointly with a checkpoint: search, updates, bound and comparison."""
     config = replace(
         LEARN,
-        task=task,
-        denoiser=str(checkpoint),
+        task=replace(task, checkpoint=str(half)),
+        denoiser=str(half),
         joint=True,
         steps=2,
         examples=2,
@@ -197,16 +203,18 @@ def test_a_policy_learns_from_rewards_on_a_checkpoint(checkpoint, task, tmp_path
     )
 
 
-def test_a_jointly_trained_denoiser_is_exported_as_it_was_published(learned, checkpoint, tmp_path):
+def test_a_jointly_trained_denoiser_is_exported_as_it_was_published(learned, half, tmp_path):
     home, out = learned[0].run_dir, tmp_path / "out"
-    tuned = load_denoiser(home).denoise
+    tuned, trained = load_denoiser(home).denoise, learn_order.learn(learned[0]).params["denoiser"]
+    assert {leaf.dtype for leaf in jax.tree.leaves(trained)} == {np.dtype("float32")}
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(tuned.params)} == {"bfloat16"}
     export.run(export.Config(run=home, out=str(out)))
-    copied = {path.name for path in checkpoint.iterdir()}
+    copied = {path.name for path in half.iterdir()}
     assert {path.name for path in out.iterdir()} == copied | {SUMS}
     again = pretrained.load(out).denoise.params
     for one, other in zip(*map(jax.tree.leaves, (again, tuned.params)), strict=True):
         np.testing.assert_array_equal(one, other)
-    first = pretrained.load(checkpoint).denoise.params
+    first = pretrained.load(half).denoise.params
     assert not np.array_equal(again["head"], first["head"])
     with pytest.raises(ValueError, match="is not empty"):
         export.run(export.Config(run=home, out=str(out)))

@@ -143,3 +143,21 @@ def test_resumed_training_is_bit_for_bit_the_uninterrupted_one(noisy_step, stop)
     resumed, rest = train(noisy_step, saved, 9, batch_at)
     equal(resumed, whole)
     assert first + rest == rows
+
+
+def test_many_small_updates_move_bfloat16_weights_as_they_move_float32():
+    """Each is far below the spacing of bfloat16 numbers, 2^-8 of the weight."""
+    optimizer, start = optax.adam(1e-5), jnp.linspace(0.5, 1.5, 50)
+
+    def loss(params, key, batch):
+        return jnp.sum(params["w"].astype(jnp.bfloat16)).astype(jnp.float32), {}
+
+    step = jax.jit(partial(train_step, loss=loss, optimizer=optimizer, ema_decay=0.5))
+    state = init_state({"w": start.astype(jnp.bfloat16)}, optimizer)
+    before = state.params["w"]
+    for index in range(300):
+        state, _ = step(state, jax.random.fold_in(jax.random.key(0), index), (jnp.zeros(1),))
+    floating = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    assert {str(leaf.dtype) for leaf in floating} == {"float32"}
+    assert_allclose(before - state.params["w"], 300e-5, rtol=5e-3)
+    assert_allclose(before - state.ema["w"], 299e-5, rtol=5e-3)

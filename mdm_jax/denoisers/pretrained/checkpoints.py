@@ -120,12 +120,14 @@ def load_shapes(directory: str | Path) -> Bound:
 
 
 def save(directory: str | Path, denoise: Bound, info: PublishedInfo) -> None:
-    """Write a denoiser in the layout that it was published in; every process must call it.
+    """Write a denoiser in the layout that it was published in, in the type that it computes in.
+
+    Every process must call it.
 
     Raises:
       MdmError: the directory already holds weights.
     """
-    path, dtype = expand(directory), denoise.module.config.dtype
+    path, dtype = expand(directory), jnp.dtype(denoise.module.config.dtype)
     if any(path.glob("*.safetensors")):
         raise MdmError(f"{path} already holds weights; save to another directory")
     if jax.process_index() == 0:
@@ -138,10 +140,10 @@ def save(directory: str | Path, denoise: Bound, info: PublishedInfo) -> None:
 
     tensor_files.write(
         path,
-        {name: sum(part.nbytes for part in parts(name)) for name in tensors},
-        lambda name: tensors[name].join(*to_host(parts(name))),
+        {name: sum(part.size for part in parts(name)) * dtype.itemsize for name in tensors},
+        lambda name: tensors[name].join(*to_host(parts(name))).astype(dtype),
     )
-    stored = {name: dtype for name in ("torch_dtype", "dtype") if name in info.published}
+    stored = {name: str(dtype) for name in ("torch_dtype", "dtype") if name in info.published}
     tensor_files.write_json(path / CONFIG, {**info.published, **stored})
 
 

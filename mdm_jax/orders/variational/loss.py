@@ -145,8 +145,16 @@ def order_loss(
 
 
 def bound_denoiser(params: PyTree, denoise: Denoise) -> Denoise:
-    """The denoiser, with the parameters in `params` where it is fine-tuned jointly."""
-    return bind(denoise.module, params["denoiser"]) if "denoiser" in params else denoise
+    """The denoiser, with the parameters in `params` where it is fine-tuned jointly.
+
+    They are float32 while they are trained, and get the types of the denoiser's own here.
+    """
+    if "denoiser" not in params:
+        return denoise
+    tuned = jax.tree.map(
+        lambda leaf, before: leaf.astype(before.dtype), params["denoiser"], denoise.params
+    )
+    return bind(denoise.module, tuned)
 
 
 def bound_metrics(draws: Draws, budget: int) -> dict[str, Scalar]:
