@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import jax
-
 from experiments import _cli as cli
 from experiments import learn_order, train_denoiser
 from experiments._cli.animation import play
@@ -24,6 +22,7 @@ from mdm_jax.evals.replay import stored_frames
 from mdm_jax.evals.score import Row
 from mdm_jax.evals.sentences import headline
 from mdm_jax.external_files import expand
+from mdm_jax.keys import Stream, stream
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
@@ -124,7 +123,7 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
         open_store(directory / COMPARISON, "comparison", task, "test", config.seed) as store,
         progress("generating", len(policies)) as advance,
     ):
-        key = jax.random.fold_in(jax.random.key(config.seed), 3)
+        key = stream(config.seed, Stream.GENERATION)
         evaluator = Evaluator(task, examples, denoise, sampling, store, key, *batching)
         outcomes = evaluator.compare(policies, lambda one: advance(1, one.row.policy))
     rows = [outcome.row for outcome in outcomes]

@@ -15,6 +15,7 @@ from experiments._cli.console import print_once
 from mdm_jax.errors import MdmError, check_range, check_seed
 from mdm_jax.evals.replay import generate_replay
 from mdm_jax.evals.score import take
+from mdm_jax.keys import Stream, stream
 from mdm_jax.policies import heuristics
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.denoisers import load_denoiser
@@ -70,7 +71,7 @@ def run(config: Config) -> list[str]:
     settings = config.sampling.for_task(task)
     denoise, task, _ = load_denoiser(config.run, task, config.loading)
     policy = resolve(config.policy, config.run, denoise, task)
-    key = jax.random.key(config.seed)
+    key = stream(config.seed, Stream.GENERATION)
     texts = []
     for index in range(config.first, len(examples.canvases)):
         reference = take(examples.references, index)

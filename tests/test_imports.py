@@ -20,6 +20,7 @@ LAYERS = {
     "mdm_jax.types": 0,
     "mdm_jax.errors": 0,
     "mdm_jax.chunks": 0,
+    "mdm_jax.keys": 0,
     "mdm_jax.pytrees": 0,
     "mdm_jax.diffusion": 1,
     "mdm_jax.denoisers": 1.5,
@@ -57,7 +58,7 @@ LAYERS = {
 }
 PURE = {"jax", "jaxtyping", "numpy", "scipy"}
 PLAIN = {"__future__", "abc", "collections", "dataclasses", "functools", "itertools", "math"}
-PLAIN |= {"operator", "typing"}  # the standard library without clocks, files or processes
+PLAIN |= {"enum", "operator", "typing"}  # the standard library without clocks, files or processes
 ALLOWED = {0: PURE | PLAIN, 1: PURE | PLAIN, 1.5: PURE | PLAIN | {"flax"}}
 ENTRY_ONLY = {"experiments", "tyro", "rich"}
 ONLY_IN = {
@@ -254,3 +255,10 @@ def test_parameters_are_counted():
         "m.A.f": 5,
         "m.A.f.g": 1,
     }
+
+
+def test_keys_are_made_in_one_place():
+    """Elsewhere an implementation would not be named, or two purposes would share keys."""
+    for path in [*LIBRARY, *EXPERIMENTS]:
+        made = [name for name in ("random.key(", "PRNGKey(") if name in path.read_text()]
+        assert not made or module_name(path) == "mdm_jax.keys", path

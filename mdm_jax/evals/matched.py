@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -18,6 +17,7 @@ from mdm_jax.evals.generate import generate_sweep
 from mdm_jax.evals.paired import PairedRow, paired_row
 from mdm_jax.evals.score import Outcome
 from mdm_jax.evals.static_order_limit import static_order_limit
+from mdm_jax.keys import Stream, stream
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import AlphaCounts
@@ -29,7 +29,6 @@ from mdm_jax.tasks.base import Task
 THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
 GAMMAS = tuple(np.geomspace(0.01, 30, 24).round(3).tolist())
 TUNING_PROMPTS, TUNING_BATCH, MOST_AT_ONCE = 256, 64, 512
-GENERATING, TUNING = 8, 9  # streams of the seed
 
 
 @contextmanager
@@ -63,7 +62,7 @@ def comparison_in(
             denoise=denoise,
             config=sampling.for_task(task),
             store=store,
-            key=jax.random.fold_in(jax.random.key(seed), GENERATING),
+            key=stream(seed, Stream.COMPARISON),
             batch_size=min(batch_size, examples),
         )
 
@@ -160,7 +159,7 @@ def mean_calls(
     count = min(TUNING_PROMPTS, len(evaluator.examples.canvases))
     prompts = evaluator.task.examples("heldout", count).canvases
     batches = generate_sweep(
-        jax.random.fold_in(jax.random.key(seed), TUNING),
+        stream(seed, Stream.TUNING),
         prompts,
         denoise=evaluator.denoise,
         policies=policies,

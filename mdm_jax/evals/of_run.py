@@ -5,13 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
-
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.directory import open_store
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import Batching, check_request
 from mdm_jax.external_files import expand
+from mdm_jax.keys import Stream, stream
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.description import digest
 from mdm_jax.runs.identity import identity, results_home
@@ -69,7 +68,7 @@ class LoadedEvaluation(NamedTuple):
         name = f"{experiment}-{task.name}-{config.split}-{config.seed}"
         directory = expand(config.out_dir or results_home(config.run) / name)
         weights = {"step": self.step} | identity(config.run, self.denoise, config.loading)
-        key = jax.random.key(config.seed)
+        key = stream(config.seed, Stream.GENERATION)
         with open_store(directory, experiment, task, config.split, config.seed, weights) as store:
             yield Evaluator(
                 task,

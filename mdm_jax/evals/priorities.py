@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.evals.generate import Batching, generate
+from mdm_jax.keys import root_key
 from mdm_jax.orders.variational.forms.base import draw_path
 from mdm_jax.orders.variational.loss import OrderParts, scores_of
 from mdm_jax.orders.variational.model import Sequence, eos_places, response
@@ -41,7 +42,7 @@ def example_priorities(
     clean = task.heldout()
     chosen = np.unique(np.linspace(0, len(clean.tokens) - 1, EXAMPLES).astype(int))
     data = task.with_prompts(Batch(clean.tokens[chosen], clean.maskable[chosen]), seed=0)
-    k_posterior, k_policy = jax.random.split(jax.random.key(0))
+    k_posterior, k_policy = jax.random.split(root_key(0))
     expected, given = posterior_steps(
         k_posterior, learned.params, data, learned.parts, posterior_temperature
     )

@@ -13,6 +13,7 @@ from mdm_jax.denoisers.oracle import Oracle
 from mdm_jax.evals.intervals import mean_interval
 from mdm_jax.evals.labels import label_of
 from mdm_jax.evals.score import Row
+from mdm_jax.keys import Stream, stream
 from mdm_jax.orders.search import SearchConfig, SearchData, search_orders
 from mdm_jax.orders.static import exact_nll, success_ratios
 from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
@@ -24,7 +25,6 @@ from mdm_jax.tasks.base import Task
 NAME = "BestStaticOrder"
 SEARCH = SearchConfig(proposals=2000, chains=4, start_temperature=0.2, end_temperature=0.002)
 SEQUENCES = 288  # that the search sees, and as many others that it is measured on
-SEARCHING = 10  # stream of the seed
 FIRST_DATA_SEED = 10**14  # apart from any training's
 
 
@@ -94,7 +94,7 @@ def _best_ratios(
     """Success ratios on unseen sequences of the order that is best on those of the search."""
     model = OrderModel(MaxNormalised(), steps, task.vocabulary.mask_id, task.vocabulary.pad_id)
     seen, unseen = (_sequences(task, FIRST_DATA_SEED + seed + part) for part in (0, 1))
-    k_search = jax.random.fold_in(jax.random.key(seed), SEARCHING)
+    k_search = stream(seed, Stream.ORDER_LIMIT)
     data = SearchData(seen, exact_nll(seen, oracle))
     orders = search_orders(k_search, data, oracle, model, SEARCH)
     ratios_of = jax.jit(partial(success_ratios, model=model))

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.generate import Batching, generate
 from mdm_jax.evals.likelihood import row_bounds
+from mdm_jax.keys import Stream, stream
 from mdm_jax.policies.base import Policy
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Batch
@@ -64,7 +64,7 @@ class TextModel:
     def _generate(self, canvases: np.ndarray, on_batch: Callable[[int], None]) -> list[np.ndarray]:
         finished, batching = [], Batching(self.batch_size)
         for batch in generate(
-            jax.random.key(self.seed),
+            stream(self.seed, Stream.GENERATION),
             canvases,
             denoise=self.denoise,
             policy=self.policy,
@@ -96,7 +96,7 @@ class TextModel:
             tokens[row, : len(whole)] = whole
             maskable[row, len(context) : len(whole)] = True
         bounds = row_bounds(
-            jax.random.key(self.seed),
+            stream(self.seed, Stream.LIKELIHOOD),
             self.denoise,
             Batch(tokens, maskable),
             vocabulary,

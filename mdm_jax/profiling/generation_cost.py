@@ -12,6 +12,7 @@ from mdm_jax.denoisers.base import Bound, bind
 from mdm_jax.denoisers.pretrained.config import PretrainedConfig
 from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
 from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.keys import root_key
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence
 from mdm_jax.profiling.timing import Job, compile_job, interleaved
@@ -115,12 +116,12 @@ class GenerationWorkload:
     def denoise(self) -> Bound:
         """The denoiser with fresh random parameters."""
         module = PretrainedTransformer(self.model)
-        return bind(module, random_params(module, jax.random.key(0)))
+        return bind(module, random_params(module, root_key(0)))
 
     def canvases(self, batch: int) -> Int[Array, "batch length"]:
         """Prompts followed by MASK."""
         shape = batch, self.prompt
-        prompts = jax.random.randint(jax.random.key(1), shape, 0, self.mask_id)
+        prompts = jax.random.randint(root_key(1), shape, 0, self.mask_id)
         masks = jnp.full((batch, self.gen_length), self.mask_id)
         return jnp.concatenate([prompts, masks], axis=1)
 
@@ -185,6 +186,6 @@ def _generation(
     work: GenerationWorkload, denoise: Bound, policy: Policy, cache: Cache, batch: int
 ) -> Job:
     """Generates the batch, and returns the denoiser calls of each sequence."""
-    keys = row_keys(jax.random.key(2), jnp.arange(batch))
+    keys = row_keys(root_key(2), jnp.arange(batch))
     canvases, config = work.canvases(batch), work.sampler(cache)
     return lambda: sample(keys, canvases, denoise=denoise, policy=policy, config=config).nfe

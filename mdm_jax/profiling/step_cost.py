@@ -12,6 +12,7 @@ from mdm_jax.denoisers.base import Bound, bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion.corruption import row_keys, stratified_times
 from mdm_jax.diffusion.objectives import AnyOrder
+from mdm_jax.keys import root_key
 from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.variational.loss import OrderBatch, OrderParts, init_order, order_loss
 from mdm_jax.orders.variational.model import OrderModel
@@ -105,7 +106,7 @@ class Workload:
     @cached_property
     def denoise(self) -> Bound:
         canvas = self.canvases[0]
-        params = self.module.init(jax.random.key(0), canvas, canvas != self.ids.pad)["params"]
+        params = self.module.init(root_key(0), canvas, canvas != self.ids.pad)["params"]
         return bind(self.module, params)
 
     def forward_flops(self) -> float:
@@ -163,7 +164,7 @@ def _denoiser_calls(work: Workload) -> Job:
 
 
 def _sampler(work: Workload) -> Job:
-    keys = row_keys(jax.random.key(1), jnp.arange(work.batch_size))
+    keys = row_keys(root_key(1), jnp.arange(work.batch_size))
     config = SamplerConfig(mask_id=work.ids.mask, pad_id=work.ids.pad, budget=work.steps)
     run = partial(sample, policy=TopConfidence(work.steps), config=config)
     canvases = work.canvases
@@ -182,7 +183,7 @@ def _training_step(work: Workload) -> Job:
     step = jax.jit(partial(train_step, loss=loss, optimizer=optimizer))
     batch = TokenBatch(jnp.zeros_like(work.canvases), jnp.ones(work.canvases.shape, bool))
     state = init_state(work.denoise.params, optimizer)
-    return lambda: step(state, jax.random.key(2), batch)[1]["nelbo_per_token"]
+    return lambda: step(state, root_key(2), batch)[1]["nelbo_per_token"]
 
 
 def _order_step(work: Workload) -> Job:
@@ -190,7 +191,7 @@ def _order_step(work: Workload) -> Job:
     model = OrderModel(MaxNormalised(), work.steps, work.ids.mask, work.ids.pad)
     scorer = Scorer(ScorerConfig(), work.vocab, work.length)
     parts = OrderParts(model, scorer, PolicyNetwork(PolicyConfig(), work.length, work.steps))
-    params = init_order(parts, jax.random.key(3), work.length, work.vocab)
+    params = init_order(parts, root_key(3), work.length, work.vocab)
     params["denoiser"] = work.denoise.params
     optimizer = make_optimizer(OptimizerConfig(), 100)
     objective = OrderObjective(samples=work.samples)
@@ -199,7 +200,7 @@ def _order_step(work: Workload) -> Job:
     shape = work.batch_size // work.samples, work.length
     batch = OrderBatch(jnp.zeros(shape, jnp.int32), jnp.ones(shape, bool), jnp.zeros(shape[0]))
     state = init_state(params, optimizer)
-    return lambda: step(state, jax.random.key(4), batch)[1]["nelbo"]
+    return lambda: step(state, root_key(4), batch)[1]["nelbo"]
 
 
 def _policy_iteration(work: Workload) -> Job:
@@ -209,7 +210,7 @@ def _policy_iteration(work: Workload) -> Job:
     network = ConfidenceNetwork(ConfidenceConfig(bias=-30.0))
     logits, is_masked = jnp.zeros((work.length, work.vocab)), work.canvases[0] == 0
     features = network.featurize(logits, is_masked, jnp.asarray(work.steps))
-    params = network.init(jax.random.key(5), features)["params"]
+    params = network.init(root_key(5), features)["params"]
     learner = Learner(
         policy=LearnedPolicy(network, params, work.steps),
         objective=GrpoObjective(group=work.samples),
@@ -219,7 +220,7 @@ def _policy_iteration(work: Workload) -> Job:
     step = jax.jit(partial(iterate, learner=learner, verify=lambda canvas, _: canvas[0] == 0))
     state = init_state(params, learner.optimizer)
     prompts = Prompts(work.canvases[: work.batch_size // work.samples], ())
-    return lambda: step(state, jax.random.key(6), prompts, work.denoise)[1]["reward"]
+    return lambda: step(state, root_key(6), prompts, work.denoise)[1]["reward"]
 
 
 def comparisons(costs: list[StepCost], work: Workload) -> str:

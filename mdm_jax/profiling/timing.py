@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mdm_jax.keys import root_key
+
 Job = Callable[[], jax.Array]
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
@@ -101,7 +103,7 @@ def measure_peaks(dtype: str, repeats: int) -> Peaks:
 
 
 def _random(shape: tuple[int, ...], dtype: str, seed: int) -> jax.Array:
-    return jax.jit(lambda key: jax.random.normal(key, shape, dtype))(jax.random.key(seed))
+    return jax.jit(lambda key: jax.random.normal(key, shape, dtype))(root_key(seed))
 
 
 def _best_seconds(job: Job, repeats: int) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from mdm_jax.external_files import expand
+from mdm_jax.keys import root_key
 from mdm_jax.orders.fidelity.teacher_forcing import Forcing
 from mdm_jax.policies.adaptive import AdaptivePolicy, init_adaptive
 from mdm_jax.policies.networks.adaptive_network import (
@@ -58,7 +59,7 @@ def load_adaptive(run: str | Path, config: dict[str, Any], task: Task) -> Adapti
     else:
         start = from_json(described["start"], EntropyStart, ConfidenceStart)
         network = from_json(described | {"start": start}, AdaptiveConfig)
-    policy = fresh_policy(network, task, jax.random.key(0))
+    policy = fresh_policy(network, task, root_key(0))
     return best_policy(run, policy)
 
 

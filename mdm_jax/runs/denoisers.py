@@ -11,6 +11,7 @@ from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand
+from mdm_jax.keys import root_key
 from mdm_jax.orders.variational.loss import bound_denoiser
 from mdm_jax.runs.config import denoiser_run, read_config, read_task
 from mdm_jax.runs.description import from_json
@@ -126,7 +127,7 @@ def _load_trained(run: str | Path, config: dict[str, Any], task: Task | None) ->
     vocabulary = trained_on.vocabulary
     module = Transformer(from_json(config["model"], TransformerConfig), vocabulary.size)
     shapes = jax.eval_shape(
-        lambda: init_params(module, jax.random.key(0), trained_on.length, vocabulary.mask_id)
+        lambda: init_params(module, root_key(0), trained_on.length, vocabulary.mask_id)
     )
     params, step = restore_ema(expand(run) / CHECKPOINTS, shapes)
     return LoadedDenoiser(bind(module, params), task, step)

@@ -7,6 +7,7 @@ import jax
 
 from mdm_jax.denoisers.base import Denoise, hidden_width
 from mdm_jax.external_files import expand
+from mdm_jax.keys import root_key
 from mdm_jax.orders.variational.forms import AnyForm
 from mdm_jax.orders.variational.forms.base import Form
 from mdm_jax.orders.variational.loss import OrderParts, bound_denoiser, init_order
@@ -107,7 +108,7 @@ def order_params(
     Returns:
       The parameters and the number of updates.
     """
-    args = jax.random.key(0), task.length, task.vocabulary.size, hidden_width(denoise)
+    args = root_key(0), task.length, task.vocabulary.size, hidden_width(denoise)
     parts = described_parts(config, task)
     shapes = jax.eval_shape(lambda: init_order(parts, *args))
     if config["joint"]:

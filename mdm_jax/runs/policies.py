@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from mdm_jax.denoisers.base import Denoise, hidden_width
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.external_files import expand
+from mdm_jax.keys import root_key
 from mdm_jax.policies.action_distributions import Categorical, Independent, PlackettLuceStop
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.learned import LearnedPolicy, Network
@@ -126,7 +127,7 @@ def _load_from_rewards(run: str | Path, config: dict[str, Any], task: Task) -> L
     }
     spec = from_json(described, PolicySpec)
     denoise = load_denoiser(run).denoise if spec.network.hidden else None
-    policy = build_policy(spec, task, denoise, jax.random.key(0))
+    policy = build_policy(spec, task, denoise, root_key(0))
     params, _ = trained_params(run, policy.params)
     return replace(policy, params=params, policy_temperature=config["policy_temperature"])
 

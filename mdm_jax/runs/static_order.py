@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.keys import Stream, stream
 from mdm_jax.orders.search import SearchData, StaticOrder, best_order, search_orders
 from mdm_jax.orders.static import sequential_nll
 from mdm_jax.orders.variational.model import OrderModel, Sequence
@@ -48,7 +49,7 @@ class StaticStart(NamedTuple):
         Chains are compared on other sequences than those that the search is made on.
         """
         searched, validation = self._data(0), self._data(1)
-        key = jax.random.fold_in(jax.random.key(self.seed), 5)
+        key = stream(self.seed, Stream.ORDER_SEARCH)
         config = self.config.search
         with progress("searching a static order", config.proposals) as advance:
             orders = search_orders(
@@ -72,7 +73,7 @@ class StaticStart(NamedTuple):
         sequences = Sequence(*map(jnp.asarray, batch))
         if config.by == "bound":
             return SearchData(sequences)
-        k_slow = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 14), part)
+        k_slow = jax.random.fold_in(stream(self.seed, Stream.SEQUENTIAL_NLL), part)
         return SearchData(sequences, sequential_nll(k_slow, sequences, self.denoise, self.model))
 
 

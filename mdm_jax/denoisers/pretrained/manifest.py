@@ -12,6 +12,7 @@ from mdm_jax.denoisers.pretrained.config import Dtype
 from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
 from mdm_jax.denoisers.pretrained.tensor_files import StoredTensor
 from mdm_jax.errors import MdmError
+from mdm_jax.keys import root_key
 
 DTYPES: dict[str, Dtype] = {"F32": "float32", "BF16": "bfloat16"}
 
@@ -69,7 +70,7 @@ def expected_shapes(
 def param_shapes(module: PretrainedTransformer) -> dict:
     """Parameters as shapes and types, without any computation."""
     canvas = jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((1,), bool)
-    return jax.eval_shape(module.init, jax.random.key(0), *canvas)["params"]
+    return jax.eval_shape(module.init, root_key(0), *canvas)["params"]
 
 
 def get(tree: Mapping, path: tuple[str, ...]) -> Any:

@@ -14,6 +14,7 @@ from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion import corruption
 from mdm_jax.diffusion.objectives import Objective
 from mdm_jax.evals.likelihood import Likelihood, heldout_likelihood
+from mdm_jax.keys import Stream, stream
 from mdm_jax.runs.denoisers import weights_for
 from mdm_jax.runs.training import Updates
 from mdm_jax.tasks.base import Batch
@@ -82,7 +83,7 @@ class DenoiserTraining:
         """The state before the first update, on the devices, and the compiled update."""
         ids, mesh, module = self.task.vocabulary, sharding.make_mesh(), self.module
         optimizer = make_optimizer(self.optimizer, self.steps)
-        k_init = jax.random.fold_in(jax.random.key(self.seed), 0)
+        k_init = stream(self.seed, Stream.DENOISER_INIT)
         state = init_denoiser(module, optimizer, k_init, self.task.length, ids.mask_id)
         if self.start is not None:
             state = init_state(weights_for(module, self.start, self.task), optimizer)
@@ -109,7 +110,7 @@ class DenoiserTraining:
             title="training",
             update=update,
             batch_at=batch_at,
-            key=jax.random.fold_in(jax.random.key(self.seed), 1),
+            key=stream(self.seed, Stream.DENOISER_UPDATES),
             note=lambda row: f"loss {row['nelbo_per_token']:.3f}",
             evaluate=self._evaluation(),
             eval_every=self.eval_every,
@@ -121,8 +122,8 @@ class DenoiserTraining:
         ids, window = self.task.vocabulary, self.task.gen_length
 
         def evaluate(state: TrainState, row: Row) -> Row:
-            denoise, stream = bind(self.module, state.ema), jax.random.key(self.seed)
-            k_eval = jax.random.fold_in(stream, 2)
+            denoise = bind(self.module, state.ema)
+            k_eval = stream(self.seed, Stream.DENOISER_BOUND)
             found = heldout_likelihood(k_eval, denoise, data, ids, window=window)
             return {f"heldout_{name}": value for name, value in found._asdict().items()}
 

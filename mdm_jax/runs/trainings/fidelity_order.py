@@ -10,6 +10,7 @@ import numpy as np
 
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.keys import Stream, stream
 from mdm_jax.orders.fidelity.config import CriticParts, ReplayConfig
 from mdm_jax.orders.fidelity.evaluation import fidelities, held_out
 from mdm_jax.orders.fidelity.exploration import FidelityBatch
@@ -32,8 +33,6 @@ from mdm_jax.training.fidelity import (
 )
 from mdm_jax.training.optimizers import OptimizerConfig
 from mdm_jax.training.state import TrainState
-
-INIT, UPDATES, HELD_OUT = 16, 17, 18  # streams of the seed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +72,7 @@ class FidelityTraining:
     @cached_property
     def policy(self) -> AdaptivePolicy:
         """Before training."""
-        return fresh_policy(self.network, self.task, self._stream(INIT))
+        return fresh_policy(self.network, self.task, stream(self.seed, Stream.FIDELITY_INIT))
 
     @cached_property
     def parts(self) -> CriticParts:
@@ -88,7 +87,10 @@ class FidelityTraining:
 
     def train(self, config: TrainingConfig, run: TrainingRun, reporter: Reporter) -> AdaptivePolicy:
         """All updates that are left to do; the policy that was best on held-out sequences."""
-        key, first = jax.random.fold_in(self._stream(INIT), 1), self._batch_at(0)
+        key, first = (
+            jax.random.fold_in(stream(self.seed, Stream.FIDELITY_INIT), 1),
+            self._batch_at(0),
+        )
         state = init_critic_state(
             key, self.policy, first, self.denoise, self.parts, self._optimizer
         )
@@ -106,7 +108,7 @@ class FidelityTraining:
             title="learning the order",
             update=critic_update(self.policy, denoise, self.parts, self._optimizer, self.ema_decay),
             batch_at=self._batch_at,
-            key=self._stream(UPDATES),
+            key=stream(self.seed, Stream.FIDELITY_UPDATES),
             note="{walk_calls:.2f} calls, critic off by {nats_error:.3f} nats".format_map,
             evaluate=self._monitor(run, keep),
             eval_every=self.eval_every,
@@ -117,7 +119,7 @@ class FidelityTraining:
         batch = clean_batch(self.task, self.seed, HELDOUT + 3, self.heldout_rows)
         sequences = Sequence(jnp.asarray(batch.tokens), jnp.asarray(batch.maskable))
         prepare = jax.jit(partial(held_out, parts=self.parts))
-        data = prepare(self._stream(HELD_OUT), sequences, self.denoise)
+        data = prepare(stream(self.seed, Stream.FIDELITY_HELD_OUT), sequences, self.denoise)
         measure = jax.jit(partial(fidelities, parts=self.parts))
         bound = partial(measure, data=data, denoise=self.denoise)
         return HeldOutMonitor(self.policy, bound, self.parts, run.log.rows, keep)
@@ -126,9 +128,6 @@ class FidelityTraining:
         batch = clean_batch(self.task, self.seed, index, self.batch_size)
         share = np.full(self.batch_size, index / self.steps, np.float32)
         return sharding.replicate(FidelityBatch(*batch, share), sharding.make_mesh())
-
-    def _stream(self, number: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.key(self.seed), number)
 
 
 def _keep(best: checkpoints.Manager, state: TrainState) -> None:

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-import jax
-
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.keys import Stream, stream
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.rl.compiled import compiled_iteration
 from mdm_jax.rl.grpo import GrpoObjective
@@ -25,8 +24,6 @@ from mdm_jax.training import checkpoints
 from mdm_jax.training.loop import Services, TrainingStopped
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.state import Params, init_state
-
-INIT, WARM_START, TRAIN = 11, 12, 13  # streams of the seed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,7 +62,9 @@ class RewardTraining:
 
     def initial_policy(self) -> LearnedPolicy:
         """The policy before the first update."""
-        return build_policy(self.policy, self.task, self.denoise, self._stream(INIT))
+        return build_policy(
+            self.policy, self.task, self.denoise, stream(self.seed, Stream.POLICY_INIT)
+        )
 
     def train(
         self, policy: LearnedPolicy, config: TrainingConfig, run: TrainingRun, reporter: Reporter
@@ -116,7 +115,7 @@ class RewardTraining:
             title="learning from rewards",
             update=compiled_iteration(learner, denoise, self.task, mesh),
             batch_at=self._prompts_at,
-            key=self._stream(TRAIN),
+            key=stream(self.seed, Stream.POLICY_UPDATES),
             note="reward {reward:.3f}, accuracy {accuracy:.0%} in {nfe:.1f} calls".format_map,
             evaluate=monitor.evaluate,
             eval_every=self.window,
@@ -133,7 +132,7 @@ class RewardTraining:
                 self.optimizer,
                 self.denoise,
                 self._prompts_at,
-                self._stream(WARM_START),
+                stream(self.seed, Stream.WARM_START),
                 Services(log_every=1, progress=advance, note=note),
             )
 
@@ -142,6 +141,3 @@ class RewardTraining:
         """The prompts of an iteration."""
         pool = Prompts(*self.task.examples("train", self.pool))
         return partial(draw_prompts, pool, self.prompts, self.seed)
-
-    def _stream(self, number: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.key(self.seed), number)

@@ -12,6 +12,7 @@ from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.likelihood import DRAWS
 from mdm_jax.evals.order_bounds import OrderBounds, order_bounds
+from mdm_jax.keys import Stream, stream
 from mdm_jax.orders.calls import OrderCalls, search_calls
 from mdm_jax.orders.variational.evaluation import PATHS, FittedOrder
 from mdm_jax.orders.variational.loss import OrderBatch, OrderParts
@@ -92,7 +93,7 @@ class VariationalTraining:
         Args:
           progress: shows the search.
         """
-        k_init = jax.random.fold_in(jax.random.key(self.seed), 4)
+        k_init = stream(self.seed, Stream.ORDER_INIT)
         params = fresh_params(self.parts, self.task, k_init, self.denoise, self.joint)
         if run.is_new:
             start = StaticStart(self.task, self.seed, self.denoise, self.parts.model, self.start)
@@ -116,7 +117,7 @@ class VariationalTraining:
                 self.parts, self.objective, self._optimizer, denoise, self.ema_decay
             ),
             batch_at=batch_at,
-            key=jax.random.fold_in(jax.random.key(self.seed), 6),
+            key=stream(self.seed, Stream.ORDER_UPDATES),
             note=lambda row: f"bound {row['nelbo']:.3f} nats",
         )
 
@@ -129,5 +130,5 @@ class VariationalTraining:
         """The held-out bound, beside the any-order bound on the same sequences."""
         data = clean_batch(self.task, self.seed, HELDOUT + 2, self.heldout_rows)
         order = FittedOrder(learned.parts, learned.params, self.objective.temperature)
-        k_eval = jax.random.fold_in(jax.random.key(self.seed), 7)
+        k_eval = stream(self.seed, Stream.ORDER_BOUND)
         return order_bounds(k_eval, order, data, learned.denoise, self.task, self.batch_size)
