@@ -5,6 +5,11 @@ from typing import Any
 
 import numpy as np
 
+NOT_FINITE = (
+    "are NaN or infinite: the weights are damaged or their training diverged; use another checkpoint, "
+    "or train with a lower learning rate"
+)
+
 
 class MdmError(ValueError):
     """A setting, a file or a combination of both that cannot work; the message says what to change.
@@ -39,6 +44,21 @@ def check_range(
     broken = [wanted for wanted, holds in limits if not holds]
     if broken:
         raise MdmError(f"{name} must be {' and '.join(broken)}, got {value}")
+
+
+def check_rows(name: str, fine: Any, numbers: Any = None) -> None:
+    """Raise MdmError, naming the first, if values of some rows are not finite.
+
+    Args:
+      name: of the values and of what a row is.
+      fine: whether those of each row are, [rows].
+      numbers: of the rows, [rows]; None: 0, 1, ...
+    """
+    bad = np.flatnonzero(~np.asarray(fine))
+    if len(bad):
+        first = bad[0] if numbers is None else np.asarray(numbers)[bad[0]]
+        others = f" and {len(bad) - 1} others" if len(bad) > 1 else ""
+        raise MdmError(f"{name} {first}{others} {NOT_FINITE}")
 
 
 def check_seed(value: int, name: str = "seed") -> None:

@@ -73,3 +73,4 @@ class Rollout(NamedTuple):
     # forward passes that the batch executed: with a cache some rows wait for others, and a guided call
     # makes two
     passes: Int[Array, ""]
+    finite: Bool[Array, ""]  # False: a masked position had logits that were NaN or infinite

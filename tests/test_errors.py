@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdm_jax.errors import MdmError, check_range, check_seed
+from mdm_jax.errors import MdmError, check_range, check_rows, check_seed
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,13 @@ def test_seeds_have_32_bits(seed):
     check_seed(2**32 - 1)
     with pytest.raises(MdmError, match="seed must be at"):
         check_seed(seed)
+
+
+def test_rows_that_are_not_finite_are_named():
+    check_rows("values of row", [True, np.True_])
+    with pytest.raises(
+        MdmError, match=r"^values of row 1 are NaN or infinite: .*lower learning ra"
+    ):
+        check_rows("values of row", np.array([True, False]))
+    with pytest.raises(MdmError, match=r"^values of row 7 and 1 others are NaN"):
+        check_rows("values of row", np.array([True, False, False]), [5, 7, 9])

@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.errors import check_rows
 from mdm_jax.policies.base import Policy, stack
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample, sweep
@@ -29,6 +30,7 @@ from mdm_jax.sharding import (
 )
 from mdm_jax.types import Rollout, RowKey
 
+LOGITS = "the denoiser's logits for prompt"
 Parallel = Literal["vmap", "device_map", "pmap"]
 
 
@@ -86,6 +88,7 @@ def generate(
       One `Generated` per batch. The last batch is filled up with copies, which are dropped.
 
     Raises:
+      MdmError: logits that are NaN or infinite.
       ValueError: the batch does not fit the devices, or the canvases the response or its blocks.
     """
     check_request(canvases, config, batching)
@@ -99,6 +102,7 @@ def generate(
         began = time.perf_counter()
         rollout = to_host(run(shared, *inputs))
         seconds = time.perf_counter() - began
+        check_rows(LOGITS, rollout.finite[: len(chosen)], chosen)
         passes = int(rollout.passes.max())
         yield Generated(chosen, _cut(rollout, slice(len(chosen))), passes, seconds)
 
@@ -119,6 +123,7 @@ def generate_sweep(
       One `Generated` per policy for each batch. They share their time and their passes.
 
     Raises:
+      MdmError: logits that are NaN or infinite.
       ValueError: the canvases do not fit the response or its blocks.
     """
     check_request(canvases, config, Batching(batch_size))
@@ -129,6 +134,7 @@ def generate_sweep(
         began = time.perf_counter()
         found = jax.device_get(sweep(*inputs, denoise=denoise, policies=stacked, config=config))
         seconds = time.perf_counter() - began
+        check_rows(LOGITS, found.finite.all(axis=0)[: len(chosen)], chosen)
         passes = int(found.passes.max())
         yield [
             Generated(chosen, _cut(found, (k, slice(len(chosen)))), passes, seconds)

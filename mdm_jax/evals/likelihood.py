@@ -14,6 +14,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.diffusion.elbo import bits_per_token, canvas_nll, perplexity
 from mdm_jax.diffusion.objectives import AnyOrder
+from mdm_jax.errors import check_rows
 from mdm_jax.sampling.canvas import after_eos
 from mdm_jax.tasks.base import Batch, Task, Vocabulary, heldout_title
 from mdm_jax.types import Mask, RowKey, Scalar, Tokens
@@ -129,15 +130,26 @@ def _measured(
     mesh = sharding.data_mesh(denoise)
     if mesh is None:
         for *rows, real in _chunks(data, content, size):
-            yield (*jax.device_get(_chunk_terms(key, *rows, denoise, setting)), real)
+            terms = jax.device_get(_chunk_terms(key, *rows, denoise, setting))
+            _check_bound(terms[0], rows[0])
+            yield (*terms, real)
         return
     key, setting = (
         sharding.shard(key, sharding.replicated(mesh)),
         setting._replace(devices=mesh.size),
     )
     for *rows, real in _chunks(data, content, -(-size // mesh.size) * mesh.size):
-        rows = sharding.shard(tuple(rows), sharding.by_row(mesh))
-        yield (*sharding.to_host(_chunk_terms(key, *rows, denoise, setting)), real)
+        placed = sharding.shard(tuple(rows), sharding.by_row(mesh))
+        terms = sharding.to_host(_chunk_terms(key, *placed, denoise, setting))
+        _check_bound(terms[0], rows[0])
+        yield (*terms, real)
+
+
+def _check_bound(
+    bound: Float[np.ndarray, "batch length"], index: Int[np.ndarray, " batch"]
+) -> None:
+    """The terms of a row may be infinite, for an id that is never produced, but not NaN."""
+    check_rows("terms of the bound of row", ~np.isnan(bound.sum(-1)), index)
 
 
 def _chunks(data: Batch, content: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, ...]]:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.errors import NOT_FINITE, MdmError
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.policies.base import Policy
 from mdm_jax.sampling.config import SamplerConfig
@@ -34,10 +35,16 @@ def generate_replay(
     policy: Policy,
     config: SamplerConfig,
 ) -> Replay:
-    """Complete one canvas and replay it."""
+    """Complete one canvas and replay it.
+
+    Raises:
+      MdmError: logits that are NaN or infinite.
+    """
     config = replace(config, record=True)
     rollout = sample_one(key, jnp.asarray(canvas), denoise=denoise, policy=policy, config=config)
     rollout = jax.device_get(rollout)
+    if not rollout.finite:
+        raise MdmError(f"the denoiser's logits {NOT_FINITE}")
     part, prompt = slice(None), None
     if isinstance(task, TextTask):
         start = int(np.argmax(canvas == config.mask_id))

@@ -123,6 +123,7 @@ def rollout_metrics(
         "nfe": jnp.mean(rollout.nfe[:, own]),
         "empty_steps": jnp.mean(jnp.sum(empty[:, own], axis=-1)),
         "groups_that_differ": jnp.mean(jnp.ptp(rewards, axis=1) > 0),
+        "finite_rollouts": jnp.mean(rollout.finite),
     }
     if rewards.shape[1] > size:
         metrics["expert_reward"] = jnp.mean(rewards[:, experts])

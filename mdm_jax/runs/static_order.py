@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.errors import NOT_FINITE, MdmError
 from mdm_jax.keys import Stream, stream
 from mdm_jax.orders.search import SearchData, StaticOrder, best_order, search_orders
 from mdm_jax.orders.static import sequential_nll
@@ -47,6 +48,9 @@ class StaticStart(NamedTuple):
         """The best order, which is also written to `path`.
 
         Chains are compared on other sequences than those that the search is made on.
+
+        Raises:
+          MdmError: the denoiser's logits are NaN.
         """
         searched, validation = self._data(0), self._data(1)
         key = stream(self.seed, Stream.ORDER_SEARCH)
@@ -62,6 +66,8 @@ class StaticStart(NamedTuple):
             )
             found = best_order(orders, validation, self.denoise, self.model)
             advance(0, f"{found.nll:.3f} nats per validation sequence")
+        if np.isnan(found.nll):
+            raise MdmError(f"the denoiser's logits {NOT_FINITE}")
         write_json(path, {name: np.asarray(x).tolist() for name, x in found._asdict().items()})
         return found
 

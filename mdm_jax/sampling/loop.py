@@ -90,7 +90,7 @@ def sample(
     trace = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), trace)
     passes = jnp.broadcast_to(calls * passes_per_call(sampler.denoise), rows.nfe.shape)
     canvases = jax.vmap(whole_canvas)(rows, context)
-    return Rollout(canvases, rows.nfe, trace, rows.revealed_at, passes)
+    return Rollout(canvases, rows.nfe, trace, rows.revealed_at, passes, rows.finite)
 
 
 @partial(jax.jit, static_argnames="config")

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.policies.base import Policy, wants_window
@@ -43,6 +43,7 @@ class RowState(NamedTuple):
     block: Count  # index of the current block
     block_step: Count  # denoiser calls already spent on it
     block_masks: Count  # its masked positions when it was entered
+    finite: Bool[Array, ""]  # whether all logits of masked positions have been finite
     state: Any  # the policy's memory
 
 
@@ -56,9 +57,9 @@ def prepare(sampler: Sampler, key: RowKey, canvas: Tokens) -> tuple[RowState, Ro
     num_blocks = count_blocks(response, block_ids(length, config.block_length))
     zero = jnp.zeros((), jnp.int32)
     never = jnp.full((length,), -1, jnp.int32)
-    closed = jnp.zeros((length,), bool)
+    closed, finite = jnp.zeros((length,), bool), jnp.ones((), bool)
     memory = sampler.policy.init(length)
-    row = RowState(window, never, closed, zero, zero - 1, zero, zero, memory)
+    row = RowState(window, never, closed, zero, zero - 1, zero, zero, finite, memory)
     return row, RowContext(key, canvas, start, response, num_blocks)
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from mdm_jax.policies.base import confidence, entropy, margin
 from mdm_jax.sampling.canvas import block_ids, closed_by_eos
@@ -49,7 +50,9 @@ def reveal_step(
     observation = _observe(k_token, row, context, step, outputs, config)
     decision, state = sampler.policy(k_policy, observation, row.state)
     decision = _permitted(decision, observation, context.response[positions], config)
-    after = _apply(decision, observation, row, context, positions, config)._replace(state=state)
+    after = _apply(decision, observation, row, context, positions, config)
+    finite = row.finite & _all_finite(outputs.logits, observation.is_masked)
+    after = after._replace(finite=finite, state=state)
     return after, _trace(observation, decision, row, positions, config) if config.record else None
 
 
@@ -80,6 +83,11 @@ def _observe(
         hidden=outputs.hidden,
         verifier_prob=outputs.verifier_prob,
     )
+
+
+def _all_finite(logits: Logits, is_masked: Mask) -> Bool[Array, ""]:
+    """Whether every masked position has a largest logit that is a number; ids at -inf are none."""
+    return jnp.all(~is_masked | jnp.isfinite(jnp.max(logits, axis=-1)))
 
 
 def _shown_logits(logits: Logits, proposal: Tokens, config: SamplerConfig) -> Logits:

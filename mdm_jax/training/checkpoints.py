@@ -11,10 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from mdm_jax.checksums import SUMS, check_sums, write_sums
-from mdm_jax.errors import MdmError
+from mdm_jax.errors import NOT_FINITE, MdmError
 from mdm_jax.sharding import make_mesh, replicated
 from mdm_jax.training.state import TrainState
 
@@ -78,7 +79,8 @@ def restore_ema(directory: Path | str, like: PyTree) -> tuple[PyTree, int]:
       like: parameters of the same network, or their shapes.
 
     Raises:
-      MdmError: there is no checkpoint, it cannot be read, or it is not what was written.
+      MdmError: there is no checkpoint, it cannot be read, it is not what was written, or it has weights
+        that are not finite.
     """
     if not Path(directory).is_dir():
         raise MdmError(f"no checkpoints at {directory}: train first, or name another --run")
@@ -91,6 +93,10 @@ def restore_ema(directory: Path | str, like: PyTree) -> tuple[PyTree, int]:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=home), like
         )
         found = jax.device_get(_read(manager, {"ema": shapes})["ema"])
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found)):
+            raise MdmError(
+                f"weights of checkpoint {manager.latest_step()} in {directory} {NOT_FINITE}"
+            )
         return jax.tree.map(jnp.asarray, found), manager.latest_step()
 
 

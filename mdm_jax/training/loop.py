@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import jax
 
-from mdm_jax.errors import MdmError
+from mdm_jax.errors import NOT_FINITE, MdmError
 from mdm_jax.training.checkpoints import Manager, save
 from mdm_jax.training.interruption import Interrupted, interruptions
 from mdm_jax.training.state import BatchTree, Metrics, TrainState
@@ -25,10 +25,15 @@ class TrainingStopped(MdmError):
 
 
 def not_finite(step: int, row: Row) -> str | None:
-    """The usual guard: a reason to stop once the loss or its gradient is not finite."""
-    for name in ("loss", "grad_norm"):
+    """The usual guard: a reason to stop once logits, the loss or its gradient are not finite."""
+    if row.get("finite_rollouts", 1.0) < 1.0:
+        return f"the denoiser's logits {NOT_FINITE}"
+    for name in ("loss", "nelbo", "nelbo_per_token", "grad_norm"):
         if not math.isfinite(row.get(name, 0.0)):
-            return f"{name} is {row[name]}; lower the learning rate"
+            advice = "lower the learning rate"
+            if step == 1:
+                advice = "check the weights and the data that the training starts from"
+            return f"{name} is {row[name]}; {advice}"
     return None
 
 

@@ -21,12 +21,12 @@ CONFIG = SamplerConfig(temperature=1.0).for_task(TASK)
 POLICY = EntropyBound(0.5)
 
 
-def generated(size, parallel="vmap", config=CONFIG, **settings):
+def generated(size, parallel="vmap", config=CONFIG, denoise=ORACLE, **settings):
     """Batches of the puzzles under POLICY."""
     return generate(
         jax.random.key(0),
         EXAMPLES.canvases,
-        denoise=ORACLE,
+        denoise=denoise,
         policy=POLICY,
         config=config,
         batching=Batching(size, parallel),

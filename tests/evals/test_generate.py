@@ -8,6 +8,7 @@ import pytest
 from evaluation_world import CONFIG, EXAMPLES, ORACLE, POLICY, TASK, gathered, generated
 from numpy.testing import assert_array_equal
 
+from mdm_jax.errors import MdmError
 from mdm_jax.evals import generate as module
 from mdm_jax.evals.generate import generate_sweep, padded_batches
 from mdm_jax.policies.heuristics import EntropyBound
@@ -34,6 +35,22 @@ def test_generations_do_not_depend_on_the_batch(whole, size, parallel):
     assert len(np.unique(canvases, axis=0)) > 8 and np.ptp(nfe) > 0
     given = EXAMPLES.canvases != TASK.vocabulary.mask_id
     assert_array_equal(canvases[given], EXAMPLES.canvases[given])
+
+
+def test_logits_that_are_not_finite_stop_it():
+    broken = jax.tree_util.Partial(lambda oracle, *args: oracle(*args) * np.nan, ORACLE)
+    with pytest.raises(MdmError, match="logits for prompt 7 and 1 others are NaN or infinite"):
+        next(generated(4, indices=np.array([7, 2]), denoise=broken))
+    swept = generate_sweep(
+        jax.random.key(0),
+        EXAMPLES.canvases,
+        denoise=broken,
+        policies=[EntropyBound(0.1), POLICY],
+        config=CONFIG,
+        batch_size=6,
+    )
+    with pytest.raises(MdmError, match="logits for prompt 0 and 5 others are NaN or infinite"):
+        next(swept)
 
 
 def test_chosen_indices_keep_their_keys(whole):

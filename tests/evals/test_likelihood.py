@@ -13,6 +13,7 @@ from mdm_jax import sharding
 from mdm_jax.denoisers.oracle import oracle_of
 from mdm_jax.denoisers.pretrained.checkpoints import load
 from mdm_jax.diffusion.elbo import any_order_nelbo, canvas_nll
+from mdm_jax.errors import MdmError
 from mdm_jax.evals.likelihood import Likelihood, heldout_likelihood, row_bounds, summary
 from mdm_jax.tasks.base import Batch, Vocabulary
 from mdm_jax.tasks.sudoku.task import Sudoku, all_grids
@@ -157,6 +158,13 @@ def test_bounds_of_rows_are_what_the_mean_is_made_of():
     rows = row_bounds(jax.random.key(3), DENOISE, answers(), WORDS, **arguments)
     assert rows.shape == (len(answers().tokens),)
     assert rows.sum() / answers().maskable.sum() == pytest.approx(mean.nelbo_per_token, rel=1e-5)
+
+
+def test_a_bound_that_is_not_a_number_is_refused():
+    broken = jax.tree_util.Partial(constant, jnp.asarray(LOGITS * np.nan))
+    for measure in (heldout_likelihood, row_bounds):
+        with pytest.raises(MdmError, match="terms of the bound of row 0 and 1 others are NaN"):
+            measure(jax.random.key(0), broken, answers(), WORDS, draws=4, batch_size=2)
 
 
 @pytest.mark.parametrize("case", [0, 1])

@@ -269,3 +269,17 @@ def test_unused_ids_are_never_produced():
 def test_windows_and_blocks_that_do_not_fit(settings, message):
     with pytest.raises(ValueError, match=message):
         run(RevealAll(), Config(**settings))
+
+
+def _broken(params, canvas, valid, positions=None):
+    """NaN where no mask is, which nobody reads, and where a canvas begins with 1, 2."""
+    broken = (canvas != MASK) | ((canvas[0] == 1) & (canvas[1] == 2))
+    logits = toy()(canvas, valid) + params
+    return jnp.where(broken[:, None], jnp.nan, logits)
+
+
+def test_logits_that_are_not_finite_are_told_of_by_row():
+    denoise = jax.tree_util.Partial(_broken, jnp.float32(0))
+    rows = [1, 2, 3, 5, 5, 5]
+    found = run(TopConfidence(4), canvases=CANVASES[rows], indices=rows, denoise=denoise)
+    assert found.finite.tolist() == [False, *[True] * 5]

@@ -11,6 +11,7 @@ from numpy.testing import assert_array_equal
 
 from mdm_jax import sharding
 from mdm_jax.checksums import SUMS
+from mdm_jax.errors import MdmError
 from mdm_jax.training.checkpoints import open_manager, restore, restore_ema, save
 from mdm_jax.training.state import TrainState, init_state
 
@@ -52,6 +53,13 @@ def test_what_comes_back_is_what_was_saved(tmp_path):
     ema, step = restore_ema(tmp_path, jax.eval_shape(lambda: like.ema))
     assert step == 7
     equal(ema, saved.ema)
+
+
+def test_weights_that_are_not_finite_are_not_used(tmp_path):
+    state = state_at(7)
+    write(tmp_path, state._replace(ema=jax.tree.map(lambda leaf: leaf * np.inf, state.ema)))
+    with pytest.raises(MdmError, match=r"weights of checkpoint 7 in .* are NaN or infinite"):
+        restore_ema(tmp_path, state.ema)
 
 
 def test_the_latest_counts_and_two_are_kept(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from mdm_jax.training.checkpoints import open_manager, restore
 from mdm_jax.training.interruption import Interrupted
-from mdm_jax.training.loop import Services, TrainingStopped, fit
+from mdm_jax.training.loop import Services, TrainingStopped, fit, not_finite
 from mdm_jax.training.state import TrainState
 
 KEY = jax.random.key(7)
@@ -184,6 +184,20 @@ def test_a_loss_that_is_not_finite_stops_and_is_not_saved(tmp_path):
     assert rows == [4, 6]
     with open_manager(tmp_path) as manager:
         assert manager.all_steps() == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("step", "row", "message"),
+    [
+        (3, {"loss": 1.0, "grad_norm": 2.0, "finite_rollouts": 1.0, "accuracy": np.nan}, None),
+        (3, {"grad_norm": np.inf}, "grad_norm is inf; lower the learning rate"),
+        (1, {"nelbo": np.nan}, "nelbo is nan; check the weights and the data that the"),
+        (3, {"finite_rollouts": 0.5}, "the denoiser's logits are NaN or infinite: the weights"),
+    ],
+)
+def test_what_is_not_finite(step, row, message):
+    found = not_finite(step, row)
+    assert found is message is None or found.startswith(message)
 
 
 def test_other_reasons_to_stop():

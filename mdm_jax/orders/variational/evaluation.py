@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from mdm_jax.chunks import map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.errors import check_rows
 from mdm_jax.orders.variational.elbo import Draws
 from mdm_jax.orders.variational.loss import OrderParts, bound_denoiser, scores_of, sequence_draws
 from mdm_jax.orders.variational.model import OrderModel, Sequence, calls_at_once, response
@@ -85,9 +86,9 @@ def order_bound(
         sequences = Sequence(jnp.asarray(data.tokens[rows]), jnp.asarray(data.maskable[rows]))
         keys, temperature = row_keys(key, jnp.asarray(rows)), jnp.asarray(order.temperature)
         found.append(measure(order.params, keys, sequences, denoise, temperature))
-    return _means(
-        RowTerms(*(np.concatenate(column)[:count] for column in zip(*found, strict=True)))
-    )
+    terms = RowTerms(*(np.concatenate(column)[:count] for column in zip(*found, strict=True)))
+    check_rows("terms of the bound of row", ~np.isnan(terms.token_nll + terms.kl))
+    return _means(terms)
 
 
 def _means(rows: RowTerms) -> OrderBound:
