@@ -151,7 +151,7 @@ class Transformer(nn.Module):
         x = embed(canvas)
         if config.max_length is not None:
             shape = (config.max_length, config.width)
-            place = self.param("positions", _init(config), shape)[: canvas.shape[0]]
+            place = self.param("positions", _init(config), shape, jnp.float32)[: canvas.shape[0]]
             x = x + place.astype(x.dtype)
         block = nn.remat(Block, prevent_cse=not config.scan) if config.remat else Block
         if config.scan:

@@ -62,7 +62,7 @@ def antithetic_masks(
 ) -> Bool[Array, "2 length"]:
     """Anti-masking (b): two masks at the same rate from uniforms u and 1 - u."""
     uniform = jax.random.uniform(key, maskable.shape, jnp.float32)
-    return maskable & jnp.stack([uniform < rate, 1.0 - uniform < rate])
+    return maskable[None, :] & jnp.stack([uniform < rate, 1.0 - uniform < rate])
 
 
 def apply_mask(tokens: Tokens, is_masked: Mask, mask_id: int) -> Tokens:

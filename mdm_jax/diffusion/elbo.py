@@ -54,7 +54,7 @@ def canvas_nll(
     logits = denoise(canvas, valid) if window is None else denoise(canvas, valid, positions)
     counts = is_masked[positions]
     nll = token_nll(logits, jnp.where(counts, tokens[positions], 0))
-    return jnp.zeros(tokens.shape).at[positions].set(jnp.where(counts, nll, 0.0))
+    return jnp.zeros(tokens.shape, jnp.float32).at[positions].set(jnp.where(counts, nll, 0.0))
 
 
 def continuous_nelbo(nll: Scalar, t: Scalar, schedule: Schedule) -> Scalar:

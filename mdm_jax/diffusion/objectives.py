@@ -40,7 +40,7 @@ class Continuous:
 
     def draw(self, key: RowKey, maskable: Mask, t: Scalar) -> Views:
         mask = mask_at_rate(key, maskable, 1.0 - self.schedule.alpha(t))
-        return mask[None], continuous_nelbo(jnp.ones(()), t, self.schedule)[None]
+        return mask[None], continuous_nelbo(jnp.ones((), jnp.float32), t, self.schedule)[None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class AnyOrder:
         total = jnp.sum(maskable)
         count = jnp.ceil(t * total).astype(jnp.int32)
         mask = mask_exactly(key, maskable, count)
-        return mask[None], any_order_nelbo(jnp.ones(()), total, count)[None]
+        return mask[None], any_order_nelbo(jnp.ones((), jnp.float32), total, count)[None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Discrete:
         step = jnp.maximum(jnp.ceil(t * self.steps), 1).astype(jnp.int32)
         mask = mask_at_rate(key, maskable, 1.0 - self.schedule.alpha(step / self.steps))
         return mask[None], discrete_nelbo(
-            jnp.ones(()), step, jnp.asarray(self.steps), self.schedule
+            jnp.ones((), jnp.float32), step, jnp.asarray(self.steps), self.schedule
         )[None]
 
 
@@ -86,7 +86,7 @@ class Antithetic:
 
     def draw(self, key: RowKey, maskable: Mask, t: Scalar) -> Views:
         masks = antithetic_masks(key, maskable, 1.0 - self.schedule.alpha(t))
-        weight = continuous_nelbo(jnp.ones(()), t, self.schedule)
+        weight = continuous_nelbo(jnp.ones((), jnp.float32), t, self.schedule)
         return masks, jnp.broadcast_to(weight, (2,))
 
 

@@ -177,7 +177,7 @@ def _chunk_terms(
         key, tokens, maskable = row
         k_times, k_masks = jax.random.split(key)
         draws = jnp.arange(setting.draws)
-        times = (draws + 1.0 - jax.random.uniform(k_times)) / setting.draws
+        times = (draws + 1.0 - jax.random.uniform(k_times, (), jnp.float32)) / setting.draws
         keys = row_keys(k_masks, draws)
 
         def terms(draw: tuple[RowKey, Scalar]) -> tuple:

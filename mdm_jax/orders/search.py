@@ -96,7 +96,7 @@ def start_chain(
     key: RowKey, length: int, budget: int, cost: Cost, objective: SearchObjective = jnp.mean
 ) -> Chain:
     """A random order."""
-    order = jax.random.randint(key, (length,), 0, budget)
+    order = jax.random.randint(key, (length,), 0, budget, jnp.int32)
     costs = jax.lax.map(partial(cost, order), jnp.arange(budget)).swapaxes(0, 1)
     return Chain(order, costs, order, objective_of(order, costs, objective))
 
@@ -115,19 +115,23 @@ def propose_move(key: RowKey, order: Steps, budget: int) -> tuple[Steps, Count]:
       The new order, and the later of the two steps: the only one at which the context changes.
     """
     k_step, k_one, k_two, k_swap = jax.random.split(key, 4)
-    step = jax.random.randint(k_step, (), 0, budget - 1)
+    step = jax.random.randint(k_step, (), 0, budget - 1, jnp.int32)
     near = (order == step) | (order == step + 1)  # may be empty: then nothing moves
     one = _pick(k_one, near)
     other_side = 2 * step + 1 - order[one]
     two = _pick(k_two, order == other_side)
-    swap = jax.random.bernoulli(k_swap) & jnp.any(near) & jnp.any(order == other_side)
+    swap = (
+        jax.random.bernoulli(k_swap, jnp.float32(0.5))
+        & jnp.any(near)
+        & jnp.any(order == other_side)
+    )
     moved = order.at[one].set(jnp.where(jnp.any(near), other_side, order[one]))
     return jnp.where(swap, moved.at[two].set(order[one]), moved), step + 1
 
 
 def _pick(key: RowKey, allowed: Bool[Array, " window"]) -> Count:
     """A uniformly random allowed position (the first, if none is)."""
-    return jnp.argmax(jnp.where(allowed, jax.random.uniform(key, allowed.shape), -1.0))
+    return jnp.argmax(jnp.where(allowed, jax.random.uniform(key, allowed.shape, jnp.float32), -1.0))
 
 
 def anneal(
@@ -154,7 +158,7 @@ def anneal(
         order, step = propose_move(k_move, now.order, budget)
         costs = now.costs.at[:, step].set(cost(order, step))
         loss = objective_of(order, costs, objective) - objective_of(now.order, now.costs, objective)
-        accept = jnp.log(jax.random.uniform(k_accept)) < -loss / temperature
+        accept = jnp.log(jax.random.uniform(k_accept, (), jnp.float32)) < -loss / temperature
         order, costs = jax.tree.map(
             lambda new, old: jnp.where(accept, new, old), (order, costs), (now.order, now.costs)
         )

@@ -92,7 +92,7 @@ def position_log_probs(
         logs = jnp.where(action.order > 0, bernoulli.log_reveal, bernoulli.log_keep)
         return jnp.where(action.allowed, logs, 0.0), utilities
     joint = policy.family.log_prob(utilities, action.order, action.allowed)
-    return jnp.zeros(utilities.shape).at[0].set(joint), utilities
+    return jnp.zeros_like(utilities).at[0].set(joint), utilities
 
 
 def step_values(
@@ -122,7 +122,7 @@ def step_values(
     old_logs = jnp.where(first_update, jax.lax.stop_gradient(logs), step.old_log_probs)
     values = clipped(logs - old_logs, advantage, objective.clip)
     value = _over_positions(values, action, objective.per_position & ~by_expert)
-    divergence = jnp.zeros(())
+    divergence = jnp.zeros((), jnp.float32)
     if objective.reference is not None:
         divergence = objective.reference(utilities, step.confidence, action.allowed)
     return StepValues(value - objective.beta * divergence, divergence, logs)
@@ -133,7 +133,9 @@ def _over_positions(
 ) -> Scalar:
     """With `per_position` the mean over the allowed positions, else the joint value at index 0."""
     allowed = action.allowed
-    mean = jnp.sum(jnp.where(allowed, values, 0.0)) / jnp.maximum(jnp.sum(allowed), 1)
+    mean = jnp.sum(jnp.where(allowed, values, 0.0)) / jnp.maximum(
+        jnp.sum(allowed, dtype=jnp.float32), 1
+    )
     return jnp.where(per_position, mean, values[0])
 
 
@@ -156,7 +158,8 @@ def grpo_loss(
       The loss, and metrics with `log_probs` [rollouts, steps, length] under these parameters.
     """
     active = episodes.active
-    weight = active / jnp.maximum(jnp.sum(active, axis=1, keepdims=True), 1) / len(active)
+    count = jnp.sum(active, axis=1, keepdims=True, dtype=jnp.float32)
+    weight = active / jnp.maximum(count, 1) / len(active)
     policy = replace(policy, params=params)
     of_step = partial(step_values, policy, experts=experts, objective=objective)
     size = canvases_at_once(episodes.steps.confidence.shape[-1], 1) * devices // objective.chunk
@@ -194,7 +197,11 @@ def _weighted_sums(
         return StepValues(*sums, found.log_probs)
 
     def skip(steps: Steps, weight: Array) -> StepValues:
-        return StepValues(jnp.zeros(()), jnp.zeros(()), jnp.zeros_like(steps.old_log_probs))
+        return StepValues(
+            jnp.zeros((), jnp.float32),
+            jnp.zeros((), jnp.float32),
+            jnp.zeros_like(steps.old_log_probs),
+        )
 
     def one(part: tuple[Steps, Array]) -> StepValues:
         return jax.lax.cond(jnp.any(part[0].action.allowed), compute, skip, *part)

@@ -75,7 +75,7 @@ def order_likelihood(
     """
     chunk = rows_at_once(sequences.tokens.shape[1], forcing, chunk)
     states = jax.vmap(partial(start_state, forcing=forcing))(sequences)
-    walks = Walk(states, jnp.zeros(len(sequences.tokens)))
+    walks = Walk(states, jnp.zeros(len(sequences.tokens), jnp.float32))
     step = partial(walk_step, policy=policy, denoise=denoise, forcing=forcing)
     fixed = keys, sequences
     walks = run_ragged(step, lambda walk: is_running(walk.state), walks, fixed, chunk)

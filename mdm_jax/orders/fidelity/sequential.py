@@ -56,7 +56,7 @@ def complete_sequentially(
     def start(visit: Visit) -> Completion:
         state = start_state(visit.sequence, slow)
         state = state._replace(is_masked=state.is_masked & visit.on_policy)
-        return Completion(visit.sequence.tokens, state, *jnp.zeros((2,)))
+        return Completion(visit.sequence.tokens, state, *jnp.zeros((2,), jnp.float32))
 
     step = partial(completion_step, reference=reference, denoise=denoise, forcing=slow)
     fixed = keys, visits.sequence.maskable, visits.is_masked

@@ -123,7 +123,7 @@ def observe(
         is_masked=state.is_masked,
         eligible=state.is_masked & (blocks == state.block),
         step=state.calls,
-        budget=jnp.asarray(forcing.budget),
+        budget=jnp.asarray(forcing.budget, jnp.int32),
         block_step=state.block_step,
         block_masks=state.block_masks,
         num_blocks=count_blocks(sequence.maskable[positions], blocks),

@@ -104,7 +104,7 @@ def path_values(
       predicted_nll: -log p(token) expected of each position; a function of the sequence alone, 0 where
         a position may be closed by an EOS instead of being revealed.
     """
-    unexpected = jnp.sum(draws.terms.reveal * (draws.nll - predicted_nll), axis=-1)
+    unexpected = jnp.sum(draws.terms.reveal * (draws.nll - predicted_nll[None, :]), axis=-1)
     kl, entropy = jnp.sum(draws.terms.kl, axis=-1), jnp.sum(draws.terms.entropy, axis=-1)
     taken = jnp.any(draws.is_masked, axis=-1)
     return weights.entropy * entropy - unexpected - weights.kl * kl - weights.step_cost * taken
@@ -134,4 +134,4 @@ def predicted_nll_loss(draws: Draws, predicted_nll: Float[Array, " window"], ste
     Its minimum is the conditional mean.
     """
     reveal, nll = jax.lax.stop_gradient((draws.terms.reveal, draws.nll))
-    return steps * jnp.mean(jnp.sum(reveal * (nll - predicted_nll) ** 2, axis=-1))
+    return steps * jnp.mean(jnp.sum(reveal * (nll - predicted_nll[None, :]) ** 2, axis=-1))

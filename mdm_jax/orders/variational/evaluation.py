@@ -137,5 +137,5 @@ def _row_terms(draws: Draws, content: Mask, paths: int) -> RowTerms:
     nll = draws.terms.reveal * draws.nll
     used = jnp.sum(jnp.any(draws.is_masked, axis=-1))
     sums = (nll.sum(), draws.terms.kl.sum(), draws.terms.entropy.sum(), used)
-    inside = ((nll * content).sum(), (draws.terms.kl * content).sum())
+    inside = ((nll * content[None, :]).sum(), (draws.terms.kl * content[None, :]).sum())
     return RowTerms(*(x / paths for x in (*sums, *inside)))

@@ -114,7 +114,8 @@ def order_loss(
     denoise = bound_denoiser(params, denoise)
     budget, count = parts.model.budget, batch.tokens.shape[0]
     k_shift, k_steps, k_rows = jax.random.split(key, 3)
-    shift = jax.random.randint(k_shift, (), 0, budget)  # so that a part of a round favours no step
+    # so that a part of a round favours no step
+    shift = jax.random.randint(k_shift, (), 0, budget, jnp.int32)
     steps = jax.random.permutation(k_steps, (shift + jnp.arange(count)) % budget)
 
     def row(row: tuple[RowKey, OrderBatch, Array]) -> tuple[Scalar, Draws]:

@@ -69,13 +69,15 @@ class Scorer(nn.Module):
             tokens = jnp.where(maskable, self.vocab, tokens)
         x = nn.Embed(self.vocab + 2, config.width, embedding_init=init, name="tokens")(tokens)
         x += nn.Embed(2, config.width, embedding_init=init, name="prompt")(maskable.astype(int))
-        x += self.param("positions", init, (self.max_length, config.width))[: len(tokens)]
+        x += self.param("positions", init, (self.max_length, config.width), jnp.float32)[
+            : len(tokens)
+        ]
         for layer in range(config.depth):
             x, _ = Block(shape, name=f"block_{layer}")(x, valid)
         x = nn.RMSNorm(name="final_norm")(x[positions])
         last = nn.initializers.normal(config.spread / config.width**0.5)
         scores = nn.Dense(1, use_bias=False, kernel_init=last, name="score")(x)[:, 0]
-        scores += self.param("base", nn.initializers.zeros, positions.shape)
+        scores += self.param("base", nn.initializers.zeros, positions.shape, jnp.float32)
         counts = maskable[positions]
         mean = jnp.sum(jnp.where(counts, scores, 0.0)) / jnp.maximum(jnp.sum(counts), 1)
         scores = config.limit * jnp.tanh((scores - mean) / config.limit)

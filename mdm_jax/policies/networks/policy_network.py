@@ -97,7 +97,7 @@ class PolicyNetwork(nn.Module):
             x += nn.Dense(config.width, name="hidden")(
                 nn.RMSNorm(name="hidden_norm")(features.hidden)
             )
-        x += self.param("positions", init, (self.max_length, config.width))[:length]
+        x += self.param("positions", init, (self.max_length, config.width), jnp.float32)[:length]
         steps = nn.Embed(self.max_steps + 1, config.width, embedding_init=init, name="steps")
         x += steps(jnp.clip(left, 0, self.max_steps))[None, :]
         for layer in range(config.depth):

@@ -97,7 +97,7 @@ class VariationalTraining:
         params = fresh_params(self.parts, self.task, k_init, self.denoise, self.joint)
         if run.is_new:
             start = StaticStart(self.task, self.seed, self.denoise, self.parts.model, self.start)
-            temperature = float(self.objective.temperature_at(jnp.zeros(())))
+            temperature = float(self.objective.temperature_at(jnp.zeros((), jnp.float32)))
             params = start.apply(params, temperature, run.directory / START, progress)
         return sharding.replicate(init_state(params, self._optimizer), sharding.make_mesh())
 

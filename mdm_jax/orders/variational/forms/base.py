@@ -93,4 +93,6 @@ def draw_path(
         new = Path(close_after(path.is_masked & ~reveal, maskable, ends), path.log_prob + log_prob)
         return jax.tree.map(lambda a, b: jnp.where(step < stop, a, b), new, path), None
 
-    return jax.lax.scan(advance, Path(maskable, jnp.zeros(())), jnp.arange(budget - 1))[0]
+    return jax.lax.scan(
+        advance, Path(maskable, jnp.zeros((), jnp.float32)), jnp.arange(budget - 1)
+    )[0]
