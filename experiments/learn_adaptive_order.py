@@ -13,11 +13,10 @@ from typing import ClassVar
 
 from experiments import _cli as cli
 from experiments._cli.console import print_once, print_table
-from experiments._cli.learning import LearningConfig, learning_run
+from experiments._cli.learning import LearningConfig, comparison, learning_run
 from experiments._cli.tables import frontier_cells
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
-from mdm_jax.evals.matched import comparison_in
 from mdm_jax.evals.plots.run_figures import draw_price_run
 from mdm_jax.evals.price_frontier import Frontiers, against_best, price_frontiers
 from mdm_jax.external_files import expand
@@ -104,18 +103,9 @@ def run(config: Config) -> Frontiers:
     config = resolve(config)
     policy, denoise = learn(config)
     sampling = SamplerConfig(temperature=config.temperature, block_length=config.block_length)
-    directory = expand(config.run_dir)
-    with comparison_in(
-        directory,
-        config.task,
-        denoise,
-        sampling,
-        examples=config.examples,
-        batch_size=config.eval_batch_size,
-        seed=config.seed,
-    ) as evaluator:
+    with comparison(config, denoise, sampling) as evaluator:
         found = price_frontiers(evaluator, policy, config.replay.prices, cli.REPORTER.progress)
-    table = against_best(found)
+    directory, table = expand(config.run_dir), against_best(found)
     title = f"{config.task.name}: {config.examples} prompts"
     print_table(title, (*COLUMNS, "learned is better by", "P"), frontier_cells(table), texts=0)
     write_json(directory / "table.json", [asdict(row) for row in found.rows])

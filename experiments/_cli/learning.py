@@ -1,7 +1,7 @@
 """What learn_order and learn_policy share: the denoiser, and the comparison with other policies."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -11,6 +11,7 @@ from experiments._cli.fields import AnyTask
 from experiments._cli.tables import print_paired_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
+from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.matched import compare_at_equal_calls, comparison_in
 from mdm_jax.evals.paired import PairedRow, save_table
 from mdm_jax.external_files import expand
@@ -107,17 +108,27 @@ def compare(
       learned: policies of several training seeds, each with its denoiser.
       baselines: the denoiser of the baselines.
     """
-    directory = expand(config.run_dir)
-    with comparison_in(
-        directory,
+    with comparison(config, baselines, sampling) as evaluator:
+        rows = compare_at_equal_calls(evaluator, learned, config.seed, progress)
+    save_table(rows, expand(config.run_dir) / "table.json")
+    print_paired_rows(rows, f"{title}: {config.examples} prompts")
+    return rows
+
+
+def comparison(
+    config: LearningConfig, denoise: Denoise, sampling: SamplerConfig
+) -> AbstractContextManager[Evaluator]:
+    """The evaluation of the config's comparison, in its run directory.
+
+    Args:
+      denoise: what the baselines use.
+    """
+    return comparison_in(
+        expand(config.run_dir),
         config.task,
-        baselines,
+        denoise,
         sampling,
         examples=config.examples,
         batch_size=config.eval_batch_size,
         seed=config.seed,
-    ) as evaluator:
-        rows = compare_at_equal_calls(evaluator, learned, config.seed, progress)
-    save_table(rows, directory / "table.json")
-    print_paired_rows(rows, f"{title}: {config.examples} prompts")
-    return rows
+    )
