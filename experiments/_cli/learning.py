@@ -33,7 +33,7 @@ class LearningConfig(TrainingConfig):
     Attributes:
       denoiser: run directory of a trained denoiser, or of a published checkpoint; None: train one into
         RUN_DIR/denoiser.
-      oracle: exact conditionals instead of a trained denoiser, where the task can be listed.
+      oracle: exact conditionals instead of a trained denoiser, where the task has them.
       train: settings of that training; its task, data_dir, run_dir and seed are taken from here.
       temperature: of the token draws.
       policy_temperature: of the learned policy where it is evaluated; 0 takes the most probable set of

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.pytrees import pytree_dataclass, static
-from mdm_jax.types import Count, Mask, Tokens
+from mdm_jax.types import Count, Mask, Scalar, Tokens
 
 
 @runtime_checkable
@@ -36,6 +36,22 @@ class DenoiseHidden(Denoise, Protocol):
         self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
     ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
         """The same logits, and the last normalised hidden states at `positions`, float32."""
+        ...
+
+
+@runtime_checkable
+class DenoiseExact(Denoise, Protocol):
+    """A `Denoise` with the exact conditionals of a known distribution."""
+
+    mask_id: int
+
+    @property
+    def vocab(self) -> int:
+        """Columns of the logits."""
+        ...
+
+    def log_prob(self, canvas: Tokens) -> Scalar:
+        """Log-probability that a drawn sequence has the revealed tokens, nats."""
         ...
 
 

@@ -13,7 +13,7 @@ from mdm_jax.types import Mask, Scalar, Tokens
 class Oracle:
     """p(token | canvas) by summing over every sequence that agrees with the revealed tokens.
 
-    Meets `Denoise`. A canvas that no sequence agrees with (a contradiction, which parallel reveals
+    Meets `DenoiseExact`. A canvas that no sequence agrees with (a contradiction, which parallel reveals
     produce) has uniform conditionals. Make one with `oracle_of`.
     """
 

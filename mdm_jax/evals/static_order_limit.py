@@ -2,14 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from mdm_jax.denoisers.oracle import Oracle
+from mdm_jax.denoisers.base import DenoiseExact
 from mdm_jax.evals.intervals import mean_interval
 from mdm_jax.evals.labels import label_of
 from mdm_jax.evals.score import Row
@@ -20,19 +19,12 @@ from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.variational.model import OrderModel, Sequence
 from mdm_jax.runs.description import describe
 from mdm_jax.runs.json_files import read_json, write_json
-from mdm_jax.tasks.base import Task
+from mdm_jax.tasks.base import HasOracle, Task
 
 NAME = "BestStaticOrder"
 SEARCH = SearchConfig(proposals=2000, chains=4, start_temperature=0.2, end_temperature=0.002)
 SEQUENCES = 288  # that the search sees, and as many others that it is measured on
 FIRST_DATA_SEED = 10**14  # apart from any training's
-
-
-@runtime_checkable
-class HasOracle(Protocol):
-    """A task with exact conditionals, at least in some of its settings."""
-
-    def oracle(self) -> Oracle: ...
 
 
 def static_order_limit(task: Task, steps: int, seed: int, path: Path) -> Row | None:
@@ -78,7 +70,7 @@ def limit_row(ratios: Float[np.ndarray, " n"], steps: int) -> Row:
     )
 
 
-def exact_conditionals(task: Task) -> Oracle | None:
+def exact_conditionals(task: Task) -> DenoiseExact | None:
     """The oracle of a task; None where it has too many sequences to list."""
     if not isinstance(task, HasOracle):
         return None
@@ -89,7 +81,7 @@ def exact_conditionals(task: Task) -> Oracle | None:
 
 
 def _best_ratios(
-    task: Task, oracle: Oracle, steps: int, seed: int
+    task: Task, oracle: DenoiseExact, steps: int, seed: int
 ) -> Float[np.ndarray, " sequences"]:
     """Success ratios on unseen sequences of the order that is best on those of the search."""
     model = OrderModel(MaxNormalised(), steps, task.vocabulary.mask_id, task.vocabulary.pad_id)

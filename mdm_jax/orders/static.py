@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.chunks import canvases_at_once, map_rows
-from mdm_jax.denoisers.base import Denoise
-from mdm_jax.denoisers.oracle import Oracle
+from mdm_jax.denoisers.base import Denoise, DenoiseExact
 from mdm_jax.orders.variational.forms.base import close_after
 from mdm_jax.orders.variational.model import (
     OrderModel,
@@ -76,7 +75,7 @@ def order_nlls(
     return jax.lax.map(each, orders)
 
 
-def exact_nll(sequences: Sequence, oracle: Oracle) -> Float[Array, " n"]:
+def exact_nll(sequences: Sequence, oracle: DenoiseExact) -> Float[Array, " n"]:
     """-log p(tokens | prompt) of each sequence, nats."""
 
     def one(sequence: Sequence) -> Scalar:
@@ -120,7 +119,7 @@ def failure(exact: Float[Array, " n"], nll: Float[Array, " n"]) -> Scalar:
 
 
 def success_ratios(
-    order: Steps, sequences: Sequence, oracle: Oracle, model: OrderModel
+    order: Steps, sequences: Sequence, oracle: DenoiseExact, model: OrderModel
 ) -> Float[Array, " n"]:
     """p_order(x | prompt) / p(x | prompt) of sequences drawn from the distribution.
 

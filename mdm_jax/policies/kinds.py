@@ -1,6 +1,6 @@
 """Unions of policies: the types of settings that choose one."""
 
-from mdm_jax.policies import heuristics, randomised, threshold_quota
+from mdm_jax.policies import bisection, heuristics, randomised, threshold_quota
 from mdm_jax.policies.remasking import p2, rcr, remdm, rounds, wino
 
 AnyHeuristic = (
@@ -13,6 +13,7 @@ AnyHeuristic = (
     | heuristics.ConfidenceThreshold
     | heuristics.Factor
     | heuristics.EntropyBound
+    | bisection.Bisection
     | threshold_quota.ThresholdQuota
     | randomised.TopKRandom
     | randomised.SoftmaxConfidence

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from mdm_jax.denoisers.base import Denoise, bind
-from mdm_jax.denoisers.oracle import Oracle
+from mdm_jax.denoisers.base import Denoise, DenoiseExact, bind
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.errors import MdmError
@@ -19,7 +18,7 @@ from mdm_jax.runs.directory import CHECKPOINTS, DENOISER_IDENTITY
 from mdm_jax.runs.identity import identity
 from mdm_jax.runs.orders import order_params
 from mdm_jax.runs.published import Loading, is_published, load_published
-from mdm_jax.tasks.base import Task
+from mdm_jax.tasks.base import HasOracle, Task
 from mdm_jax.training.checkpoints import restore_ema
 from mdm_jax.training.denoiser import init_params
 from mdm_jax.training.state import Params
@@ -72,14 +71,16 @@ def weights_for(module: Transformer, run: str | Path, task: Task) -> Params:
     return denoise.params
 
 
-def exact_denoiser(task: Task) -> Oracle:
-    """The oracle of a task whose sequences can be listed.
+def exact_denoiser(task: Task) -> DenoiseExact:
+    """The oracle of a task that has one.
 
     Raises:
-      MdmError: they cannot.
+      MdmError: it has none.
     """
-    if not hasattr(task, "oracle"):
-        raise MdmError(f"task {task.name} cannot be listed: train a denoiser instead of --oracle")
+    if not isinstance(task, HasOracle):
+        raise MdmError(
+            f"task {task.name} has no exact conditionals: train a denoiser instead of --oracle"
+        )
     return task.oracle()
 
 

@@ -2,9 +2,10 @@
 
 from mdm_jax.tasks.chains import Chains
 from mdm_jax.tasks.gsm8k import Gsm8k
+from mdm_jax.tasks.markov_chain import MarkovChain
 from mdm_jax.tasks.prompted import FreePrompt, HumanEval, PromptedGsm8k, PromptedMath
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.tasks.text import Text8
 
-TASKS = {task.name: task for task in (Sudoku, Chains, Gsm8k, Text8)}
+TASKS = {task.name: task for task in (Sudoku, Chains, Gsm8k, Text8, MarkovChain)}
 PROMPTED = {task.name: task for task in (PromptedGsm8k, PromptedMath, HumanEval, FreePrompt)}

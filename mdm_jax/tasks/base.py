@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int
 
+from mdm_jax.denoisers.base import DenoiseExact
 from mdm_jax.errors import MdmError
 
 
@@ -134,6 +135,15 @@ class Task(Protocol):
 
     def decode(self, tokens: Any) -> str:
         """One canvas [length] as text for display; MASK is shown, PAD is not."""
+        ...
+
+
+@runtime_checkable
+class HasOracle(Protocol):
+    """A task with exact conditionals, at least in some of its settings."""
+
+    def oracle(self) -> DenoiseExact:
+        """The exact denoiser; MdmError where these settings have none."""
         ...
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
+from jaxtyping import Bool
 
 from mdm_jax.errors import MdmError
 
@@ -38,6 +39,20 @@ def prompt_rng(seed: int) -> np.random.Generator:
     if seed < 0:
         raise MdmError(f"seed {seed} must not be negative")
     return np.random.default_rng([3, seed])
+
+
+def world_rng(seed: int) -> np.random.Generator:
+    """The stream that draws what a task is about, such as a transition matrix."""
+    return np.random.default_rng([4, seed])
+
+
+def shown_at_random(
+    rng: np.random.Generator, shape: tuple[int, int], fewest: int, most: int
+) -> Bool[np.ndarray, "size length"]:
+    """What prompts show: in each row a uniform number, `fewest` to `most`, of uniform positions."""
+    size, length = shape
+    counts = rng.integers(fewest, most + 1, size=(size, 1))
+    return rng.permuted(np.tile(np.arange(length), (size, 1)), axis=1) < counts
 
 
 def checked_count(count: int | None, default: int) -> int:

@@ -94,7 +94,7 @@ LEARN_ORDER = [
     ("--seed -5", "seed must be at"),
     ("--denoiser /gone", "/gone is no run directory"),
     ("--oracle --denoiser run", "give --oracle or --denoiser, not both"),
-    ("--oracle --task chains", "cannot be listed"),
+    ("--oracle --task chains", "no exact conditionals"),
     ("--scorer.width -1", "width"),
     ("--scorer.heads 3", "heads 3"),
     ("--policy.width 0", "width"),
@@ -147,7 +147,7 @@ LEARN_POLICY = [
     ("--optimizer.learning_rate -1", "learning_rate must be"),
     ("--denoiser /gone", "/gone is no run directory"),
     ("--denoiser published", "published is a published checkpoint"),
-    ("--oracle --task chains", "cannot be listed"),
+    ("--oracle --task chains", "no exact conditionals"),
 ]
 EVALUATE = [
     ("--temperature nan", "temperature must be"),

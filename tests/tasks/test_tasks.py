@@ -22,11 +22,12 @@ def built(tmp_path):
     where = {"data_dir": str(tmp_path)}
     cache = {"cache_dir": str(tmp_path / "cache")}
     settings = {"sudoku": {}, "chains": {}, "gsm8k": {**where, **cache}, "text8": where}
+    settings["markov_chain"] = {}
     return {name: task(**settings[name]) for name, task in TASKS.items()}
 
 
 def test_names():
-    assert sorted(TASKS) == ["chains", "gsm8k", "sudoku", "text8"]
+    assert sorted(TASKS) == ["chains", "gsm8k", "markov_chain", "sudoku", "text8"]
     assert all(task.name == name for name, task in TASKS.items())
 
 

@@ -12,7 +12,13 @@ from jaxtyping import Array, Bool, Int
 from mdm_jax.denoisers.oracle import Oracle, oracle_of
 from mdm_jax.errors import MdmError
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
-from mdm_jax.tasks.splits import batch_rng, checked_count, example_rng, prompt_rng
+from mdm_jax.tasks.splits import (
+    batch_rng,
+    checked_count,
+    example_rng,
+    prompt_rng,
+    shown_at_random,
+)
 from mdm_jax.tasks.sudoku.solver import EMPTY, puzzle_from, random_grid, random_symmetries
 
 _DEFAULT_CLUES = {4: (0, 4), 9: (32, 32)}
@@ -154,10 +160,7 @@ class Sudoku:
         A function of the seed and the batch's size. For side 4 that is how `examples` draw them. For
         side 9 clue cells are uniform instead of searched, so the solution need not be unique.
         """
-        rng, size = prompt_rng(seed), len(batch.tokens)
-        fewest, most = self.clue_range
-        clues = rng.integers(fewest, most + 1, size=(size, 1))
-        shown = rng.permuted(np.tile(np.arange(self.length), (size, 1)), axis=1) < clues
+        shown = shown_at_random(prompt_rng(seed), batch.tokens.shape, *self.clue_range)
         return batch._replace(maskable=batch.maskable & ~shown)
 
     def oracle(self) -> Oracle:
