@@ -1,8 +1,10 @@
 """Trainings keep the types of their numbers, however JAX is configured around them."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,21 +12,39 @@ from mdm_jax.denoisers.base import bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion.corruption import antithetic_times, stratified_times, uniform_times
 from mdm_jax.diffusion.objectives import Antithetic, AnyOrder, Complement, Continuous, Discrete
+from mdm_jax.orders.fidelity.config import CriticParts, ReplayConfig, VineConfig, VineParts
+from mdm_jax.orders.fidelity.evaluation import fidelities, held_out, prices_between, score
+from mdm_jax.orders.fidelity.exploration import FidelityBatch
+from mdm_jax.orders.fidelity.teacher_forcing import Forcing, Sequence
 from mdm_jax.orders.variational.forms import MaxNormalised, PlackettLuce, SigmoidScores
 from mdm_jax.orders.variational.loss import OrderBatch, OrderParts, init_order, order_loss
 from mdm_jax.orders.variational.model import OrderModel
 from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import Scorer, ScorerConfig
 from mdm_jax.policies.action_distributions import Independent, PlackettLuceStop
+from mdm_jax.policies.adaptive import AdaptivePolicy
+from mdm_jax.policies.base import stack
 from mdm_jax.policies.heuristics import LeftToRight
 from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.policies.networks.adaptive_network import (
+    AdaptiveConfig,
+    AdaptiveNetwork,
+    blank_features,
+)
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig, ConfidenceNetwork
+from mdm_jax.policies.networks.critic_network import CriticNetwork
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
 from mdm_jax.rl.grpo import GrpoObjective
 from mdm_jax.rl.imitation import Imitation, imitate
 from mdm_jax.rl.learner import Learner, iterate
 from mdm_jax.rl.rollouts import Prompts
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.training.fidelity import (
+    critic_optimizer,
+    critic_update,
+    init_critic_state,
+    vine_update,
+)
 from mdm_jax.training.losses import CanvasIds, TokenBatch, denoising_loss
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.state import init_state, train_step
@@ -114,6 +134,50 @@ def imitate_policy():
     return traced(step, policy.params, prompts, denoiser())
 
 
+ADAPTIVE = AdaptiveNetwork(AdaptiveConfig(width=8, heads=2, canvas=8, max_length=LENGTH))
+FORCING = Forcing(MASK, PAD, BUDGET, block_length=3, eos_id=EOS)
+CLEAN = FidelityBatch(jnp.asarray(TOKENS), jnp.asarray(MASKABLE), jnp.zeros(4, jnp.float32))
+
+
+def adaptive_policy():
+    features = jax.eval_shape(lambda: blank_features(LENGTH))
+    shapes = jax.eval_shape(ADAPTIVE.init, jax.random.key(0), features)["params"]
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    return AdaptivePolicy(ADAPTIVE, zeros)
+
+
+def learn_by_branches():
+    policy, config = adaptive_policy(), VineConfig(states=6, draws=2, chunk=3)
+    update = vine_update(policy, denoiser(), VineParts(config, FORCING), OPTIMIZER)
+    return traced(update, {"policy": policy.params}, CLEAN)
+
+
+def learn_by_replay():
+    policy, config = adaptive_policy(), ReplayConfig(capacity=8, updates=2, replayed=6, chunk=3)
+    parts = CriticParts(config, FORCING, CriticNetwork(ADAPTIVE.config))
+    optimizer = critic_optimizer(OptimizerConfig(), OptimizerConfig(), 10)
+    update = critic_update(policy, denoiser(), parts, optimizer)
+
+    def start(key):
+        return init_critic_state(key, policy, CLEAN, denoiser(), parts, optimizer)
+
+    state = jax.eval_shape(start, jax.random.key(0))
+    return state, *jax.eval_shape(update, state, jax.random.key(1), CLEAN)
+
+
+def held_out_score():
+    parts = CriticParts(ReplayConfig(chunk=3), FORCING, CriticNetwork(ADAPTIVE.config))
+    policies = stack([replace(adaptive_policy(), price=price) for price in (0.1, 1.0)])
+
+    def score_at(key):
+        clean = Sequence(jnp.asarray(TOKENS), jnp.asarray(MASKABLE))
+        data = held_out(key, clean, denoiser(), parts)
+        found, prices = fidelities(policies, data, denoiser(), parts), prices_between(0.1, 1.0, 2)
+        return found, score(found, prices, parts)
+
+    return jax.eval_shape(score_at, jax.random.key(0))
+
+
 TRAININGS = {
     "any order": lambda: train_denoiser(AnyOrder(), stratified_times),
     "continuous": lambda: train_denoiser(Continuous(), antithetic_times),
@@ -128,6 +192,8 @@ TRAININGS = {
         PolicyNetwork(PolicyConfig(width=8, heads=2), LENGTH, BUDGET), PlackettLuceStop()
     ),
     "imitation": imitate_policy,
+    "fidelity, branches": learn_by_branches,
+    "fidelity, replay": learn_by_replay,
 }
 
 
@@ -140,3 +206,18 @@ def test_no_training_depends_on_the_default_types(name):
     with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
         got = TRAININGS[name]()
     assert got[:2] == expected[:2] and got[1] == got[0]
+
+
+@pytest.mark.parametrize("name", [name for name in TRAININGS if name.startswith("fidelity")])
+def test_metrics_of_fidelity_are_float32(name):
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
+        metrics = TRAININGS[name]()[2]
+    assert {metric: leaf.dtype.name for metric, leaf in metrics.items()} == dict.fromkeys(
+        metrics, "float32"
+    )
+
+
+def test_held_out_fidelity_does_not_depend_on_the_default_types():
+    expected = held_out_score()
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
+        assert held_out_score() == expected

@@ -120,8 +120,8 @@ def policy_loss(
         utilities, eligible = policy.utilities(features), features.eligible
         fixed = jax.lax.stop_gradient(utilities)
         drawn = (
-            jax.random.bernoulli(key, jax.nn.sigmoid(fixed), (config.draws, len(eligible)))
-            & eligible
+            jax.random.bernoulli(key, jax.nn.sigmoid(fixed)[None], (config.draws, len(eligible)))
+            & eligible[None]
         )
         sets = jax.vmap(or_first_best, in_axes=(0, None, None))(drawn, fixed, eligible)
         returns = returns_of(sets, features, critic_params, parts)

@@ -129,7 +129,7 @@ def propose_sets(
     features = policy.featurize(observation)._replace(price=at.price)
     utilities, eligible = policy.utilities(features), observation.eligible
     shape = (parts.config.draws, len(eligible))
-    drawn = jax.random.bernoulli(key, jax.nn.sigmoid(utilities), shape) & eligible
+    drawn = jax.random.bernoulli(key, jax.nn.sigmoid(utilities)[None], shape) & eligible[None]
     sets = jnp.concatenate([drawn, fixed_sets(features, utilities, policy, parts.config)])
     revealed = jax.vmap(or_first_best, in_axes=(0, None, None))(sets, utilities, eligible)
     same = first_same(revealed)

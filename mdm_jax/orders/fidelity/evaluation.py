@@ -63,7 +63,8 @@ def score(found: Fidelity, prices: Prices, parts: Parts) -> Scalar:
 
 def prices_between(low: float, high: float, count: int) -> Prices:
     """Evenly spaced on a log scale."""
-    return jnp.exp(jnp.linspace(jnp.log(low), jnp.log(high), count))
+    ends = jnp.log(jnp.asarray((low, high), jnp.float32))
+    return jnp.exp(jnp.linspace(*ends, count, dtype=jnp.float32))
 
 
 def price_for(

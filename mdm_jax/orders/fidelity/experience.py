@@ -44,7 +44,7 @@ def experience(
     before = jnp.cumsum(retraced.log_probs, axis=1) - retraced.log_probs
     ratio = jnp.exp(jnp.clip(before - seen.log_probs, LOWEST_SURVIVAL, 0.0))
     survival = jnp.where(rows.on_policy[:, None], ratio, 1.0)
-    walked = jnp.sum(seen.state.calls)
+    walked = jnp.sum(seen.state.calls, dtype=jnp.float32)
     metrics = {
         "walk_calls": walked / count,
         "calls": walked + jnp.sum(retraced.state.calls),

@@ -95,8 +95,8 @@ def explore(
         window = len(state.is_masked)
         features = blank_features(window, (forcing.budget,))
         sets = jnp.zeros((forcing.budget, window), bool)
-        logs = jnp.zeros((forcing.budget,))
-        return Exploration(tokens, state, jnp.zeros(()), features, logs, sets, sets)
+        logs = jnp.zeros((forcing.budget,), jnp.float32)
+        return Exploration(tokens, state, jnp.zeros((), jnp.float32), features, logs, sets, sets)
 
     chunk = rows_at_once(tokens.shape[1], forcing, chunk)
     step = partial(
@@ -178,7 +178,7 @@ def visits(
     """
     budget = seen.log_probs.shape[1]
     real = jnp.any(seen.features.is_masked, axis=-1)
-    noise = jnp.where(real, jax.random.uniform(key, real.shape), -1.0)
+    noise = jnp.where(real, jax.random.uniform(key, real.shape, jnp.float32), -1.0)
     chosen = jax.lax.top_k(noise.ravel(), count)[1]
     row, calls = chosen // budget, chosen % budget
     found = Visit(

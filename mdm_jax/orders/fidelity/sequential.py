@@ -142,7 +142,7 @@ def retrace_step(
     """One denoiser call of one row."""
     key, sequence, revealed = row
     observation, log_probs = observe(sequence, now.state, denoise, forcing)
-    left = revealed & now.state.is_masked
+    left = revealed & now.state.is_masked[None]
     call = jnp.argmax(jnp.any(left, axis=-1))
     observation = observation._replace(eligible=left[call])
     chosen = reference.policy.unmask(jax.random.fold_in(key, now.state.calls), observation)

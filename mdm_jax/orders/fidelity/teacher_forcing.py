@@ -92,7 +92,10 @@ def enter_block(state: State, forcing: Forcing) -> State:
     """The state with the counters of a new block started where the last one was finished."""
     blocks = block_ids(len(state.is_masked), forcing.block_length)
     block = current_block(state.is_masked, blocks)
-    entered, masks = block != state.block, jnp.sum(state.is_masked & (blocks == block))
+    entered, masks = (
+        block != state.block,
+        jnp.sum(state.is_masked & (blocks == block), dtype=jnp.int32),
+    )
     return state._replace(
         block=block,
         block_step=jnp.where(entered, 0, state.block_step),

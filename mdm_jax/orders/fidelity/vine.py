@@ -132,7 +132,10 @@ def try_everything(
     at, completion_calls = branchings(keys, visited, log_sequential[row], denoise, parts)
     keys = row_keys(k_sets, jnp.arange(config.states))
     tried, branch_calls = try_sets(keys, at, policy, denoise, parts)
-    walk_calls, by_mode = jnp.sum(seen.state.calls), tried.returns[:, config.draws]
+    walk_calls, by_mode = (
+        jnp.sum(seen.state.calls, dtype=jnp.float32),
+        tried.returns[:, config.draws],
+    )
     metrics = {
         "return": jnp.sum(by_mode * real) / jnp.maximum(jnp.sum(real), 1),
         "walk_calls": walk_calls / count,

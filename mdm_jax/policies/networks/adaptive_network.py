@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdm_jax.denoisers.transformer import Block, TransformerConfig
+from mdm_jax.errors import MdmError
 from mdm_jax.policies.action_distributions import Utilities
 from mdm_jax.policies.base import Scores, confidence, entropy, margin
 from mdm_jax.types import Mask, Observation, Scalar
@@ -124,9 +125,9 @@ class Trunk(nn.Module):
         """What depends on where something is: an embedding, and layers over the whole canvas."""
         config, length = self.config, len(inputs)
         if length > config.max_length:
-            raise ValueError(f"{length} positions, more than max_length {config.max_length}")
+            raise MdmError(f"{length} positions, more than max_length {config.max_length}")
         shape = (config.max_length, config.width)
-        x = self.param("positions", nn.initializers.normal(0.3), shape)
+        x = self.param("positions", nn.initializers.normal(0.3), shape, jnp.float32)
         if config.canvas:
             whole = jnp.pad(inputs, ((0, config.max_length - length), (0, 0))).ravel()
             hidden = nn.silu(nn.Dense(config.canvas, name="canvas_1")(whole))
@@ -162,8 +163,9 @@ def features_of(observation: Observation, price: Scalar, calls_left: Scalar) -> 
 
 def blank_features(length: int, leading: tuple[int, ...] = ()) -> AdaptiveFeatures:
     """Features of a finished canvas, with leading axes."""
-    scores, masks = jnp.zeros((*leading, length)), jnp.zeros((*leading, length), bool)
-    return AdaptiveFeatures(scores, scores, scores, masks, masks, *jnp.ones((2, *leading)))
+    shape, ones = (*leading, length), jnp.ones((2, *leading), jnp.float32)
+    scores, masks = jnp.zeros(shape, jnp.float32), jnp.zeros(shape, bool)
+    return AdaptiveFeatures(scores, scores, scores, masks, masks, *ones)
 
 
 def log_price(features: AdaptiveFeatures) -> Scalar:
