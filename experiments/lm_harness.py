@@ -9,7 +9,7 @@ dashes, and policy=NAME,policy.KNOB=VALUE.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from experiments import _cli as cli
 from experiments._cli.console import console, progress
@@ -48,8 +48,11 @@ class Config:
       tasks: names of the harness's tasks.
       num_fewshot: few-shot examples; None: as the task has it.
       limit: problems of each task; None: all.
+      confirm_run_unsafe_code: let tasks run the programs that were generated, with what the harness
+        has to contain them.
     """
 
+    sampler_flags: ClassVar[bool] = True  # LLaDA's and Dream's are understood too
     denoiser: str = cli.REQUIRED
     policy: cli.AnyPolicy = field(default_factory=lambda: heuristics.ConfidenceThreshold(0.9))
     sampling: cli.Flat[SamplerConfig] = field(default_factory=SamplerConfig)
@@ -62,6 +65,7 @@ class Config:
     tasks: tuple[str, ...] = ()
     num_fewshot: int | None = None
     limit: int | None = None
+    confirm_run_unsafe_code: bool = False
 
     def __post_init__(self) -> None:
         for name in ("draws", "batch_size", "limit"):
@@ -107,6 +111,7 @@ def run(config: Config) -> dict[str, Any]:
         num_fewshot=config.num_fewshot,
         limit=config.limit,
         apply_chat_template=config.chat,
+        confirm_run_unsafe_code=config.confirm_run_unsafe_code,
     )
     console.print(found["results"])
     return found

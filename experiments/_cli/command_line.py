@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields, make_dataclass, replace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 from rich.text import Text
@@ -54,7 +54,8 @@ def parse(
     if getattr(config_type, "sampler_flags", False):
         named = any(word.startswith(("policy:", "--policy.")) for word in words)
         parts[0] = config_type, sampler_flags.apply(known(SamplerFlags, words), default, named)
-        parts.append((SamplerFlags, SamplerFlags()))
+        flags = _flags_beside(config_type)
+        parts.append((flags, flags()))
     kinds, defaults = zip(*parts, (Options, Options()), strict=True)
     side_by_side = tuple[tuple(Annotated[kind, tyro.conf.arg(name="")] for kind in kinds)]
     return _tyro(side_by_side, words, default=defaults, description=doc)[0]
@@ -63,6 +64,14 @@ def parse(
 def known(kind: type[C], words: Sequence[str]) -> C:
     """The flags of a dataclass among those of a command line; all others are left alone."""
     return _tyro(kind, words, return_unknown_args=True, add_help=False)[0]
+
+
+def _flags_beside(config_type: type) -> type:
+    """`SamplerFlags` without those that a config class has itself."""
+    own, types = {each.name for each in fields(config_type)}, get_type_hints(SamplerFlags)
+    flags = [(name, kind, None) for name, kind in types.items() if name not in own]
+    named = {"__doc__": SamplerFlags.__doc__}
+    return make_dataclass("SamplerFlags", flags, frozen=True, namespace=named)
 
 
 def _choices(config_type: type, presets: Mapping[str, Any]) -> type:

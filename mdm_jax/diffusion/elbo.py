@@ -44,13 +44,14 @@ def canvas_nll(
     """-log p(token | canvas) at the masked positions, 0 elsewhere, nats: one denoiser call.
 
     Args:
-      window: all maskable positions are among this many from the first of them, and logits are
-        computed for those alone; None: they may be anywhere.
+      window: all maskable positions are among this many from the first of them, or the last ones of
+        the canvas, and logits are computed for those alone; None: they may be anywhere.
     """
     canvas, valid = apply_mask(tokens, is_masked, mask_id), tokens != pad_id
     positions = jnp.arange(len(tokens))
     if window is not None:
-        positions = jnp.argmax(maskable) + jnp.arange(window)
+        start = jnp.minimum(jnp.argmax(maskable), len(tokens) - window)
+        positions = start + jnp.arange(window)
     logits = denoise(canvas, valid) if window is None else denoise(canvas, valid, positions)
     counts = is_masked[positions]
     nll = token_nll(logits, jnp.where(counts, tokens[positions], 0))

@@ -1,5 +1,6 @@
 """A masked diffusion model of text, for evaluation harnesses: text in, text and likelihoods out."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ from mdm_jax.tasks.prompted.tokenizer import TextTokenizer
 @dataclass(frozen=True, eq=False)
 class TextModel:
     """A denoiser, a policy and a tokenizer.
+
+    A context that leaves no room for the answer on the checkpoint's longest canvas loses its beginning,
+    with a warning.
 
     Attributes:
       config: of the sampler, with a `gen_length`.
@@ -49,7 +53,8 @@ class TextModel:
           stops: stop texts of each prompt.
           on_batch: called after each batch with its number of prompts.
         """
-        ids, length = self._encode(prompts), self.config.gen_length
+        length = self.config.gen_length
+        ids = self._ends(self._encode(prompts), self.tokenizer.max_length - length)
         vocabulary = self.tokenizer.vocabulary
         canvases = prompt_canvases(ids, max(map(len, ids)), length, vocabulary)
         responses = [
@@ -80,17 +85,26 @@ class TextModel:
         pairs = [move_blanks(*pair) for pair in zip(contexts, continuations, strict=True)]
         given = self._encode([context for context, _ in pairs])
         wholes = self._encode([context + continuation for context, continuation in pairs])
-        return self._bounds(given, wholes)
+        kept = self._ends(wholes, self.tokenizer.max_length)
+        cut = [len(whole) - len(end) for whole, end in zip(wholes, kept, strict=True)]
+        return self._bounds([ids[n:] for ids, n in zip(given, cut, strict=True)], kept)
 
     def text_log_likelihoods(self, texts: Sequence[str]) -> list[float]:
-        """The any-order bound on log p(text) of each text, nats."""
-        return self._bounds([[]] * len(texts), self._encode(texts))
+        """The any-order bound on log p(text) of each text, nats.
+
+        A text beyond the longest canvas is cut into pieces, whose bounds are added up.
+        """
+        most = self.tokenizer.max_length
+        pieces = [_pieces(ids, most) for ids in self._encode(texts)]
+        bounds = iter(self._bounds([], [piece for row in pieces for piece in row]))
+        return [sum(next(bounds) for _ in row) for row in pieces]
 
     def _bounds(self, contexts: list[list[int]], wholes: list[list[int]]) -> list[float]:
-        """Of the ids after each context, given that."""
-        vocabulary = self.tokenizer.vocabulary
+        """Of the ids after each context, given that; no contexts: of all ids."""
+        vocabulary, contexts = self.tokenizer.vocabulary, contexts or [[]] * len(wholes)
         lengths = [len(w) - len(c) for c, w in zip(contexts, wholes, strict=True)]
-        shape = len(wholes), max(map(len, contexts)) + max(lengths)
+        longest = max(map(len, contexts)) + max(lengths)
+        shape = len(wholes), min(longest, self.tokenizer.max_length)
         tokens, maskable = np.full(shape, vocabulary.pad_id, np.int32), np.zeros(shape, bool)
         for row, (context, whole) in enumerate(zip(contexts, wholes, strict=True)):
             tokens[row, : len(whole)] = whole
@@ -110,6 +124,22 @@ class TextModel:
         if self.bare:
             return self.tokenizer.encode(texts, bare=True)
         return self.tokenizer.encode_text(texts)
+
+    def _ends(self, texts: list[list[int]], most: int) -> list[list[int]]:
+        """The last `most` ids of each text."""
+        long = [len(ids) for ids in texts if len(ids) > most]
+        if long:
+            warnings.warn(
+                f"{len(long)} of {len(texts)} contexts lose their beginning: up to {max(long)} tokens, "
+                f"where {most} fit the checkpoint beside the answer",
+                stacklevel=2,
+            )
+        return [ids[-most:] for ids in texts]
+
+
+def _pieces(ids: list[int], most: int) -> list[list[int]]:
+    """Ids in pieces of at most `most`; one of nothing where there are none."""
+    return [ids[start : start + most] for start in range(0, max(len(ids), 1), most)]
 
 
 def move_blanks(context: str, continuation: str) -> tuple[str, str]:

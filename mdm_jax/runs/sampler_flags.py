@@ -83,7 +83,7 @@ def apply(flags: SamplerFlags, config: C, policy_named: bool = False) -> C:
 
     Args:
       flags: what was given.
-      config: with fields `policy`, `sampling` and `task`.
+      config: with fields `policy` and `sampling`, and `task` or a `gen_length` of its own.
       policy_named: whether the command line names a policy, which it may not beside the flags.
 
     Raises:
@@ -92,7 +92,7 @@ def apply(flags: SamplerFlags, config: C, policy_named: bool = False) -> C:
     given = {name: value for name, value in asdict(flags).items() if value is not None}
     length, weight = given.pop("gen_length", None), given.pop("cfg_scale", None)
     settings: Given = {} if weight is None else {"guidance": weight}
-    if length is not None:
+    if length is not None and not hasattr(config, "gen_length"):
         config = replace(config, task=_with_length(config.task, length))
     if given:
         if policy_named:

@@ -12,7 +12,7 @@ from published_files import EOS, write_checkpoint
 
 from mdm_jax.diffusion.elbo import token_nll
 from mdm_jax.evals.text_model import cut
-from mdm_jax.policies.heuristics import EntropyBound, TopConfidence
+from mdm_jax.policies.heuristics import ConfidenceThreshold, EntropyBound, TopConfidence
 
 
 class Request:
@@ -92,6 +92,31 @@ def test_one_token_has_its_exact_log_likelihood(model):
     assert blank < bound  # " b" has two tokens
 
 
+def test_what_does_not_fit_loses_its_beginning(model, monkeypatch):
+    """A context; a text of its own is cut into pieces."""
+    monkeypatch.setattr(model.model.tokenizer, "max_length", 20)
+    short, (until,) = "xyz?", ({},)
+    with pytest.warns(UserWarning, match="1 of 2 contexts lose their beginning: up to 34 tokens"):
+        long, alone = model.generate_until(
+            [Request("a" * 30 + short, until), Request(short, until)]
+        )
+    assert long == alone
+    asked = [Request("b" * 30 + "c" * 18, "d"), Request("c" * 18, "d" * 2)]
+    with pytest.warns(UserWarning, match="1 of 2 contexts lose"):
+        cut = model.loglikelihood(asked)
+    assert cut == model.loglikelihood([Request("b" + "c" * 18, "d"), asked[1]])
+    whole, *parts = model.loglikelihood_rolling([Request("e" * 45)] + 2 * [Request("e" * 20)])
+    assert whole < sum(parts)
+
+
+def test_the_flags_of_other_samplers(harness, checkpoint):
+    create = harness.registered["mdm_jax"].create_from_arg_string
+    settings = create(f"denoiser={checkpoint},threshold=0.7,gen_length=16").config
+    assert settings.policy == ConfidenceThreshold(0.7) and settings.gen_length == 16
+    given = f"denoiser={checkpoint},alg=confidence_threshold,steps=4,gen_length=16"
+    assert create(given).config.sampling.budget == 20
+
+
 def test_the_bound_of_a_text_is_that_of_a_continuation_of_nothing(model):
     texts = ["abc", "de"]
     rolling = model.loglikelihood_rolling([Request(text) for text in texts])
@@ -116,7 +141,7 @@ def test_the_command_line_runs_the_harness(harness, checkpoint):
     (arguments,) = harness.run
     assert isinstance(arguments.pop("model"), harness.registered["mdm_jax"])
     expected = {"tasks": ["gsm8k"], "num_fewshot": 5, "limit": 2, "apply_chat_template": True}
-    assert arguments == expected
+    assert arguments == expected | {"confirm_run_unsafe_code": False}
     with pytest.raises(ValueError, match="say what to run: --tasks"):
         module.run(module.Config(denoiser=checkpoint))
 

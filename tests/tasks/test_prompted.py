@@ -103,6 +103,16 @@ def test_long_prompts_are_refused_or_keep_their_end(where, gsm8k):
     assert roomy.length == 900 + 256 and (roomy.examples("test").canvases[:, -1] == VOCAB).all()
 
 
+def test_training_prompts_that_are_too_long_are_left_out(where, gsm8k):
+    lengths = np.array([len(prompt) for prompt in gsm8k.prompts("train")])
+    room = int(np.median(lengths))
+    task = PromptedGsm8k(**where["gsm8k"], prompt_length=room)
+    found = task.examples("train", 4096).references.start
+    np.testing.assert_array_equal(found, lengths[lengths <= room])
+    with pytest.raises(ValueError, match="train prompts are longer than prompt_length 3"):
+        PromptedGsm8k(**where["gsm8k"], prompt_length=3).examples("train")
+
+
 def test_text_of_a_question_is_no_control_token(where):
     files = where["prompt"]["checkpoint"]
     for chat in (True, False):

@@ -52,7 +52,8 @@ class Prompted(abc.ABC):
       opening: beginning of the answer, given as part of the prompt.
       gen_length: positions for the answer.
       prompt_length: positions for the prompt; None: the longest prompt of the test split.
-      truncate: keep the end of longer prompts, instead of refusing them. Training leaves them out.
+      truncate: keep the end of longer prompts, instead of refusing them. Without it those of the training
+        split are left out.
     """
 
     name: ClassVar[str]
@@ -130,7 +131,7 @@ class Prompted(abc.ABC):
         return self._encoded[split]
 
     def examples(self, split: str = "test", count: int | None = None) -> Examples:
-        """Prompts in file order, none left out.
+        """Prompts in file order, none left out but those of the training split that are too long.
 
         A `count` beyond the split gives all of it.
 
@@ -138,9 +139,11 @@ class Prompted(abc.ABC):
           MdmError: a prompt is longer than `prompt_length` and may not be truncated.
         """
         split_number(split)
-        problems, room = self.problems(split), self.length - self.gen_length
-        count = checked_count(count, len(problems))
-        prompts = self.prompts(split)[:count]
+        room = self.length - self.gen_length
+        pairs = list(zip(self.problems(split), self.prompts(split), strict=True))
+        if split == "train" and not self.truncate:
+            pairs = [pair for pair in pairs if len(pair[1]) <= room] or pairs
+        problems, prompts = zip(*pairs[: checked_count(count, len(pairs))], strict=True)
         lengths = [len(prompt) for prompt in prompts]
         if max(lengths) > room and not self.truncate:
             raise MdmError(
@@ -149,7 +152,7 @@ class Prompted(abc.ABC):
                 "keep only their ends with --task.truncate"
             )
         canvases = prompt_canvases(prompts, room, self.gen_length, self.vocabulary)
-        answers = np.array([problem.reference for problem in problems[:count]])
+        answers = np.array([problem.reference for problem in problems])
         return Examples(canvases, PromptReference(answers, np.minimum(lengths, room)))
 
     @functools.cached_property
