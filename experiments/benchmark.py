@@ -12,6 +12,7 @@ import jax
 from experiments import _cli as cli
 from experiments._cli.console import console, print_costs
 from mdm_jax.denoisers.transformer import TransformerConfig
+from mdm_jax.errors import MdmError
 from mdm_jax.profiling.step_cost import StepCost, Workload, comparisons, measure_steps
 from mdm_jax.profiling.timing import peak_matmul_flops
 
@@ -43,11 +44,11 @@ class Config:
 
     def __post_init__(self) -> None:
         if min(self.vocab, self.length, self.batch_size, self.repeats) < 1:
-            raise ValueError("vocab, length, batch_size and repeats must be at least 1")
+            raise MdmError("vocab, length, batch_size and repeats must be at least 1")
         if not 1 <= self.steps <= self.length:
-            raise ValueError(f"steps must be between 1 and length {self.length}, got {self.steps}")
+            raise MdmError(f"steps must be between 1 and length {self.length}, got {self.steps}")
         if self.samples < 2 or self.batch_size % self.samples:
-            raise ValueError(
+            raise MdmError(
                 f"samples must be at least 2 and divide batch_size {self.batch_size}, got {self.samples}"
             )
 

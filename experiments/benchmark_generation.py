@@ -57,7 +57,7 @@ class Config:
         if not self.caches or not self.batch_sizes:
             raise MdmError("give at least one of --caches and one of --batch_sizes")
         if min(self.prompt, self.repeats, *self.batch_sizes) < 1:
-            raise ValueError("prompt, repeats and batch_sizes must be at least 1")
+            raise MdmError("prompt, repeats and batch_sizes must be at least 1")
 
     @property
     def workload(self) -> GenerationWorkload:

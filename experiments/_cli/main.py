@@ -14,6 +14,7 @@ from experiments._cli.command_line import known, parse
 from experiments._cli.compilation_cache import use_compilation_cache
 from experiments._cli.console import console, escape_controls
 from experiments._cli.options import Options
+from mdm_jax.errors import MdmError
 from mdm_jax.sharding import start_processes
 
 C = TypeVar("C")
@@ -55,7 +56,7 @@ def exit_status() -> Iterator[None]:
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         _leave(2, f"error: {error.strerror or error}{where}")
-    except ValueError as error:  # MdmError, or an older check of ours that does not raise it yet
+    except MdmError as error:
         _leave(2, f"error: {error}")
     except Exception:
         print(BUG, file=sys.stderr)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mdm_jax.errors import MdmError
 from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Count, Mask, Scalar, Tokens
 
@@ -160,7 +161,7 @@ class Bound:
 
 def _require(module: Any, method: str, lack: str) -> None:
     if not hasattr(module, method):
-        raise ValueError(f"{type(module).__name__} {lack}: it has no method {method}")
+        raise MdmError(f"{type(module).__name__} {lack}: it has no method {method}")
 
 
 def bind(module: Any, params: Any) -> Bound:

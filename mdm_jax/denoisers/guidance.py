@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.errors import MdmError
 from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Mask, Scalar, Tokens
 
@@ -34,10 +35,10 @@ class Guided:
         """Guided logits at `positions`.
 
         Raises:
-          ValueError: no positions, so that prompt and response cannot be told apart.
+          MdmError: no positions, so that prompt and response cannot be told apart.
         """
         if positions is None:
-            raise ValueError("guidance masks all but the response: set the sampler's gen_length")
+            raise MdmError("guidance masks all but the response: set the sampler's gen_length")
         is_prompt = valid.at[positions].set(False)
         both = jnp.stack([canvas, jnp.where(is_prompt, self.mask_id, canvas)])
         given, alone = jax.vmap(lambda one: self.denoise(one, valid, positions))(both)

@@ -130,7 +130,7 @@ class Transformer(nn.Module):
     ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
         """Logits, and what they were computed from: `hidden` at the same positions."""
         if self.config.max_length is not None and canvas.shape[0] > self.config.max_length:
-            raise ValueError(
+            raise MdmError(
                 f"a canvas of {canvas.shape[0]} is longer than max_length {self.config.max_length}"
             )
         hidden = self.hidden(canvas, valid)

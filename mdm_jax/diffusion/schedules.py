@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdm_jax.errors import MdmError
+
 
 @runtime_checkable
 class Schedule(Protocol):
@@ -48,14 +50,14 @@ class Polynomial:
     """alpha(t) = 1 - t^exponent.
 
     Raises:
-      ValueError: the exponent is not positive.
+      MdmError: the exponent is not positive.
     """
 
     exponent: float = 2.0
 
     def __post_init__(self) -> None:
         if not self.exponent > 0:
-            raise ValueError(f"polynomial exponent must be positive, got {self.exponent}")
+            raise MdmError(f"polynomial exponent must be positive, got {self.exponent}")
 
     def alpha(self, t: Float[Array, ""]) -> Float[Array, ""]:
         return 1.0 - t**self.exponent

@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.errors import check_rows
+from mdm_jax.errors import MdmError, check_rows
 from mdm_jax.policies.base import Policy, stack
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample, sweep
@@ -64,7 +64,7 @@ def mapped_sampler(config: SamplerConfig, parallel: Parallel) -> Callable[..., R
             return pmap_map(run)
         case "vmap":
             return vmap_map(run)
-    raise ValueError(f"unknown --parallel {parallel!r}; choose vmap, device_map or pmap")
+    raise MdmError(f"unknown --parallel {parallel!r}; choose vmap, device_map or pmap")
 
 
 def generate(
@@ -89,7 +89,7 @@ def generate(
 
     Raises:
       MdmError: logits that are NaN or infinite.
-      ValueError: the batch does not fit the devices, or the canvases the response or its blocks.
+      MdmError: the batch does not fit the devices, or the canvases the response or its blocks.
     """
     check_request(canvases, config, batching)
     run = mapped_sampler(config, batching.parallel)
@@ -124,7 +124,7 @@ def generate_sweep(
 
     Raises:
       MdmError: logits that are NaN or infinite.
-      ValueError: the canvases do not fit the response or its blocks.
+      MdmError: the canvases do not fit the response or its blocks.
     """
     check_request(canvases, config, Batching(batch_size))
     indices = np.arange(len(canvases)) if indices is None else np.asarray(indices)
@@ -158,13 +158,13 @@ def check_request(
 ) -> None:
     """Raise ValueError for what generation would refuse, before anything is written or compiled."""
     if len(canvases) == 0:
-        raise ValueError("there are no examples to complete; choose another split or count")
+        raise MdmError("there are no examples to complete; choose another split or count")
     check_batch(batching.size, 1 if batching.parallel == "vmap" else jax.device_count())
     config.check(canvases.shape[1])
     is_masked = canvases == config.mask_id
     spread = is_masked.shape[1] - is_masked[:, ::-1].argmax(1) - is_masked.argmax(1)
     if config.gen_length and (is_masked.any(1) & (spread > config.gen_length)).any():
-        raise ValueError(
+        raise MdmError(
             f"masks spread over {spread.max()} positions do not fit gen_length {config.gen_length}; "
             "infilling at arbitrary positions takes gen_length None"
         )

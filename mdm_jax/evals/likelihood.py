@@ -14,7 +14,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.diffusion.elbo import bits_per_token, canvas_nll, perplexity
 from mdm_jax.diffusion.objectives import AnyOrder
-from mdm_jax.errors import check_rows
+from mdm_jax.errors import MdmError, check_rows
 from mdm_jax.sampling.canvas import after_eos
 from mdm_jax.tasks.base import Batch, Task, Vocabulary, heldout_title
 from mdm_jax.types import Mask, RowKey, Scalar, Tokens
@@ -87,10 +87,10 @@ def heldout_likelihood(
     of them have.
 
     Raises:
-      ValueError: there are no sequences.
+      MdmError: there are no sequences.
     """
     if len(data.tokens) == 0:
-        raise ValueError("there are no held-out sequences to measure the likelihood on")
+        raise MdmError("there are no held-out sequences to measure the likelihood on")
     content = np.asarray(data.maskable)
     if vocabulary.eos_id is not None:
         past = jax.vmap(lambda tokens, here: after_eos(tokens, here, vocabulary.eos_id))

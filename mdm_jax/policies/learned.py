@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mdm_jax.errors import check_range
+from mdm_jax.errors import MdmError, check_range
 from mdm_jax.policies.action_distributions import ActionDistribution, Independent, Utilities
 from mdm_jax.policies.base import RevealOnly, confidence, or_best, top
 from mdm_jax.policies.heuristics import steps_per_block
@@ -69,7 +69,7 @@ class LearnedPolicy(RevealOnly):
       candidate_top_k: choose among this many eligible positions, the most confident; None: all.
 
     Raises:
-      ValueError: a knob out of range.
+      MdmError: a knob out of range.
     """
 
     wants_window: ClassVar[bool] = True
@@ -88,7 +88,7 @@ class LearnedPolicy(RevealOnly):
         check_range("policy_temperature", self.policy_temperature, 0)
         check_range("scale", self.scale, 0)
         if self.fallback not in ("best", "spend"):
-            raise ValueError(f"fallback must be 'best' or 'spend', got {self.fallback!r}")
+            raise MdmError(f"fallback must be 'best' or 'spend', got {self.fallback!r}")
         check_range("candidate_top_k", self.candidate_top_k, 1)
 
     @property

@@ -12,6 +12,7 @@ from mdm_jax.denoisers.base import Bound, bind
 from mdm_jax.denoisers.pretrained.config import PretrainedConfig
 from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
 from mdm_jax.diffusion.corruption import row_keys
+from mdm_jax.errors import MdmError
 from mdm_jax.keys import root_key
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence
@@ -89,15 +90,15 @@ class GenerationWorkload:
 
     def __post_init__(self) -> None:
         if self.block_length < 1 or self.gen_length < 1:
-            raise ValueError(
+            raise MdmError(
                 f"block_length {self.block_length} and gen_length {self.gen_length} must be at least 1"
             )
         if self.gen_length % self.block_length:
-            raise ValueError(
+            raise MdmError(
                 f"block_length {self.block_length} does not divide gen_length {self.gen_length}"
             )
         if self.steps < self.gen_length // self.block_length:
-            raise ValueError(f"steps {self.steps} are less than one call for each block")
+            raise MdmError(f"steps {self.steps} are less than one call for each block")
 
     def summary(self) -> str:
         """Shape and type of the denoiser, the canvas, and the attention kernel on this machine."""

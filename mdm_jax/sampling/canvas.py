@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from mdm_jax.errors import MdmError
 from mdm_jax.types import Count, Mask, Tokens
 
 
@@ -21,11 +22,11 @@ def block_ids(length: int, block_length: int | None) -> Int[Array, " length"]:
     """The index of each position's block; `block_length` None: a single block.
 
     Raises:
-      ValueError: `block_length` does not divide `length`.
+      MdmError: `block_length` does not divide `length`.
     """
     block_length = length if block_length is None else block_length
     if block_length < 1 or length % block_length:
-        raise ValueError(
+        raise MdmError(
             f"block_length {block_length} does not divide the {length} generated positions; "
             f"choose one of {[n for n in range(1, length + 1) if length % n == 0]}"
         )

@@ -1,6 +1,7 @@
 """Settings that do not fit each other, refused before anything is compiled."""
 
 from mdm_jax.denoisers.base import DenoiseCached, DenoiseHidden, DenoiseVerifier
+from mdm_jax.errors import MdmError
 from mdm_jax.policies.base import wants_hidden, wants_verifier
 from mdm_jax.sampling.rows import Sampler
 
@@ -10,21 +11,21 @@ def check_denoiser(sampler: Sampler) -> None:
     denoise, policy, config = sampler
     name, given = type(policy).__name__, type(denoise).__name__
     if wants_hidden(policy) and not isinstance(denoise, DenoiseHidden):
-        raise ValueError(
+        raise MdmError(
             f"{name} wants hidden states, but the denoiser {given} gives none: it has no method "
             "with_hidden"
         )
     if wants_verifier(policy) and not isinstance(denoise, DenoiseVerifier):
-        raise ValueError(
+        raise MdmError(
             f"{name} wants verifier logits, but the denoiser {given} gives none: it has no method "
             "with_verifier_logits"
         )
     if wants_verifier(policy) and (wants_hidden(policy) or config.cache is not None):
-        raise ValueError(
+        raise MdmError(
             f"{name} wants verifier logits, which cannot be combined with hidden states or a cache"
         )
     if config.cache is not None and not isinstance(denoise, DenoiseCached):
-        raise ValueError(
+        raise MdmError(
             f"the denoiser {given} keeps no cache: it has no methods prefill, extend and read; "
             "sample with cache None"
         )

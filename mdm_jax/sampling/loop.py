@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Int, Key
 from mdm_jax.chunks import canvases_at_once, map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.guidance import Guided, passes_per_call
+from mdm_jax.errors import MdmError
 from mdm_jax.policies.base import Policy
 from mdm_jax.sampling.cached_loop import sample_cached
 from mdm_jax.sampling.checks import check_denoiser
@@ -76,7 +77,7 @@ def sample(
       Rollout with a leading batch axis.
 
     Raises:
-      ValueError: `gen_length` longer than the canvas, a `block_length` that does not divide, a policy
+      MdmError: `gen_length` longer than the canvas, a `block_length` that does not divide, a policy
         that wants hidden states or verifier logits that the denoiser does not give, or a `Guided`
         denoiser with blocks, instead of `config.guidance`.
     """
@@ -122,7 +123,7 @@ def _with_guidance(sampler: Sampler) -> Sampler:
     """The denoiser replaced by its guided version where `config.guidance` is set."""
     denoise, config = sampler.denoise, sampler.config
     if isinstance(denoise, Guided) and shows_block_only(sampler):
-        raise ValueError(
+        raise MdmError(
             "a Guided denoiser needs the logits of the whole response, and this policy looks only at "
             "the current block: pass the unguided denoiser, and SamplerConfig.guidance"
         )

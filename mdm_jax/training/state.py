@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
+from mdm_jax.errors import MdmError
 from mdm_jax.types import RowKey, Scalar
 
 Params = PyTree
@@ -55,11 +56,11 @@ def accumulate(
     Slices have equally many rows, and the weight that their loss gives them.
 
     Raises:
-      ValueError: the batch does not divide into `micro_batches`.
+      MdmError: the batch does not divide into `micro_batches`.
     """
     size = jax.tree.leaves(batch)[0].shape[0]
     if size % micro_batches:
-        raise ValueError(f"a batch of {size} does not divide into {micro_batches} micro-batches")
+        raise MdmError(f"a batch of {size} does not divide into {micro_batches} micro-batches")
     gradient = partial(_weighted_gradient, jax.grad(loss, has_aux=True), params)
     if micro_batches == 1:
         return gradient(key, batch)[1]

@@ -48,9 +48,10 @@ def test_what_the_user_can_mend_is_one_line(capsys, error, line):
     assert status(capsys, raising(error)) == (2, line)
 
 
-def test_a_bug_keeps_its_traceback(capsys):
-    with pytest.raises(TypeError, match="ours"):
-        cli.main(Config, raising(TypeError("ours")), "doc", words=())
+@pytest.mark.parametrize("kind", [TypeError, ValueError])
+def test_a_bug_keeps_its_traceback(capsys, kind):
+    with pytest.raises(kind, match="ours"):
+        cli.main(Config, raising(kind("ours")), "doc", words=())
     assert capsys.readouterr().err.startswith("this is a bug in mdm_jax; please report it")
 
 

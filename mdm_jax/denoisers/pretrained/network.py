@@ -18,6 +18,7 @@ from mdm_jax.denoisers.base import KVCache
 from mdm_jax.denoisers.pretrained.config import PretrainedConfig
 from mdm_jax.denoisers.pretrained.layers import Block, KeyValue, Visible, norm, weight
 from mdm_jax.denoisers.rope import RopeTable, rope_table
+from mdm_jax.errors import MdmError
 from mdm_jax.types import Count, Mask, Tokens
 
 
@@ -48,10 +49,10 @@ class PretrainedTransformer(nn.Module):
         """Keys, values and final hidden states of every position of a canvas.
 
         Raises:
-          ValueError: the canvas is longer than `max_length`.
+          MdmError: the canvas is longer than `max_length`.
         """
         if canvas.shape[0] > self.config.max_length:
-            raise ValueError(
+            raise MdmError(
                 f"a canvas of {canvas.shape[0]} is longer than max_length {self.config.max_length}"
             )
         return self._encode(canvas, jnp.arange(len(canvas)), valid)
@@ -94,10 +95,10 @@ class PretrainedTransformer(nn.Module):
         not attend to them.
 
         Raises:
-          ValueError: the logits of a position are computed at another one (Dream).
+          MdmError: the logits of a position are computed at another one (Dream).
         """
         if self.config.shifted:
-            raise ValueError("a denoiser with shifted logits has no verifier logits")
+            raise MdmError("a denoiser with shifted logits has no verifier logits")
         length, appended = len(canvas), jnp.ones((len(again), len(again)), bool)
         others = valid[None, :] & (jnp.arange(length)[None, :] != again[:, None])
         canvas_rows = jnp.broadcast_to(valid, (length, length))

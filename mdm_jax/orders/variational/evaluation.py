@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from mdm_jax.chunks import map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.errors import check_rows
+from mdm_jax.errors import MdmError, check_rows
 from mdm_jax.orders.variational.elbo import Draws
 from mdm_jax.orders.variational.loss import OrderParts, bound_denoiser, scores_of, sequence_draws
 from mdm_jax.orders.variational.model import OrderModel, Sequence, calls_at_once, response
@@ -74,11 +74,11 @@ def order_bound(
       paths: drawn for each sequence; each costs as many denoiser calls as it has steps.
 
     Raises:
-      ValueError: there are no sequences.
+      MdmError: there are no sequences.
     """
     count = len(data.tokens)
     if count == 0:
-        raise ValueError("there are no held-out sequences to measure the bound on")
+        raise MdmError("there are no held-out sequences to measure the bound on")
     measure = partial(_batch_terms, parts=order.parts, paths=paths)
     found = []
     for start in range(0, count, batch_size):
