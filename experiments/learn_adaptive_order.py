@@ -28,6 +28,8 @@ from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.trainings.fidelity_order import FidelityTraining
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.checks import check_clean
+from mdm_jax.tasks.splits import MOST
 from mdm_jax.training.optimizers import OptimizerConfig
 
 COLUMNS = ("price", "accuracy %", "95 % interval", "calls", "best baseline in no more calls")
@@ -76,7 +78,7 @@ class Config(LearningConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("budget", "batch_size", "eval_every", "heldout_rows"):
-            check_range(name, getattr(self, name), 1)
+            check_range(name, getattr(self, name), 1, MOST)
         check_range("ema_decay", self.ema_decay, 0, below=1)
         if self.replay.capacity % self.batch_size:
             raise MdmError(
@@ -90,20 +92,27 @@ PRESETS = {"default": Config()}
 def resolve(config: Config) -> Config:
     """The config with everything that follows from other settings filled in."""
     task = with_data_dir(config.task, config.data_dir)
-    return replace(
-        config,
-        task=task,
-        run_dir=config.run_dir or f"runs/learn_adaptive_order-{task.name}",
-        network=network_for(task) if config.network is None else config.network,
-    )
+    network = network_for(task) if config.network is None else config.network
+    window = task.gen_length or task.length
+    if config.budget > window:
+        raise MdmError(f"budget {config.budget} exceeds the {window} positions of {task.name}")
+    if window > (network.max_length or window):
+        raise MdmError(f"{task.name} has {window} positions: raise max_length {network.max_length}")
+    sampling(config).for_task(task).check(task.length)
+    name = config.run_dir or f"runs/learn_adaptive_order-{task.name}"
+    return replace(config, task=task, run_dir=name, network=network)
+
+
+def sampling(config: Config) -> SamplerConfig:
+    """Sampler settings of the evaluation."""
+    return SamplerConfig(temperature=config.temperature, block_length=config.block_length)
 
 
 def run(config: Config) -> Frontiers:
     """Learn, compare, draw."""
     config = resolve(config)
     policy, denoise = learn(config)
-    sampling = SamplerConfig(temperature=config.temperature, block_length=config.block_length)
-    with comparison(config, denoise, sampling) as evaluator:
+    with comparison(config, denoise, sampling(config)) as evaluator:
         found = price_frontiers(evaluator, policy, config.replay.prices, cli.REPORTER.progress)
     directory, table = expand(config.run_dir), against_best(found)
     title = f"{config.task.name}: {config.examples} prompts"
@@ -121,6 +130,7 @@ def learn(config: Config, denoise: Denoise | None = None) -> tuple[AdaptivePolic
       denoise: the denoiser that the config names, where it is loaded already.
     """
     config = resolve(config)
+    check_clean(config.task)
     with learning_run(config, "learn_adaptive_order", denoise) as (home, denoise):
         training = cli.select(FidelityTraining, config, denoise=denoise)
         return training.train(config, home, cli.REPORTER), denoise

@@ -30,6 +30,8 @@ from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.training import run_updates
 from mdm_jax.runs.trainings.variational_order import VariationalTraining
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.checks import check_clean
+from mdm_jax.tasks.splits import MOST
 from mdm_jax.training.optimizers import OptimizerConfig
 
 
@@ -83,7 +85,7 @@ class Config(LearningConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, low in (("budget", 1), ("batch_size", 1), ("heldout_rows", 2)):
-            check_range(name, getattr(self, name), low)
+            check_range(name, getattr(self, name), low, MOST)
         check_range("ema_decay", self.ema_decay, 0, below=1)
         if self.oracle and (self.joint or self.policy.hidden):
             raise MdmError("--oracle has no weights for --joint and no --policy.hidden states")
@@ -131,6 +133,7 @@ def learn(config: Config, denoise: Denoise | None = None) -> LearnedOrder:
     """
     config = resolve(config)
     sharding.check_batch(config.batch_size, sharding.make_mesh().size)
+    check_clean(config.task)
     parts = order_parts(config.task, config.budget, config.form, config.scorer, config.policy)
     with learning_run(config, "learn_order", denoise) as (home, denoise):
         training = cli.select(VariationalTraining, config, denoise=denoise, parts=parts)

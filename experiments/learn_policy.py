@@ -25,10 +25,12 @@ from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
 from mdm_jax.rl.grpo import GrpoObjective
 from mdm_jax.rl.learner import ExpertConfig
 from mdm_jax.rl.warm_start import WarmStart
-from mdm_jax.runs.policies import PolicySpec, trained_params
+from mdm_jax.runs.identity import start_identity
+from mdm_jax.runs.policies import PolicySpec, load_start, trained_params
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.trainings.rewards import RewardTraining
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.checks import check_prompts
 from mdm_jax.tasks.splits import MOST
 from mdm_jax.training.optimizers import OptimizerConfig
 
@@ -70,7 +72,7 @@ class Config(LearningConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("prompts", "window"):
-            check_range(name, getattr(self, name), 1)
+            check_range(name, getattr(self, name), 1, MOST)
         check_range("pool", self.pool, self.prompts, MOST)
         check_range("collapse", self.collapse, above=0, high=1)
         if self.oracle and self.policy.network.hidden:
@@ -123,7 +125,10 @@ def learn(config: Config) -> tuple[LearnedPolicy, Denoise]:
     """The policy at the end of the best window of rewards, and its denoiser; resumes a run."""
     config = resolve(config)
     sharding.check_batch(config.prompts, sharding.make_mesh().size)
-    with learning_run(config, "learn_policy") as (home, denoise):
+    check_prompts(config.task, "train", config.pool)
+    start = load_start(config.policy, config.task)
+    given = None if start is None else start_identity(start.params)
+    with learning_run(config, "learn_policy", given=given) as (home, denoise):
         training = training_of(config, denoise)
         policy = training.initial_policy()
         training.train(policy, config, home, cli.REPORTER)

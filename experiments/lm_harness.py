@@ -83,6 +83,9 @@ class MaskedDiffusion(HarnessModel):
         task = FreePrompt(
             checkpoint=config.denoiser, question=" ", chat=False, gen_length=config.gen_length
         )
+        length = task.length  # refused here where it does not fit the checkpoint
+        settings = config.sampling.for_task(task)
+        settings.check(length)
         denoise = load_checkpoint(config.denoiser, config.loading)
         self.config, self.progress = config, progress
         self.model = cli.select(
@@ -91,7 +94,7 @@ class MaskedDiffusion(HarnessModel):
             denoise=denoise,
             policy=resolve(config.policy, config.denoiser, denoise, task),
             tokenizer=task.tokenizer,
-            config=config.sampling.for_task(task),
+            config=settings,
             bare=config.chat,
         )
 

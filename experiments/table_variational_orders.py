@@ -145,6 +145,9 @@ PRESETS = {"default": Config(), "oracle": ORACLE, "paper": PAPER, "paper-smoke":
 def run(config: Config) -> dict[str, list[PairedRow]]:
     """Train what is missing, compare, print; rows by task and budget."""
     tables, sampling = {}, SamplerConfig(temperature=config.learn.temperature)
+    for case, _ in chosen_cases(config):  # refused before anything is trained
+        for budget in config.budgets:
+            learn_order.resolve(replace(config.learn, task=case.task, budget=budget))
     for case, home in chosen_cases(config):
         denoiser, control = denoisers(config, case, home)
         start = replace(config.learn.start, search=case.search)

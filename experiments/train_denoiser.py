@@ -16,9 +16,12 @@ from mdm_jax.errors import check_range
 from mdm_jax.evals import plots
 from mdm_jax.evals.likelihood import Likelihood, summary
 from mdm_jax.runs.directory import TOKENIZER
+from mdm_jax.runs.identity import start_identity
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.training import TrainingConfig, run_updates, training_run
 from mdm_jax.runs.trainings.denoiser import DenoiserTraining, Times, Trained
+from mdm_jax.tasks.checks import check_clean
+from mdm_jax.tasks.splits import MOST
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training.optimizers import OptimizerConfig
 
@@ -62,9 +65,10 @@ class Config(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("batch_size", "micro_batches", "eval_every"):
-            check_range(name, getattr(self, name), 1)
-        check_range("heldout_rows", self.heldout_rows, 2)
+        for name in ("batch_size", "micro_batches"):
+            check_range(name, getattr(self, name), 1, MOST)
+        check_range("eval_every", self.eval_every, 1)
+        check_range("heldout_rows", self.heldout_rows, 2, MOST)
         check_range("ema_decay", self.ema_decay, 0, below=1)
 
 
@@ -85,9 +89,11 @@ def train(config: Config) -> Trained:
     """Train to the end, from wherever the run directory is."""
     config = resolve(config)
     sharding.check_micro_batches(config.batch_size, config.micro_batches, jax.device_count())
+    check_clean(config.task)
     training = cli.select(DenoiserTraining, config)
     state, update = training.compile()
-    with training_run(config, "train_denoiser") as home:
+    given = None if config.start is None else start_identity(sharding.to_host(state.params))
+    with training_run(config, "train_denoiser", given=given) as home:
         if hasattr(config.task, "tokenizer") and jax.process_index() == 0:
             config.task.tokenizer.save(str(home.directory / TOKENIZER))
         state = run_updates(config, home, state, training.updates(update), cli.REPORTER)

@@ -52,6 +52,8 @@ def check_sums(
         return
     listed = [line.partition("  ")[::2] for line in _lines(directory / SUMS)]
     chosen = [(sum_, name) for sum_, name in listed if not parts or name.split("/")[0] in parts]
+    if not {*parts} <= {name.split("/")[0] for _, name in chosen}:
+        raise MdmError(f"{directory / SUMS} is damaged: files that were written are not listed")
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda entry: _digest(directory / entry[1], digest), chosen)
     for (expected, name), actual in zip(chosen, found, strict=True):

@@ -9,6 +9,7 @@ NOT_FINITE = (
     "are NaN or infinite: the weights are damaged or their training diverged; use another checkpoint, "
     "or train with a lower learning rate"
 )
+INT32_MAX, FLOAT32_MAX = 2**31 - 1, float(np.finfo(np.float32).max)
 
 
 class MdmError(ValueError):
@@ -30,16 +31,19 @@ def check_range(
 ) -> None:
     """Raise MdmError unless a number is finite, in [low, high], above `above` and below `below`.
 
+    Without `high` the limit is that of 32 bits, as programs have no larger numbers.
     Arrays and tracers pass unseen, so that settings may be stacked and mapped.
     """
     if not isinstance(value, int | float | np.number):
         return
+    most = INT32_MAX if isinstance(value, int) else FLOAT32_MAX
     limits = [
         (f"at least {low}", low is None or value >= low),
         (f"at most {high}", high is None or value <= high),
         (f"above {above}", above is None or value > above),
         (f"below {below}", below is None or value < below),
         ("finite", abs(value) < math.inf),
+        (f"at most {most:.7g}", high is not None or not most < abs(value) < math.inf),
     ]
     broken = [wanted for wanted, holds in limits if not holds]
     if broken:

@@ -52,6 +52,10 @@ def test_damaged_sums_are_damage_and_missing_ones_are_not(written):
         (written / SUMS).write_bytes(content)
         with pytest.raises(MdmError, match="is damaged"):
             check_sums(written)
+    for content in (b"", b"garbage\n", sums.replace(b"  b/", b"  c/")):
+        (written / SUMS).write_bytes(content)
+        with pytest.raises(MdmError, match="SHA256SUMS is damaged"):
+            check_sums(written, ("b",))
     (written / SUMS).unlink()
     (written / "a/one").write_text("other")
     check_sums(written)  # written by an earlier version

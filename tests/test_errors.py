@@ -22,6 +22,8 @@ from mdm_jax.errors import MdmError, check_range, check_rows, check_seed
         (np.float32("inf"), {}, "n must be finite, got inf"),
         (np.int64(-1), {"low": 0}, "n must be at least 0, got -1"),
         (10**400, {"high": 5}, "n must be at most 5, got 1000"),
+        (10**20, {"low": 1}, "n must be at most 2.147484e+09, got 100000000000000000000"),
+        (1e39, {}, "n must be at most 3.402823e+38, got 1e+39"),
     ],
 )
 def test_what_is_out_of_range_is_refused(value, limits, expected):

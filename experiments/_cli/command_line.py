@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import fields, make_dataclass, replace
+from textwrap import shorten
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
@@ -122,5 +123,6 @@ def _unboxed(box: str) -> str:
     rule = re.compile("[ │╭╮╰╯─-]*")
     lines = ["" if rule.fullmatch(line) else line.strip("│ ") for line in lines]
     sections = (" ".join(text.split()) for text in "\n".join(lines).split("\n\n"))
-    kept = "; ".join(text for text in sections if text and "helptext" not in text)
-    return re.sub(r"^Error parsing (\d+(\.|: ))?", "", kept)
+    left_out = re.compile("helptext|^Available subcommands|^Arguments are applied")
+    kept = "; ".join(text for text in sections if text and not left_out.search(text))
+    return shorten(re.sub(r"^Error parsing (\d+(\.|: ))?", "", kept), 300, placeholder=" ...")

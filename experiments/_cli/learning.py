@@ -1,9 +1,9 @@
 """What learn_order and learn_policy share: the denoiser, and the comparison with other policies."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from experiments import train_denoiser
 from experiments._cli.console import progress
@@ -12,7 +12,7 @@ from experiments._cli.tables import print_paired_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.evaluator import Evaluator
-from mdm_jax.evals.matched import compare_at_equal_calls, comparison_in
+from mdm_jax.evals.matched import TUNING_PROMPTS, compare_at_equal_calls, comparison_in
 from mdm_jax.evals.paired import PairedRow, save_table
 from mdm_jax.external_files import expand
 from mdm_jax.policies.learned import LearnedPolicy
@@ -22,6 +22,7 @@ from mdm_jax.runs.identity import identity
 from mdm_jax.runs.published import Loading
 from mdm_jax.runs.training import TrainingConfig, TrainingRun, training_run
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.checks import check_prompts
 from mdm_jax.tasks.splits import MOST
 from mdm_jax.tasks.sudoku import Sudoku
 
@@ -69,21 +70,28 @@ class LearningConfig(TrainingConfig):
 
 @contextmanager
 def learning_run(
-    config: LearningConfig, experiment: str, denoise: Denoise | None = None
+    config: LearningConfig,
+    experiment: str,
+    denoise: Denoise | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[TrainingRun, Denoise]]:
     """The run directory and the denoiser, which is trained inside unless the config names one.
 
-    A denoiser that cannot be loaded is refused before the directory is created.
+    A denoiser that cannot be loaded, and prompts that the comparison cannot have, are refused before
+    the directory is created.
 
     Args:
       denoise: the denoiser that the config names, where it is loaded already.
+      given: what else is learned from; see `training_run`.
     """
+    for split, count in (("test", config.examples), ("heldout", TUNING_PROMPTS)):
+        check_prompts(config.task, split, min(count, config.examples))
     denoise = (
         given_denoiser(config.task, config.denoiser, config.oracle) if denoise is None else denoise
     )
-    given = {}
+    given = dict(given or {})
     if config.denoiser is not None:
-        given = {DENOISER_IDENTITY: identity(config.denoiser, denoise, Loading())}
+        given[DENOISER_IDENTITY] = identity(config.denoiser, denoise, Loading())
     with training_run(config, experiment, config.evaluation_only, given) as training:
         yield training, train_inside(config) if denoise is None else denoise
 

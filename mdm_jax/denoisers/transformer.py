@@ -20,6 +20,8 @@ from mdm_jax.types import Mask, Tokens
 Hidden = Float[Array, "length width"]
 Dtype = Literal["float32", "bfloat16"]
 
+DEEPEST = 1000  # blocks; more is a slip of the finger
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
@@ -55,8 +57,9 @@ class TransformerConfig:
     scan: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads", "mlp", "max_length"):
+        for name in ("width", "heads", "mlp", "max_length"):
             check_range(name, getattr(self, name), 1)
+        check_range("depth", self.depth, 1, DEEPEST)
         check_range("rope_base", self.rope_base, above=0)
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise MdmError(

@@ -27,6 +27,7 @@ CHECKPOINTS = "checkpoints"
 BEST = "best"  # checkpoint of the best window of rewards
 DENOISER = "denoiser"  # the run of the denoiser that an order or a policy trained for itself
 DENOISER_IDENTITY = "denoiser_identity"  # key of config.json: the weights that were learned with
+START_IDENTITY = "start_identity"  # and those that learning started from
 TOKENIZER = "tokenizer.json"
 
 
@@ -78,12 +79,14 @@ def _start(directory: pathlib.Path, described: dict, ignore: Sequence[str]) -> N
 def _changed_settings(
     directory: pathlib.Path, described: dict, ignore: Sequence[str]
 ) -> dict[str, Json]:
-    """New values of the ignored keys that have changed; raises if any other key has."""
-    stored = read_json(directory / CONFIG)
-    if stored.get("format") != FORMAT:
+    """New values of the ignored keys that have changed; raises if any other key has.
+
+    Weights are compared where the run has recorded them.
+    """
+    stored, now = read_json(directory / CONFIG), described["experiment"]
+    if stored["experiment"] != now:
         raise MdmError(
-            f"{directory} was written by an earlier version of mdm_jax: choose another directory "
-            "or delete it"
+            f"{directory} holds a run of {stored['experiment']}, not of {now}: choose another directory"
         )
     old, new = _flat(stored), _flat(json.loads(json.dumps(described)))
     differ = {
@@ -91,7 +94,9 @@ def _changed_settings(
         for key in sorted(old.keys() | new.keys())
         if json.dumps(old.get(key, "absent")) != json.dumps(new.get(key, "absent"))
     }
-    ignored = {key for key in differ if any(f"{key}.".startswith(f"{name}.") for name in ignore)}
+    unknown = [name for name in (DENOISER_IDENTITY, START_IDENTITY) if name not in stored]
+    free = *ignore, *unknown  # earlier runs recorded no identities
+    ignored = {key for key in differ if any(f"{key}.".startswith(f"{name}.") for name in free)}
     fatal = [
         f"{key}: {differ[key][0]!r}, now {differ[key][1]!r}" for key in differ.keys() - ignored
     ]
@@ -108,13 +113,28 @@ def _refuse_others(directory: pathlib.Path) -> None:
 
     What a start leaves that was killed before config.json was written is no obstacle.
     """
-    if not directory.exists() or (directory / CONFIG).exists():
+    if (directory / CONFIG).exists():
+        _refuse_other_configs(directory)
+        return
+    if not directory.exists():
         return
     found = sorted({path.name for path in directory.iterdir()} - {CONFIG + ".tmp", LOCK})
     if found:
         raise MdmError(
             f"{directory} is not a run directory but holds {', '.join(found[:5])}: "
             "choose another directory or delete it"
+        )
+
+
+def _refuse_other_configs(directory: pathlib.Path) -> None:
+    """Raise MdmError for a config.json that no run of this version wrote."""
+    stored = read_json(directory / CONFIG)
+    if not isinstance(stored, dict) or not {"experiment", "kind"} & stored.keys():
+        raise MdmError(f"{directory / CONFIG} is not that of a run: choose another directory")
+    if stored.get("format") != FORMAT:
+        raise MdmError(
+            f"{directory} was written by an earlier version of mdm_jax: choose another directory "
+            "or delete it"
         )
 
 

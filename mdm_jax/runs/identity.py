@@ -7,8 +7,10 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.denoisers.pretrained import tensor_files
 from mdm_jax.external_files import expand
 from mdm_jax.runs.description import digest
+from mdm_jax.runs.directory import START_IDENTITY
 from mdm_jax.runs.published import Loading, is_published
 from mdm_jax.runs.remembered import remembered_digest
+from mdm_jax.training.state import Params
 
 
 def identity(run: str | Path, denoise: Denoise, loading: Loading) -> dict[str, str | None]:
@@ -29,6 +31,11 @@ def identity(run: str | Path, denoise: Denoise, loading: Loading) -> dict[str, s
         "model_config": text_digest((home / "config.json").read_text(encoding="utf-8-sig")),
         "dtype": loading.dtype,
     }
+
+
+def start_identity(params: Params) -> dict[str, dict[str, str]]:
+    """What config.json records of the weights that learning starts from."""
+    return {START_IDENTITY: {"weights": digest(params)}}
 
 
 def fingerprint(directory: Path) -> str:

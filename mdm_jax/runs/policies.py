@@ -62,8 +62,8 @@ def build_policy(
     Args:
       denoise: what it will be used with; only needed for the width of its hidden states.
     """
-    if spec.start is not None:
-        return replace(load_policy(spec.start, task), candidate_top_k=spec.candidate_top_k)
+    if (start := load_start(spec, task)) is not None:
+        return replace(start, candidate_top_k=spec.candidate_top_k)
     window, width = task.gen_length or task.length, hidden_width(denoise)
     steps = window if spec.steps is None else spec.steps
     network = make_network(spec.network, window, steps)
@@ -78,6 +78,34 @@ def build_policy(
     return LearnedPolicy(
         network, params, steps, family=spec.family, candidate_top_k=spec.candidate_top_k
     )
+
+
+def load_start(spec: PolicySpec, task: Task) -> LearnedPolicy | None:
+    """The policy that learning starts from, if another run has to give it.
+
+    Raises:
+      MdmError: as `load_policy`, or the policy has a price or is for canvases of another shape.
+    """
+    if spec.start is None:
+        return None
+    policy = load_policy(spec.start, task)
+    if isinstance(policy, AdaptivePolicy):
+        raise MdmError(f"the policy of {spec.start} has a price and does not learn from rewards")
+    check_shape(policy, spec.start, task)
+    return policy
+
+
+def check_shape(policy: LearnedPolicy | AdaptivePolicy, run: str | Path, task: Task) -> None:
+    """Raise MdmError where the policy of a run is not for canvases of this shape."""
+    learned_on, asked = _shape(read_task(run)), _shape(task)
+    if not policy.network.any_length and learned_on != asked:
+        raise MdmError(f"{run} learned the order of {learned_on}, not of {asked}")
+
+
+def _shape(task: Task) -> str:
+    """What the shape of a policy's network depends on, as text."""
+    window = task.gen_length or task.length
+    return f"{task.name} ({window} of {task.length} positions, {task.vocabulary.size} ids)"
 
 
 def make_network(config: ConfidenceConfig | PolicyConfig, window: int, steps: int) -> Network:

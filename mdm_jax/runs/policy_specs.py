@@ -10,14 +10,14 @@ from jaxtyping import Array, Float
 
 from mdm_jax.denoisers.base import Denoise, hidden_width
 from mdm_jax.errors import MdmError, check_range
+from mdm_jax.external_files import expand
 from mdm_jax.policies import klass, pc_sampler, randomised
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import CountRule, LinearCounts
 from mdm_jax.policies.heuristics import LeftToRight, LowEntropy, TopConfidence, TopMargin
 from mdm_jax.policies.learned import Fallback, LearnedPolicy
-from mdm_jax.runs.config import read_task
-from mdm_jax.runs.policies import load_policy
+from mdm_jax.runs.policies import check_shape, load_policy
 from mdm_jax.tasks.base import Task
 
 BATCHES, BATCH_SIZE = 20, 64  # of clean sequences whose tokens are counted
@@ -81,7 +81,7 @@ class PcSampler:
         Raises:
           MdmError: the file does not hold one count for each id.
         """
-        counts = _token_counts(task) if self.frequencies is None else np.load(self.frequencies)
+        counts = _token_counts(task) if self.frequencies is None else _read_counts(self.frequencies)
         size = task.vocabulary.size
         if counts.shape != (size,) or counts.min() < 0 or not 0 < counts.sum() < np.inf:
             raise MdmError(
@@ -125,9 +125,7 @@ class Learned:
         """
         home = self.run or run
         policy = load_policy(home, task)
-        learned_on, asked = _shape(read_task(home)), _shape(task)
-        if not policy.network.any_length and learned_on != asked:
-            raise MdmError(f"{home} learned the order of {learned_on}, not of {asked}")
+        check_shape(policy, home, task)
         chosen = {"steps": self.steps, "policy_temperature": self.policy_temperature}
         knobs = {name: value for name, value in chosen.items() if value is not None}
         if isinstance(policy, AdaptivePolicy):
@@ -158,10 +156,12 @@ def resolve(policy: Policy | Spec, run: str | Path, denoise: Denoise, task: Task
     return policy.load(run, denoise, task) if isinstance(policy, Spec) else policy
 
 
-def _shape(task: Task) -> str:
-    """What the shape of a policy's network depends on, as text."""
-    window = task.gen_length or task.length
-    return f"{task.name} ({window} of {task.length} positions, {task.vocabulary.size} ids)"
+def _read_counts(path: str) -> np.ndarray:
+    """The numbers of a .npy file."""
+    try:
+        return np.load(expand(path)).astype(float)
+    except (ValueError, AttributeError) as error:  # AttributeError: an archive of arrays
+        raise MdmError(f"{path} is no .npy file of token counts ({error})") from error
 
 
 def _token_counts(task: Task) -> Float[np.ndarray, " vocab"]:

@@ -5,11 +5,22 @@ Inputs are refused before anything is trained, so that one process tries them al
 
 import json
 import shutil
+from pathlib import Path
 
+import jax
 import pytest
 from commands import MODULES, refused
 from published_files import write_files
 from tiny_run import contents, write_untrained
+
+import experiments
+from experiments.learn_adaptive_order import Config, resolve
+from mdm_jax.runs.adaptive import fresh_policy
+from mdm_jax.runs.directory import BEST
+from mdm_jax.runs.training import training_run
+from mdm_jax.training.checkpoints import open_manager, save
+from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
+from mdm_jax.training.state import init_state
 
 # of each entry point: flags, part of the message
 TRAIN = [
@@ -21,6 +32,8 @@ TRAIN = [
     ("--stepz 3", "Unrecognized options: --stepz, 3"),
     ("stray", "Unrecognized options: stray"),
     ("--batch_size 0", "batch_size must be at least 1, got 0"),
+    ("--batch_size 100000000000", "batch_size must be at most 10000000"),
+    ("--heldout_rows 100000000000", "heldout_rows must be at most 10000000"),
     ("--batch_size 6", "batch_size 6 does not divide into 1 micro-batches on each of 4"),
     ("--micro_batches 0", "micro_batches must be at least 1, got 0"),
     ("--eval_every 0", "eval_every must be at least 1, got 0"),
@@ -46,9 +59,19 @@ TRAIN = [
     ("--task text8 --data_dir /nowhere", "/nowhere does not exist"),
     ("--data_dir /nowhere", "leave out --data_dir /nowhere"),
     ("--model.width 0", "width"),
+    ("--task gsm8k --data_dir data --task.prompt_length 2", "none of the 18 train items fits"),
+    ("--task gsm8k --data_dir text", "text/train.jsonl, line 1 is not JSON"),
+    ("--task gsm8k --data_dir file", "file/train.jsonl does not exist"),
+    ("--task gsm8k --data_dir data --task.tokenizer_file file", "file is not a tokenizer.json"),
+    ("--start /gone", "/gone is no run directory"),
+    ("--start published", "it is for another denoiser"),
+    ("--run_dir published", "published/config.json is not that of a run"),
+    ("--run_dir broken", "broken/config.json is damaged, not JSON"),
+    ("--compilation_cache file", "File exists: file"),
     ("--model.width -8", "width"),
     ("--model.heads 3", "heads 3"),
     ("--model.depth 0", "depth"),
+    ("--model.depth 1000000000", "depth must be at most 1000"),
     ("--model.mlp -8", "mlp"),
     ("--model.mlp 0", "mlp"),
     ("--model.max_length 8", "max_length 8"),
@@ -59,6 +82,8 @@ TRAIN = [
     ("--optimizer.learning_rate 0", "learning_rate must be"),
     ("--optimizer.learning_rate nan", "learning_rate must be"),
     ("--optimizer.learning_rate inf", "learning_rate must be"),
+    ("--optimizer.learning_rate 1e400", "learning_rate must be finite"),
+    ("--optimizer.warmup 9999999999", "warmup must be at most 2.147484e+09"),
     ("--optimizer.b1 1.5", "b1 must be"),
     ("--optimizer.b1 -0.1", "b1 must be"),
     ("--optimizer.b2 nan", "b2 must be"),
@@ -113,6 +138,11 @@ LEARN_ORDER = [
     ("--policy_optimizer.b2 2", "b2 must be"),
     ("--preset big", "invalid choice 'big' for argument '--preset'"),
     ("form:round", "form:round"),
+    ("--task gsm8k --data_dir data --task.prompt_length 2", "none of the 18 train items fits"),
+    ("--denoiser file", "file is no run directory"),
+    ("--denoiser sums", "SHA256SUMS is damaged: files that were written are not listed"),
+    ("--denoiser empty", "no checkpoints at empty/checkpoints"),
+    ("--denoiser run --run_dir run", "holds a run of train_denoiser, not of learn_order"),
     ("--run_dir other", "is not a run directory but holds thesis.tex"),
 ]
 LEARN_POLICY = [
@@ -147,7 +177,56 @@ LEARN_POLICY = [
     ("--optimizer.learning_rate -1", "learning_rate must be"),
     ("--denoiser /gone", "/gone is no run directory"),
     ("--denoiser published", "published is a published checkpoint"),
+    ("--denoiser broken", "broken/config.json is damaged, not JSON"),
+    ("--policy.start /gone", "/gone is no run directory"),
+    ("--policy.start run", "run holds no policy"),
+    ("--policy.start adaptive", "has a price and does not learn from rewards"),
+    ("--task gsm8k --denoiser published --data_dir data --task.prompt_length 5", "longer than"),
     ("--oracle --task chains", "no exact conditionals"),
+]
+LEARN_ADAPTIVE_ORDER = [
+    ("--budget 0", "budget must be at least 1, got 0"),
+    ("--budget 100", "budget 100 exceeds the 16 positions of sudoku"),
+    ("--block_length 3", "block_length 3 does not divide the 16 generated positions"),
+    ("--batch_size 0", "batch_size must be at least 1"),
+    ("--batch_size 48", "replay.capacity 4096 is no multiple of batch_size 48"),
+    ("--heldout_rows 0", "heldout_rows must be at least 1"),
+    ("--eval_every 0", "eval_every must be at least 1"),
+    ("--steps 0", "steps must be at least 1"),
+    ("--ema_decay 1", "ema_decay must be below 1"),
+    ("--examples 0", "examples must be at least 1"),
+    ("--temperature nan", "temperature must be"),
+    ("--seed -1", "seed must be at least 0"),
+    ("--replay.prices 0 1", "prices[0] must be above 0"),
+    ("--replay.prices 1 0.1", "prices[1] must be at least 1.0"),
+    ("--replay.prices 0.1 inf", "prices[1] must be finite"),
+    ("--replay.prices 1", "Missing value for argument '--replay.prices'"),
+    ("--replay.capacity 0", "capacity must be at least 1"),
+    ("--replay.updates 0", "updates must be at least 1"),
+    ("--replay.replayed 0", "replayed must be at least 1"),
+    ("--replay.draws 1", "draws must be at least 2"),
+    ("--replay.skip nan", "skip must be"),
+    ("--replay.exploration 2", "exploration must be at most 1"),
+    ("--replay.target_rate 0", "target_rate must be above 0"),
+    ("--replay.entropy nan", "entropy must be"),
+    ("--replay.anneal 0", "anneal must be above 0"),
+    ("--replay.price_offset 0", "price_offset must be above 0"),
+    ("--replay.chunk 0", "chunk must be at least 1"),
+    ("network:adaptive-config --network.width 0", "width must be at least 1"),
+    ("network:adaptive-config --network.heads 3", "heads 3 must divide width 32"),
+    ("network:adaptive-config --network.depth -1", "depth must be at least 0"),
+    ("network:adaptive-config --network.canvas -1", "canvas must be at least 0"),
+    ("network:adaptive-config --network.max_length 3", "raise max_length 3"),
+    ("network:adaptive-config --network.start.slope nan", "slope must be finite"),
+    ("--network.width 8", "Unrecognized or misplaced options: --network.width"),
+    ("--policy_optimizer.b1 2", "b1 must be below 1"),
+    ("--critic_optimizer.learning_rate nan", "learning_rate must be"),
+    ("--denoiser /gone", "/gone is no run directory"),
+    ("--denoiser run --task chains", "but task chains has"),
+    ("--oracle --task chains", "no exact conditionals"),
+    ("--oracle --denoiser run", "give --oracle or --denoiser, not both"),
+    ("--run_dir other", "is not a run directory but holds thesis.tex"),
+    ("--task gsm8k --data_dir data --task.prompt_length 2", "none of the 18 train items fits"),
 ]
 EVALUATE = [
     ("--temperature nan", "temperature must be"),
@@ -161,6 +240,9 @@ EVALUATE = [
     ("--block_length 0", "block_length 0"),
     ("--block_length 5", "block_length 5 does not divide"),
     ("--budget 0", "budget must be"),
+    ("--budget 99999999999999999999", "budget must be at most 2.147484e+09"),
+    ("--top_k 99999999999999999999", "top_k must be at most 2.147484e+09"),
+    ("--temperature 1e39", "temperature must be at most 3.402823e+38"),
     ("--refresh 4", "needs a cache"),
     ("--cache dual --refresh 0", "refresh must be"),
     ("--cache whole", "invalid choice 'whole'"),
@@ -198,6 +280,8 @@ EVALUATE = [
     ("policy:perturbed --policy.base.steps 0", "steps must be"),
     ("policy:pc-sampler --policy.decay nan", "decay must be"),
     ("policy:pc-sampler --policy.frequencies /nowhere.npy", "/nowhere.npy"),
+    ("policy:pc-sampler --policy.frequencies text/train.jsonl", "is no .npy file of token counts"),
+    ("policy:pc-sampler --policy.frequencies data", "Is a directory: data"),
     ("policy:klass --policy.history 0", "history must be at least 1"),
     ("policy:klass --policy.kl_threshold nan", "kl_threshold must be"),
     ("policy:klass --policy.confidence_threshold nan", "confidence_threshold must be"),
@@ -209,6 +293,12 @@ EVALUATE = [
     ("policy:wino --policy.threshold nan", "threshold must be"),
     ("policy:learned", "run holds no policy"),
     ("policy:learned --policy.run /nowhere", "/nowhere is no run directory"),
+    ("policy:learned --policy.run file", "file is no run directory"),
+    ("policy:learned --policy.run published", "published is no training run"),
+    ("policy:learned --policy.path x", "Unrecognized options: --policy.path, x"),
+    ("policy:learned --policy.price -1", "price must be at least 0, got -1"),
+    ("policy:learned --policy.price nan", "price must be at least 0 and finite, got nan"),
+    ("policy:learned --policy.price inf", "price must be finite, got inf"),
     ("policy:learned --policy.fallback worst", "invalid choice 'worst'"),
     ("policy:learned --policy.scale nan", "scale must be"),
     ("policy:learned --policy.steps 0", "steps must be"),
@@ -218,6 +308,7 @@ EVALUATE = [
     ("--gen_length 8", "task sudoku has no such setting"),
     ("--out_dir other", "is not a run directory but holds thesis.tex"),
     ("--out_dir file", "file"),
+    ("--out_dir published", "published/config.json is not that of a run"),
 ]
 FRONTIER = [
     ("--steps --thresholds --factors --gammas", "nothing to sweep"),
@@ -233,7 +324,7 @@ FRONTIER = [
 SAMPLE = [
     ("--count 0", "count must be at least 1"),
     ("--first -1", "first must be at least 0"),
-    ("--first 100000000000", "count 100000000003 must be"),
+    ("--first 100000000000", "first must be at most 2.147484e+09"),
     ("--prompt Why?", "--prompt is only for published checkpoints"),
     ("--block_length 3", "block_length 3 does not divide"),
     ("--seed 1e3", "--seed: invalid literal for int()"),
@@ -277,6 +368,9 @@ EXPORT = [
     ("--run published --out other", "other is not empty"),
     ("--run published --out file", "file"),
     ("--run /gone --out new", "/gone is no run directory"),
+    ("--run broken --out new", "broken/config.json is damaged, not JSON"),
+    ("--run published --out new", "published holds no *.safetensors"),
+    ("--run published --out published", "published is not empty"),
 ]
 REPAIR_STORE = [
     ("", "Missing from"),
@@ -296,6 +390,8 @@ VARIATIONAL = [
     ("--only crosswords", "only 'crosswords' is none of"),
     ("--budgets", "give at least one"),
     ("--budgets 0", "budgets must be at least 1"),
+    ("--budgets 9999", "budget 9999 exceeds the 16 positions of sudoku"),
+    ("--run_dir file", "Not a directory: file"),
     ("--seeds -1", "seeds must be at least 0"),
     ("--control_steps -1", "control_steps must be at least 0"),
     ("--examples 0", "examples must be at least 1"),
@@ -304,6 +400,7 @@ VARIATIONAL = [
 TABLE = {
     "train": TRAIN,
     "learn_order": LEARN_ORDER,
+    "learn_adaptive_order": LEARN_ADAPTIVE_ORDER,
     "learn_policy": LEARN_POLICY,
     "evaluate": [(f"--run run {words}", expected) for words, expected in EVALUATE],
     "frontier": [(f"--run run {words}", expected) for words, expected in FRONTIER],
@@ -348,7 +445,30 @@ def files(tmp_path_factory):
     (home / "other" / "thesis.tex").write_text("years of work")
     (home / "file").write_text("")
     write_files(home / "published")  # without weights
+    for name in ("broken", "empty", "sums"):
+        shutil.copytree(home / "run", home / name)
+    (home / "broken" / "config.json").write_text('{"experiment": ')
+    shutil.rmtree(home / "empty" / "checkpoints")
+    next((home / "sums").rglob("SHA256SUMS")).write_text("garbage\n")
+    for name, lines in {"data": [*map(question, range(20))], "text": ["hello\n"]}.items():
+        (home / name).mkdir()
+        for split in ("train", "test"):
+            (home / name / f"{split}.jsonl").write_text("".join(lines))
+    write_adaptive(home / "adaptive")
     return home
+
+
+def question(number):
+    return json.dumps({"question": f"{number}+1?", "answer": f"It is\n#### {number + 1}"}) + "\n"
+
+
+def write_adaptive(directory):
+    """What `policy.start` reads of a run of learn_adaptive_order, before its first update."""
+    config = resolve(Config(oracle=True, run_dir=str(directory)))
+    policy = fresh_policy(config.network, config.task, jax.random.key(0))
+    state = init_state({"policy": policy.params}, make_optimizer(OptimizerConfig(), 1))
+    with training_run(config, "learn_adaptive_order"), open_manager(directory / BEST) as best:
+        save(best, state)
 
 
 @pytest.mark.parametrize(
@@ -376,5 +496,8 @@ def test_a_config_that_no_run_wrote(capsys, files, tmp_path, monkeypatch, name, 
 
 
 def test_every_entry_point_is_tried():
+    """But lm_harness, whose inputs are in the file that has a stand-in for the harness."""
+    files = {path.stem for path in Path(experiments.__file__).parent.glob("[!_]*.py")}
+    assert files == {module.__name__.split(".")[1] for module in MODULES.values()} | {"lm_harness"}
     assert TABLE.keys() == MODULES.keys()
     assert sum(map(len, TABLE.values())) >= 120

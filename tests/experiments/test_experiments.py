@@ -14,6 +14,7 @@ from tiny_run import POLICIES, TRAIN, contents, tiny
 
 from experiments import benchmark, evaluate, frontier, quickstart, sample, train_denoiser
 from mdm_jax.denoisers.transformer import TransformerConfig
+from mdm_jax.errors import MdmError
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
 from mdm_jax.runs.denoisers import load_denoiser
@@ -56,8 +57,9 @@ def test_quickstart_writes_what_it_says(trained):
 def test_a_denoiser_goes_on_from_the_weights_of_another_run(trained, tmp_path):
     """With a schedule of its own; at a learning rate of almost nothing it stays there."""
     still = replace(TRAIN.optimizer, learning_rate=1e-9)
+    start = shutil.copytree(trained[0], tmp_path / "start")
     config = replace(
-        TRAIN, start=str(trained[0]), optimizer=still, steps=1, run_dir=str(tmp_path / "further")
+        TRAIN, start=str(start), optimizer=still, steps=1, run_dir=str(tmp_path / "further")
     )
     before, after = load_denoiser(trained[0]).denoise, train_denoiser.train(config).denoise
     close = partial(np.testing.assert_allclose, atol=1e-6)
@@ -66,6 +68,14 @@ def test_a_denoiser_goes_on_from_the_weights_of_another_run(trained, tmp_path):
     with pytest.raises(ValueError, match="is not the one to be trained: give the same --model"):
         train_denoiser.train(other)
     assert not (tmp_path / "other").exists()
+    shutil.rmtree(start / "checkpoints" / "6")  # back to the one before
+    with pytest.raises(MdmError, match=r"another configuration \(start_identity\.weights: "):
+        train_denoiser.train(config)
+    path = tmp_path / "further" / "config.json"  # as an earlier version wrote it
+    described = read_json(path)
+    del described["start_identity"]
+    path.write_text(json.dumps(described))
+    train_denoiser.train(config)
 
 
 def test_quickstart_rows(trained):

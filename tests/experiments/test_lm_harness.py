@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 from published_files import EOS, write_checkpoint
 
+from experiments import _cli as cli
 from mdm_jax.diffusion.elbo import token_nll
 from mdm_jax.evals.text_model import cut
 from mdm_jax.policies.heuristics import ConfidenceThreshold, EntropyBound, TopConfidence
@@ -144,6 +145,35 @@ def test_the_command_line_runs_the_harness(harness, checkpoint):
     assert arguments == expected | {"confirm_run_unsafe_code": False}
     with pytest.raises(ValueError, match="say what to run: --tasks"):
         module.run(module.Config(denoiser=checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", "Missing"),
+        ("--denoiser DIR", "say what to run: --tasks"),
+        ("--denoiser /gone --tasks x", "/gone"),
+        ("--denoiser DIR --tasks x --limit 0", "limit must be at least 1"),
+        ("--denoiser DIR --tasks x --num_fewshot -1", "num_fewshot must be at least 0"),
+        ("--denoiser DIR --tasks x --batch_size 0", "batch_size must be at least 1"),
+        ("--denoiser DIR --tasks x --draws 0", "draws must be at least 1"),
+        ("--denoiser DIR --tasks x --seed -1", "seed must be at least 0"),
+        ("--denoiser DIR --tasks x --gen_length 1", "gen_length 1 must be at least 2"),
+        ("--denoiser DIR --tasks x --gen_length 5000", "exceeds the 4096 of the checkpoint"),
+        ("--denoiser DIR --tasks x --gen_length 16 --block_length 5", "does not divide"),
+        ("--denoiser DIR --tasks x --temperature nan", "temperature must be"),
+        ("--denoiser DIR --tasks x --threshold nan", "threshold must be finite"),
+        ("--denoiser DIR --tasks x --alg entropy", "--alg entropy needs --steps"),
+        ("--denoiser DIR --tasks x --limit 1 policy:best", "policy:best"),
+    ],
+)
+def test_bad_input_is_refused(harness, checkpoint, capsys, words, expected):
+    config, run = harness.module.Config, harness.module.run
+    words = words.replace("DIR", checkpoint).split()
+    with pytest.raises(SystemExit) as caught:
+        cli.main(config, run, "doc", words=words)
+    shown = capsys.readouterr().err
+    assert caught.value.code == 2 and shown.count("\n") == 1 and expected in shown
 
 
 def test_without_the_harness_it_says_what_is_missing(monkeypatch):

@@ -82,7 +82,7 @@ def test_another_configuration_is_refused_by_name(tmp_path):
     assert "sudoku" not in str(error.value)
     with pytest.raises(MdmError, match=r"policy\.kind: 'Threshold', now 'absent'"):
         open_run(tmp_path, "train", Config(policy=None))
-    with pytest.raises(MdmError, match="experiment: 'train', now 'evaluate'"):
+    with pytest.raises(MdmError, match="holds a run of train, not of evaluate: choose"):
         open_run(tmp_path, "evaluate", Config())
     assert contents(tmp_path) == before
 

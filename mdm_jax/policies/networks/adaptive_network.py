@@ -5,7 +5,7 @@ sees the denoiser's confidence, margin and entropy where something is masked, ho
 call costs, and how many may still be made.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mdm_jax.denoisers.transformer import Block, TransformerConfig
-from mdm_jax.errors import MdmError
+from mdm_jax.errors import MdmError, check_range
 from mdm_jax.policies.action_distributions import Utilities
 from mdm_jax.policies.base import Scores, confidence, entropy, margin
 from mdm_jax.types import Mask, Observation, Scalar
@@ -44,6 +44,11 @@ class Start(Protocol):
     def __call__(self, features: AdaptiveFeatures) -> Utilities: ...
 
 
+def _check_finite(start: Start) -> None:
+    for name, value in asdict(start).items():
+        check_range(name, value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EntropyStart:
     """max(offset - slope * entropy, floor): reveals what is nearly determined.
@@ -55,6 +60,9 @@ class EntropyStart:
     slope: float = 8.0
     floor: float = -2.0
     eagerness: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_finite(self)
 
     def __call__(self, features: AdaptiveFeatures) -> Utilities:
         eager = self.eagerness * jnp.maximum(log_price(features), 0.0)
@@ -73,6 +81,10 @@ class ConfidenceStart:
     floor: float = -4.0
     ceiling: float = 5.0
     eagerness: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_finite(self)
+        check_range("threshold", self.threshold, 0, 1)
 
     def __call__(self, features: AdaptiveFeatures) -> Utilities:
         odds = _logit(features.confidence) - _logit(jnp.asarray(self.threshold))
@@ -103,6 +115,16 @@ class AdaptiveConfig:
     canvas: int = 256
     start: Start = EntropyStart()
 
+    def __post_init__(self) -> None:
+        check_range("max_length", self.max_length, 1)
+        for name in ("depth", "canvas"):
+            check_range(name, getattr(self, name), 0)
+        self.block_config()
+
+    def block_config(self) -> TransformerConfig:
+        """Shape of a block."""
+        return TransformerConfig(width=self.width, depth=max(self.depth, 1), heads=self.heads)
+
 
 class Trunk(nn.Module):
     """One vector for each position, from a row of numbers for each."""
@@ -117,8 +139,7 @@ class Trunk(nn.Module):
         if config.max_length is not None:
             x += self._of_positions(inputs)
         for layer in range(config.depth):
-            block = TransformerConfig(width=config.width, depth=config.depth, heads=config.heads)
-            x, _ = Block(block, name=f"block_{layer}")(x, jnp.ones((len(x),), bool))
+            x, _ = Block(config.block_config(), name=f"block_{layer}")(x, jnp.ones((len(x),), bool))
         return nn.RMSNorm(name="final_norm")(x)
 
     def _of_positions(self, inputs: Inputs) -> Float[Array, "length width"]:
