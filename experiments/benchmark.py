@@ -6,6 +6,7 @@ product of the same type measured in the same run.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import jax
 
@@ -13,6 +14,7 @@ from experiments import _cli as cli
 from experiments._cli.console import console, print_costs
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.errors import MdmError
+from mdm_jax.profiling import torch_reference
 from mdm_jax.profiling.step_cost import StepCost, Workload, comparisons, measure_steps
 from mdm_jax.profiling.timing import peak_matmul_flops
 
@@ -32,6 +34,8 @@ class Config:
         denoiser jointly, so that its passes are those of a training step; and rollouts of each prompt
         in a GRPO iteration, which has batch_size in all.
       repeats: of every measurement.
+      against: "torch" measures the training step and the denoiser call of an equal transformer in eager
+        PyTorch beside ours, where it is installed; on a CPU.
     """
 
     model: TransformerConfig = field(default_factory=lambda: TransformerConfig(width=256, depth=4))
@@ -41,6 +45,7 @@ class Config:
     steps: int = 8
     samples: int = 8
     repeats: int = 5
+    against: Literal["torch"] | None = None
 
     def __post_init__(self) -> None:
         if min(self.vocab, self.length, self.batch_size, self.repeats) < 1:
@@ -51,6 +56,8 @@ class Config:
             raise MdmError(
                 f"samples must be at least 2 and divide batch_size {self.batch_size}, got {self.samples}"
             )
+        if self.against and self.model.dtype != "float32":
+            raise MdmError(f"against {self.against} compares float32, not {self.model.dtype}")
 
     @property
     def workload(self) -> Workload:
@@ -60,9 +67,13 @@ class Config:
 
 def run(config: Config) -> list[StepCost]:
     """Measure, print, return the rows of the table."""
+    if config.against:
+        torch_reference.load_torch()
     peak_flops = peak_matmul_flops(config.model.dtype, config.repeats)
     costs = measure_steps(config.workload, peak_flops, config.repeats)
     _print(config, costs, peak_flops)
+    if config.against:
+        console.print(torch_reference.compare(config.workload, config.repeats))
     return costs
 
 

@@ -139,15 +139,15 @@ def measure_steps(work: Workload, peak_flops: float, repeats: int) -> list[StepC
 def timed_jobs(work: Workload) -> dict[str, TimedJob]:
     """What is timed, by name."""
     return {
-        "denoiser call": TimedJob(_denoiser_calls(work), work.steps, 1),
+        "denoiser call": TimedJob(denoiser_calls(work), work.steps, 1),
         "sampler step": TimedJob(_sampler(work), work.steps, 1),
-        "training step": TimedJob(_training_step(work), 1, 3),
+        "training step": TimedJob(training_step(work), 1, 3),
         "order step": TimedJob(_order_step(work), 1, 3),
         "policy iteration": TimedJob(_policy_iteration(work), 1, work.steps),
     }
 
 
-def _denoiser_calls(work: Workload) -> Job:
+def denoiser_calls(work: Workload) -> Job:
     """As many sequential denoiser calls as the sampler makes, and nothing else."""
 
     @jax.jit
@@ -171,7 +171,8 @@ def _sampler(work: Workload) -> Job:
     return lambda: run(keys, canvases, denoise=work.denoise).canvas
 
 
-def _training_step(work: Workload) -> Job:
+def training_step(work: Workload) -> Job:
+    """One update on a batch."""
     optimizer = make_optimizer(OptimizerConfig(), 100)
     loss = partial(
         denoising_loss,
