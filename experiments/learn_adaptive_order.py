@@ -113,7 +113,7 @@ def run(config: Config) -> Frontiers:
     config = resolve(config)
     policy, denoise = learn(config)
     with comparison(config, denoise, sampling(config)) as evaluator:
-        found = price_frontiers(evaluator, policy, config.replay.prices, cli.REPORTER.progress)
+        (found,) = price_frontiers(evaluator, [policy], config.replay.prices, cli.REPORTER.progress)
     directory, table = expand(config.run_dir), against_best(found)
     title = f"{config.task.name}: {config.examples} prompts"
     print_table(title, (*COLUMNS, "learned is better by", "P"), frontier_cells(table), texts=0)

@@ -1,5 +1,6 @@
 """A policy with a price against densely swept heuristics: the frontier of each, on the same prompts."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -39,23 +40,61 @@ class Frontiers(NamedTuple):
 
 def price_frontiers(
     evaluator: Evaluator,
-    policy: AdaptivePolicy,
+    policies: Sequence[AdaptivePolicy],
     prices: tuple[float, float],
     progress: Progress = silent,
-) -> Frontiers:
-    """Evaluate a policy between two prices, and the heuristics at all of their knobs.
+) -> list[Frontiers]:
+    """Evaluate each policy between two prices, and the heuristics once at all of their knobs.
 
-    Each family is one compiled call per batch.
+    Each policy and each family of heuristics is one compiled call per batch.
     """
-    knobs = np.geomspace(*prices, PRICES)
-    learned = [replace(policy, price=float(price)) for price in knobs]
-    families = [learned, *baseline_families(evaluator)]
+    knobs = [float(price) for price in np.geomspace(*prices, PRICES)]
+    learned = [[replace(policy, price=price) for price in knobs] for policy in policies]
+    families = [*learned, *baseline_families(evaluator)]
     outcomes = []
     with progress("comparing", len(families)) as advance:
         for family in families:
             outcomes.append(evaluator.sweep(family))
             advance(1, type(family[0]).__name__)
-    return Frontiers(outcomes[0], [one for family in outcomes[1:] for one in family])
+    ours, others = outcomes[: len(policies)], outcomes[len(policies) :]
+    baselines = [one for family in others for one in family]
+    return [Frontiers(one, baselines) for one in ours]
+
+
+def accuracy_at(outcomes: Sequence[Outcome], calls: float) -> float:
+    """Accuracy in so many calls on average, between the two nearest settings.
+
+    What a policy reaches that takes either of the two at random for each prompt. NaN where no setting
+    takes fewer calls, or none takes more.
+    """
+    rows = sorted((one.row for one in outcomes), key=lambda row: row.nfe)
+    cost, accuracy = [row.nfe for row in rows], [row.accuracy for row in rows]
+    return float(np.interp(calls, cost, accuracy, left=np.nan, right=np.nan))
+
+
+def best_baseline_at(found: Frontiers, calls: float) -> tuple[str, float]:
+    """The heuristic that is best in so many calls, and its accuracy; "-" and NaN where there is none."""
+    families: dict[str, list[Outcome]] = {}
+    for one in found.baselines:
+        families.setdefault(one.row.policy, []).append(one)
+    reached = {name: accuracy_at(family, calls) for name, family in families.items()}
+    reached = {name: value for name, value in reached.items() if not np.isnan(value)}
+    return max(reached.items(), key=lambda item: item[1], default=("-", float("nan")))
+
+
+class AtCalls(NamedTuple):
+    """What the policies of several training seeds reach in a number of calls."""
+
+    calls: float
+    learned: tuple[float, ...]  # accuracy of each seed, NaN where none of its settings is near
+    baseline: str
+    baseline_accuracy: float
+
+
+def over_seeds_at(found: Sequence[Frontiers], calls: float) -> AtCalls:
+    """Every seed and the best heuristic in so many calls."""
+    learned = tuple(accuracy_at(one.learned, calls) for one in found)
+    return AtCalls(calls, learned, *best_baseline_at(found[0], calls))
 
 
 def baseline_families(evaluator: Evaluator) -> list[list[Policy]]:

@@ -1,26 +1,37 @@
 """Policies with a price: their shape for a task, and loading them from run directories."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from mdm_jax.denoisers.base import Denoise
+from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand
 from mdm_jax.keys import root_key
-from mdm_jax.orders.fidelity.teacher_forcing import Forcing
+from mdm_jax.orders.fidelity.config import CriticParts, ReplayConfig
+from mdm_jax.orders.fidelity.evaluation import fidelities, held_out, price_for, prices_between
+from mdm_jax.orders.fidelity.teacher_forcing import Forcing, Sequence
 from mdm_jax.policies.adaptive import AdaptivePolicy, init_adaptive
+from mdm_jax.policies.base import stack
 from mdm_jax.policies.networks.adaptive_network import (
     AdaptiveConfig,
     AdaptiveNetwork,
     ConfidenceStart,
     EntropyStart,
 )
+from mdm_jax.policies.networks.critic_network import CriticNetwork
+from mdm_jax.runs.config import read_config, read_task
 from mdm_jax.runs.description import from_json
 from mdm_jax.runs.directory import BEST
 from mdm_jax.tasks.base import Task
+from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
 from mdm_jax.training.checkpoints import restore_ema
 
+KNOBS, HELD_OUT_ROWS = 48, 256  # prices that are tried, and held-out sequences of each
 SHORT = 64  # positions up to which the network tells them apart by default
 
 
@@ -67,3 +78,43 @@ def best_policy(run: str | Path, policy: AdaptivePolicy) -> AdaptivePolicy:
     """A policy of this shape with the best parameters of a run so far."""
     params, _ = restore_ema(expand(run) / BEST, {"policy": policy.params})
     return replace(policy, params=params["policy"])
+
+
+def price_reaching(
+    run: str | Path,
+    policy: AdaptivePolicy,
+    denoise: Denoise,
+    *,
+    calls: float | None = None,
+    overlap: float | None = None,
+) -> float:
+    """The price that gives what is wanted on held-out sequences of the run's task.
+
+    Costs at most 48 x 256 sequences x the run's budget of denoiser calls.
+
+    Args:
+      calls: mean number of denoiser calls, at most.
+      overlap: with sequential decoding, at least: sum over sequences of the smaller probability.
+
+    Raises:
+      MdmError: no price that the policy has learned at gives it.
+    """
+    config, task = read_config(run), read_task(run)
+    replay = from_json(config["replay"], ReplayConfig)
+    forcing = forcing_for(task, config["budget"], config["block_length"])
+    parts = CriticParts(replay, forcing, CriticNetwork(policy.network.config))
+    batch = clean_batch(task, config["seed"], HELDOUT + 4, HELD_OUT_ROWS)
+    sequences = Sequence(jnp.asarray(batch.tokens), jnp.asarray(batch.maskable))
+    data = jax.jit(partial(held_out, parts=parts))(root_key(0), sequences, denoise)
+    prices = prices_between(*replay.prices, KNOBS)
+    policies = stack([replace(policy, price=float(price)) for price in prices])
+    found = jax.jit(partial(fidelities, parts=parts))(policies, data, denoise)
+    fewest_calls, most_overlap = float(found.calls.min()), float(found.overlap.max())
+    if (calls is not None and calls < fewest_calls) or (
+        overlap is not None and overlap > most_overlap
+    ):
+        raise MdmError(
+            f"{run} takes {fewest_calls:.2f} calls or more, and overlaps by {most_overlap:.3f} or less: "
+            "ask for what lies between"
+        )
+    return float(price_for(found, prices, calls=calls, overlap=overlap))

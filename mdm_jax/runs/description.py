@@ -68,12 +68,15 @@ def digest(obj: Any, digits: int = 12) -> str:
 def from_json(described: Json, *kinds: type) -> Any:
     """The dataclass that `describe` made `described` from: the one of `kinds` with that name.
 
+    Lists become tuples, as fields of settings are.
+
     Raises:
       MdmError: it describes none of them.
     """
     by_name = {kind.__name__: kind for kind in kinds}
     try:
-        fields = dict(described)
+        items = dict(described).items()
+        fields = {name: tuple(one) if isinstance(one, list) else one for name, one in items}
         return by_name[fields.pop("kind")](**fields)
     except (KeyError, TypeError, ValueError) as error:
         raise MdmError(

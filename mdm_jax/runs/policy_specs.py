@@ -17,6 +17,7 @@ from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import CountRule, LinearCounts
 from mdm_jax.policies.heuristics import LeftToRight, LowEntropy, TopConfidence, TopMargin
 from mdm_jax.policies.learned import Fallback, LearnedPolicy
+from mdm_jax.runs.adaptive import price_reaching
 from mdm_jax.runs.policies import check_shape, load_policy
 from mdm_jax.tasks.base import Task
 
@@ -105,9 +106,15 @@ class Learned:
     fallback: Fallback = "best"  # an empty draw reveals the best position, or spends the call
     # of a denoiser call, of learn_adaptive_order alone: the lower, the more calls; None: 0.05
     price: float | None = None
+    calls: float | None = None  # in place of a price: the one with this many calls on average
+    overlap: float | None = None  # or the one that keeps this much of sequential decoding
 
     def __post_init__(self) -> None:
         check_range("price", self.price, 0)
+        check_range("calls", self.calls, 1)
+        check_range("overlap", self.overlap, above=0, high=1)
+        if sum(knob is not None for knob in (self.price, self.calls, self.overlap)) > 1:
+            raise MdmError("give one of --policy.price, --policy.calls and --policy.overlap")
         check_range("steps", self.steps, 1)
         check_range("policy_temperature", self.policy_temperature, 0)
         check_range("scale", self.scale, 0)
@@ -129,9 +136,10 @@ class Learned:
         chosen = {"steps": self.steps, "policy_temperature": self.policy_temperature}
         knobs = {name: value for name, value in chosen.items() if value is not None}
         if isinstance(policy, AdaptivePolicy):
-            return self._with_price(policy, knobs)
-        if self.price is not None:
-            raise MdmError(f"{home} learned at no price: leave out --policy.price")
+            return self._with_price(policy, knobs, home, denoise)
+        for name in ("price", "calls", "overlap"):
+            if getattr(self, name) is not None:
+                raise MdmError(f"{home} learned at no price: leave out --policy.{name}")
         seen, given = policy.network.hidden_features(policy.params), hidden_width(denoise)
         if seen not in (None, given):
             raise MdmError(
@@ -139,12 +147,21 @@ class Learned:
             )
         return replace(policy, scale=self.scale, fallback=self.fallback, **knobs)
 
-    def _with_price(self, policy: AdaptivePolicy, knobs: dict[str, int | float]) -> AdaptivePolicy:
+    def _with_price(
+        self,
+        policy: AdaptivePolicy,
+        knobs: dict[str, int | float],
+        home: str | Path,
+        denoise: Denoise,
+    ) -> AdaptivePolicy:
         if (self.scale, self.fallback) != (1.0, "best"):
             raise MdmError(
                 "a policy with a price has no --policy.scale and no --policy.fallback: change its price"
             )
         price = policy.price if self.price is None else self.price
+        if self.calls is not None or self.overlap is not None:
+            wanted = {"calls": self.calls, "overlap": self.overlap}
+            price = price_reaching(home, policy, denoise, **wanted)
         return replace(policy, price=price, **knobs)
 
 

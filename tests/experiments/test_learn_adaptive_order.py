@@ -78,6 +78,18 @@ def test_the_policy_is_found_by_its_run(learned):
         Learned(scale=2.0).load(config.run_dir, config.task.oracle(), config.task)
 
 
+def test_a_price_is_found_for_a_wanted_cost(learned):
+    config, _ = learned
+    task, oracle = config.task, config.task.oracle()
+    least, _ = config.replay.prices
+    found = Learned(calls=config.budget).load(config.run_dir, oracle, task)
+    np.testing.assert_allclose(found.price, least, rtol=1e-6)  # the budget is never passed
+    with pytest.raises(MdmError, match="calls or more"):
+        Learned(calls=1.0).load(config.run_dir, oracle, task)
+    with pytest.raises(MdmError, match="give one of"):
+        Learned(calls=3.0, price=0.5)
+
+
 def test_a_stopped_run_ends_like_one_that_was_not(learned, tmp_path, monkeypatch):
     real = loop.save
 
