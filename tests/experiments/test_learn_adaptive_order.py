@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import learn_adaptive_order
+from experiments import learn_adaptive_order, table_learned_orders
 from mdm_jax.errors import MdmError
 from mdm_jax.evals import price_frontier
 from mdm_jax.orders.fidelity.config import ReplayConfig
@@ -32,16 +32,22 @@ TINY = learn_adaptive_order.Config(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_baselines():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(price_frontier, "GAMMAS", (0.1, 3.0))
+        patch.setattr(price_frontier, "THRESHOLDS", (0.3, 0.9))
+        patch.setattr(price_frontier, "FACTORS", (0.3, 2.0))
+        patch.setattr(price_frontier, "SCHEDULED", price_frontier.SCHEDULED[:1])
+        yield
+
+
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
     """The settings, with their directory, and the frontiers."""
     directory = tmp_path_factory.mktemp("orders") / "adaptive"
     config = replace(TINY, run_dir=str(directory))
-    with pytest.MonkeyPatch.context() as patch, jax.debug_key_reuse(True):
-        patch.setattr(price_frontier, "GAMMAS", (0.1, 3.0))
-        patch.setattr(price_frontier, "THRESHOLDS", (0.3, 0.9))
-        patch.setattr(price_frontier, "FACTORS", (0.3, 2.0))
-        patch.setattr(price_frontier, "SCHEDULED", price_frontier.SCHEDULED[:1])
+    with jax.debug_key_reuse(True):
         return config, learn_adaptive_order.run(config)
 
 
@@ -82,7 +88,7 @@ def test_a_price_is_found_for_a_wanted_cost(learned):
     config, _ = learned
     task, oracle = config.task, config.task.oracle()
     least, _ = config.replay.prices
-    found = Learned(calls=config.budget).load(config.run_dir, oracle, task)
+    found = Learned(calls=float(config.budget)).load(config.run_dir, oracle, task)
     np.testing.assert_allclose(found.price, least, rtol=1e-6)  # the budget is never passed
     with pytest.raises(MdmError, match="calls or more"):
         Learned(calls=1.0).load(config.run_dir, oracle, task)
@@ -107,6 +113,22 @@ def test_a_stopped_run_ends_like_one_that_was_not(learned, tmp_path, monkeypatch
     assert (tmp_path / "adaptive" / "metrics.jsonl").read_text() == whole.read_text()
     theirs = load_policy(learned[0].run_dir, config.task)
     jax.tree.map(np.testing.assert_array_equal, policy.params, theirs.params)
+
+
+def test_the_table_learns_every_seed(learned, tmp_path, capsys):
+    tables = table_learned_orders.run(
+        table_learned_orders.Config(
+            only="sudoku", learn=TINY, seeds=(0, 1), calls=(7.3,), examples=8, run_dir=str(tmp_path)
+        )
+    )
+    ((row,),) = tables.values()
+    assert len(row.learned) == 2
+    kept = json.loads((tmp_path / "sudoku" / "table.json").read_text())
+    assert [len(seed) for seed in kept["seeds"]] == [price_frontier.PRICES] * 2
+    assert (tmp_path / "sudoku" / "frontier.png").is_file()
+    accuracy = [row["accuracy"] for row in kept["seeds"][0]]
+    assert accuracy == [one.row.accuracy for one in learned[1].learned]  # as that run alone
+    assert "sudoku: 2 seeds, 8 prompts" in capsys.readouterr().out
 
 
 def test_a_replay_that_is_no_multiple_is_refused():
