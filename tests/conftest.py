@@ -10,7 +10,7 @@ import pytest
 
 FLAGS = (
     " --xla_force_host_platform_device_count=4"
-    " --xla_backend_optimization_level=1"  # compiles random draws on a CPU three times faster
+    " --xla_backend_optimization_level=0"  # most of the time is compilation
 )
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):  # workers inherit them from the main process
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + FLAGS

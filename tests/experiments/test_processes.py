@@ -76,7 +76,7 @@ def one_and_two(start, tmp_path_factory):
     one, two = directory / "one", directory / "two"
     for path in (one, two):
         path.mkdir()
-    common = " --xla_backend_optimization_level=1"
+    common = " --xla_backend_optimization_level=0"
     flags = "--xla_force_host_platform_device_count={}" + common
     finish(start("-c", DRIVER, here, one, 1, 0, port, flags=flags.format(2)))
     finish(*[start("-c", DRIVER, here, two, 2, i, port, flags=flags.format(1)) for i in range(2)])
