@@ -10,7 +10,10 @@ import pytest
 
 FLAGS = (
     " --xla_force_host_platform_device_count=4"
-    " --xla_backend_optimization_level=0"  # most of the time is compilation
+    # most of the time is compilation, two thirds of which these save
+    " --xla_backend_optimization_level=0"
+    " --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1"
 )
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):  # workers inherit them from the main process
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + FLAGS

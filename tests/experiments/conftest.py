@@ -25,11 +25,12 @@ def digests(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def start():
-    """Starts `python WORDS...`; returns the process."""
+    """Starts `python WORDS...` with so many CPU devices; returns the process."""
     begun = []
 
-    def begin(*words, flags=None):
-        environment = os.environ | ({"XLA_FLAGS": flags} if flags else {})
+    def begin(*words, devices=4):
+        flags = os.environ["XLA_FLAGS"].replace("device_count=4", f"device_count={devices}")
+        environment = os.environ | {"XLA_FLAGS": flags}
         process = subprocess.Popen(
             [sys.executable, *map(str, words)],
             env=environment,

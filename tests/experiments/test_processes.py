@@ -76,10 +76,8 @@ def one_and_two(start, tmp_path_factory):
     one, two = directory / "one", directory / "two"
     for path in (one, two):
         path.mkdir()
-    common = " --xla_backend_optimization_level=0"
-    flags = "--xla_force_host_platform_device_count={}" + common
-    finish(start("-c", DRIVER, here, one, 1, 0, port, flags=flags.format(2)))
-    finish(*[start("-c", DRIVER, here, two, 2, i, port, flags=flags.format(1)) for i in range(2)])
+    finish(start("-c", DRIVER, here, one, 1, 0, port, devices=2))
+    finish(*[start("-c", DRIVER, here, two, 2, i, port, devices=1) for i in range(2)])
     return one, two
 
 
@@ -124,9 +122,8 @@ def test_a_terminated_process_ends_both_at_the_same_update(start, tmp_path):
     """SIGTERM to the second of two: both finish the update, save it together, and say so."""
     directory, port = tmp_path / "run", free_port()
     words = ["--processes.count", 2, "--processes.coordinator", f"localhost:{port}"]
-    flags = "--xla_force_host_platform_device_count=1"
     both = [
-        start(*command(directory, *words, "--processes.id", i, steps="100000"), flags=flags)
+        start(*command(directory, *words, "--processes.id", i, steps="100000"), devices=1)
         for i in range(2)
     ]
     wait_for(directory / "checkpoints" / "3", *both)
