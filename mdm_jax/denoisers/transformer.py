@@ -4,7 +4,6 @@ Cost of one call: about 2 FLOPs per non-embedding parameter and position, 4 * wi
 layer for attention, 2 * width * vocab per position whose logits are wanted.
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -15,7 +14,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.denoisers.rope import apply_rope, rope_table
-from mdm_jax.denoisers.row_product import row_product
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.types import Mask, Tokens
 
@@ -75,35 +73,8 @@ class TransformerConfig:
 
 def rotate(x: Float[Array, "length heads dim"], base: float) -> Float[Array, "length heads dim"]:
     """Rotary position embedding, positions from 0."""
-    with jax.ensure_compile_time_eval():  # a constant: else XLA has sin and cos in every fusion
-        cos, sin = rope_table(jnp.arange(x.shape[0]), x.shape[-1], base)
+    cos, sin = rope_table(jnp.arange(x.shape[0]), x.shape[-1], base)
     return apply_rope(x, (cos.astype(x.dtype), sin.astype(x.dtype)))
-
-
-class Linear(nn.Module):
-    """A linear map without bias of the last axes of x; parameters as those of `nn.DenseGeneral`.
-
-    Attributes:
-      outputs: shape that replaces the last axes.
-      inputs: how many axes it replaces.
-    """
-
-    outputs: tuple[int, ...]
-    inputs: int
-    dtype: jnp.dtype
-    kernel_init: nn.initializers.Initializer
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "length ..."]) -> Float[Array, "length ..."]:
-        axes = x.shape[x.ndim - self.inputs :]
-        shape = math.prod(axes), math.prod(self.outputs)
-        kernel = self.param(
-            "kernel",
-            lambda key: self.kernel_init(key, shape, jnp.float32).reshape(axes + self.outputs),
-        )
-        matrix = kernel.reshape(shape).astype(self.dtype)
-        product = row_product(x.reshape(-1, shape[0]).astype(self.dtype), matrix)
-        return product.reshape(*x.shape[: x.ndim - self.inputs], *self.outputs)
 
 
 class Attention(nn.Module):
@@ -121,7 +92,9 @@ class Attention(nn.Module):
             key = _norm(config, "key_norm")(key)
         query, key = rotate(query, config.rope_base), rotate(key, config.rope_base)
         mixed = jax.nn.dot_product_attention(query, key, value, mask=valid[None, None, :])
-        return _linear(config, name="out", features=config.width, inputs=2, residual=True)(mixed)
+        return _linear(config, name="out", features=config.width, axis=(-2, -1), residual=True)(
+            mixed
+        )
 
 
 class Block(nn.Module):
@@ -216,12 +189,17 @@ def _linear(
     *,
     name: str,
     features: int | tuple[int, ...],
-    inputs: int = 1,
+    axis: int | tuple[int, ...] = -1,
     residual: bool = False,
-) -> Linear:
-    outputs = (features,) if isinstance(features, int) else features
-    init = _init(config, residual)
-    return Linear(outputs, inputs, _dtype(config), init, name=name)
+) -> nn.DenseGeneral:
+    return nn.DenseGeneral(
+        features,
+        axis=axis,
+        use_bias=False,
+        dtype=_dtype(config),
+        kernel_init=_init(config, residual),
+        name=name,
+    )
 
 
 def _norm(config: TransformerConfig, name: str) -> nn.RMSNorm:
