@@ -74,7 +74,11 @@ class AdaptivePolicy(RevealOnly):
 
 
 def or_first_best(chosen: Mask, utilities: Utilities, eligible: Mask) -> Mask:
-    """`chosen`, or where it is empty the eligible position of highest utility."""
+    """`chosen`, or where it is empty the eligible position of highest utility.
+
+    Of equal utilities the first: learning needs no key for them. They are systematic before the first
+    update alone, where the start clips them; a trained network tells positions apart.
+    """
     best = jnp.argmax(jnp.where(eligible, utilities, -jnp.inf))
     alone = eligible & (jnp.arange(len(eligible)) == best)
     return jnp.where(jnp.any(chosen), chosen, alone)

@@ -7,6 +7,7 @@ and the results.
 
 import json
 import pathlib
+import reprlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -84,9 +85,9 @@ def _changed_settings(
     Weights are compared where the run has recorded them.
     """
     stored, now = read_json(directory / CONFIG), described["experiment"]
-    if stored["experiment"] != now:
+    if (before := stored.get("experiment")) != now:
         raise MdmError(
-            f"{directory} holds a run of {stored['experiment']}, not of {now}: choose another directory"
+            f"{directory} holds a run of {before}, not of {now}: choose another directory"
         )
     old, new = _flat(stored), _flat(json.loads(json.dumps(described)))
     differ = {
@@ -97,15 +98,23 @@ def _changed_settings(
     unknown = [name for name in (DENOISER_IDENTITY, START_IDENTITY) if name not in stored]
     free = *ignore, *unknown  # earlier runs recorded no identities
     ignored = {key for key in differ if any(f"{key}.".startswith(f"{name}.") for name in free)}
-    fatal = [
-        f"{key}: {differ[key][0]!r}, now {differ[key][1]!r}" for key in differ.keys() - ignored
-    ]
-    if fatal:
+    if fatal := sorted(differ.keys() - ignored):
         raise MdmError(
-            f"{directory} holds a run with another configuration ({'; '.join(sorted(fatal))}): "
+            f"{directory} holds a run with another configuration "
+            f"({_differences({key: differ[key] for key in fatal})}): "
             "choose another directory or delete it"
         )
     return {key: differ[key][1] for key in sorted(ignored)}
+
+
+def _differences(differ: dict[str, tuple[Json, Json]], most: int = 3) -> str:
+    """The first stored and new values in a line, long ones cut, and how many more there are."""
+    shown = [
+        f"{key}: {reprlib.repr(old)}, now {reprlib.repr(new)}"
+        for key, (old, new) in list(differ.items())[:most]
+    ]
+    more = len(differ) - most
+    return "; ".join(shown + [f"and {more} more"] * (more > 0))
 
 
 def _refuse_others(directory: pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""Counting compilations."""
+"""Counting compilations, and what peaks are measured on."""
 
 import jax
 import jax.numpy as jnp
@@ -22,3 +22,17 @@ def test_a_job_that_fails_leaves_no_listener():
         raise ZeroDivisionError
     jax.jit(lambda x: x + 41)(ONES)
     assert seconds == []
+
+
+def test_peaks_are_measured_on_random_numbers(monkeypatch):
+    """A GPU draws less power, and clocks higher, on ones."""
+    random, products = timing._random, []
+
+    def small(shape, dtype, seed):
+        return random(tuple(min(size, 64) for size in shape), dtype, seed)
+
+    monkeypatch.setattr(timing, "_random", small)
+    monkeypatch.setattr(timing, "_best_seconds", lambda job, _: products.append(job()) or 1.0)
+    timing.measure_peaks("float32", 1)
+    assert [product.shape for product in products] == [(64, 64), (64,)]
+    assert all(jnp.std(product) > 4 for product in products)  # about 8, and 0 of ones

@@ -87,6 +87,15 @@ def test_another_configuration_is_refused_by_name(tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_of_many_or_long_differences_a_short_line_is_shown(tmp_path):
+    open_run(tmp_path, "train", Config())
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"format": 2, "experiment": "train", "name": "x" * 999}))
+    with pytest.raises(MdmError, match=r"kind: 'absent', now 'Config'; .*; and 2 more\)") as error:
+        open_run(tmp_path, "train", Config())
+    assert len(str(error.value)) < 300 + len(str(tmp_path))
+
+
 def test_ignored_keys_may_change_and_are_recorded(tmp_path):
     open_run(tmp_path, "train", Config())
     changed = Config(steps=20, policy=Threshold(0.8))

@@ -1,8 +1,8 @@
 """The process in which `programs.passes` runs a program: limits, and an end of all that it starts.
 
-Run as a script with seconds, megabytes and processes as arguments; standard input is a nonce, a line
-feed, the program. The nonce is written to standard output when the program has run to its end. It
-imports the standard library alone.
+Run as a script with seconds, megabytes, processes and the program's bytes as arguments; standard input is
+the program, then a nonce. The nonce stays in the pipe until the program has run to its end; then it is
+copied to standard output. Imports the standard library alone.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ PR_SET_CHILD_SUBREAPER = 36  # of Linux: orphans below this process become its c
 
 def main() -> None:
     """Fork: the child runs the program, the parent waits and ends what is left of it."""
-    seconds, megabytes, processes = map(int, sys.argv[1:4])
-    nonce, _, source = sys.stdin.read().partition("\n")
+    seconds, megabytes, processes, size = map(int, sys.argv[1:5])
+    source = read(size)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     child = os.fork()
     if child == 0:
         os.setsid()
         set_limits(seconds, megabytes, processes)
-        run(source, nonce)
+        run(source)
     else:
         status = wait(child, seconds)
         end_children(child)
@@ -50,15 +50,23 @@ def set_limits(seconds: int, megabytes: int, processes: int) -> None:
         resource.setrlimit(getattr(resource, name), (limit, limit))
 
 
-def run(source: str, nonce: str) -> None:
+def read(size: int) -> bytes:
+    """So many bytes of standard input, and none beyond."""
+    content = b""
+    while len(content) < size and (part := os.read(0, size - len(content))):
+        content += part
+    return content
+
+
+def run(source: bytes) -> None:
     """Run the program as a module that is not `__main__`, without input and without output."""
-    nothing, report = os.open(os.devnull, os.O_RDWR), os.dup(1)
+    nothing, nonce, report = os.open(os.devnull, os.O_RDWR), os.dup(0), os.dup(1)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
     sys.argv = ["program"]
     module = sys.modules["program"] = types.ModuleType("program")
     exec(compile(source, "program", "exec"), module.__dict__)
-    os.write(report, nonce.encode())
+    os.write(report, os.read(nonce, 64))
 
 
 def wait(child: int, seconds: int) -> int:

@@ -3,16 +3,20 @@
 Contained everywhere: time, memory, size of files, number of processes; the program has an empty
 directory of its own, none of this process's environment variables, no input and no output; whatever
 it starts is killed when it ends, also in other sessions (Linux). That a program ran to its end is
-reported by a random number that it is not given.
+reported by a random number, which its process reads only then: exit statuses, output, replaced builtins
+and hooks report nothing.
 
-Contained where bubblewrap (`bwrap`) is installed and may be used, on Linux: it has namespaces of its own,
-so that it sees no other process (nor their environment), no network, and of the file system, read
-only, the system's libraries and Python.
+Contained on Linux with util-linux's `unshare`, where user namespaces are allowed: it sees no other
+process (nor their environment), no network, and no shared memory of others.
 
-Not contained: without bubblewrap the program reads and writes files as this user does, reads /proc,
-and has the network. In any case it shares an interpreter with the tests: one that searches the
-interpreter for the number, or whose results compare equal to everything, passes. Run programs of a
-model that may be hostile on a machine where there is nothing to lose.
+Contained where bubblewrap (`bwrap`) is installed and may be used, which is tried first: that, and of
+the file system it sees, read only, the system's libraries and Python.
+
+Not contained: without bubblewrap the program reads and writes files as this user does; without either
+it reads /proc and has the network. In any case it shares an interpreter with the tests: one that
+searches the interpreter or its open files for the number, replaces what the tests call, or returns
+what compares equal to everything, passes. The verdict on a deliberately hostile program is no proof.
+Run programs of a model that may be hostile on a machine where there is nothing to lose.
 """
 
 import contextlib
@@ -31,6 +35,16 @@ from mdm_jax.errors import MdmError
 
 _GUARD = Path(__file__).with_name("program_guard.py")
 _GRACE = 5  # seconds beyond the limit for starting and ending
+_UNSHARE = (
+    "--user",
+    "--map-current-user",
+    "--pid",
+    "--net",
+    "--ipc",
+    "--uts",
+    "--mount",
+    "--mount-proc",
+)
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/nix/store", "/etc/ld.so.cache")
 
 
@@ -41,7 +55,7 @@ class Limits:
     Attributes:
       seconds: by the clock, and of processor time.
       megabytes: of address space of each process.
-      processes: of this user (inside bubblewrap: of the program); root has no such limit.
+      processes: of this user (in namespaces: of the program); root has no such limit.
     """
 
     seconds: int = 10
@@ -61,7 +75,8 @@ def passes(source: str, limits: Limits) -> bool:
 
     It is not `__main__`. The module's docstring says what is contained and what is not.
     """
-    nonce, numbers = secrets.token_hex(16), (limits.seconds, limits.megabytes, limits.processes)
+    nonce, content = secrets.token_bytes(16), source.encode(errors="replace")
+    numbers = (limits.seconds, limits.megabytes, limits.processes, len(content))
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-I", "-c", _GUARD.read_text(encoding="utf-8")]
         process = subprocess.Popen(
@@ -74,12 +89,11 @@ def passes(source: str, limits: Limits) -> bool:
             start_new_session=True,
         )
         with process, _killed_in_the_end(process):
-            content = f"{nonce}\n{source}".encode(errors="replace")
             try:
-                report, _ = process.communicate(content, limits.seconds + _GRACE)
+                report, _ = process.communicate(content + nonce, limits.seconds + _GRACE)
             except subprocess.TimeoutExpired:
                 return False
-        return process.returncode == 0 and report == nonce.encode()
+        return process.returncode == 0 and report == nonce
 
 
 @contextlib.contextmanager
@@ -94,19 +108,30 @@ def _killed_in_the_end(process: subprocess.Popen):
 
 def _isolation(directory: str) -> list[str]:
     """What precedes a command that runs in namespaces of its own; nothing where that is impossible."""
-    return [*_bubblewrap(), "--bind", directory, directory] if _bubblewrap() else []
+    return [*_bubblewrap(), "--bind", directory, directory] if _bubblewrap() else [*_unshare()]
 
 
 @functools.cache
 def _bubblewrap() -> tuple[str, ...]:
     """bwrap with all that does not depend on the run; empty where it is missing or may not be used."""
-    program = shutil.which("bwrap")
-    if program is None:
-        return ()
     python = (sys.base_prefix, sys.prefix, str(Path(sys.executable).resolve().parent))
-    command = [program, "--unshare-all", "--die-with-parent", "--tmpfs", "/tmp"]
+    command = ["bwrap", "--unshare-all", "--die-with-parent", "--tmpfs", "/tmp"]
     for path in (*_SYSTEM, *python):
         command += ["--ro-bind-try", path, path]
-    command += ["--proc", "/proc", "--dev", "/dev"]
+    return _if_usable(*command, "--proc", "/proc", "--dev", "/dev")
+
+
+@functools.cache
+def _unshare() -> tuple[str, ...]:
+    """unshare with its options; empty where it is missing or may not be used."""
+    return _if_usable("unshare", *_UNSHARE, "--fork", "--kill-child")
+
+
+def _if_usable(name: str, *options: str) -> tuple[str, ...]:
+    """The command with the path of its program, if it can start Python."""
+    program = shutil.which(name)
+    if program is None:
+        return ()
+    command = (program, *options)
     trial = subprocess.run([*command, sys.executable, "-I", "-c", ""], capture_output=True)
-    return tuple(command) if trial.returncode == 0 else ()
+    return command if trial.returncode == 0 else ()
