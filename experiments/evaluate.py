@@ -40,7 +40,8 @@ class Config:
     """Settings of an evaluation.
 
     Attributes:
-      run: run directory of train_denoiser, quickstart or learn_order, or of a published checkpoint.
+      run: run directory of a training (train_denoiser, quickstart, learn_*), or of a published
+        checkpoint.
       task: what to evaluate on; by default what the run was trained on.
       data_dir: where the task's files are, when not where training found them.
       policy: which positions next; policy:NAME on the command line.

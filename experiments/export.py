@@ -2,8 +2,8 @@
 
 python -m experiments.export --run RUN --out DIR
 
-RUN is a run of learn_order that fine-tuned a published checkpoint jointly (--joint), or a checkpoint
-itself, to store it in another --dtype. Tokenizer, templates and model code are copied along.
+RUN is a run of learn_variational_order that fine-tuned a published checkpoint jointly (--joint), or a
+checkpoint itself, to store it in another --dtype. Tokenizer, templates and model code are copied along.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class Config:
     """What is written where.
 
     Attributes:
-      run: run directory of learn_order with --joint, or of a published checkpoint.
+      run: run directory of learn_variational_order with --joint, or of a published checkpoint.
       out: the new directory.
       loading: how a checkpoint is loaded; its dtype is the one written.
     """

@@ -33,14 +33,15 @@ class Config:
     """Settings of a sweep; an empty list leaves its policies out.
 
     Attributes:
-      run: run directory of train_denoiser, quickstart or learn_order, or of a published checkpoint.
+      run: run directory of a training (train_denoiser, quickstart, learn_*), or of a published
+        checkpoint.
       task: what to evaluate on; by default what the run was trained on.
       data_dir: where the task's files are, when not where training found them.
       steps: of Random, Ancestral, LeftToRight, TopConfidence, TopMargin and LowEntropy.
       thresholds: of ConfidenceThreshold.
       factors: of Factor.
       gammas: of EntropyBound.
-      learned: run directories of learn_order, whose policies are drawn at temperature 1.
+      learned: run directories of learn_variational_order, whose policies are drawn at temperature 1.
       scales: of those: probabilities become min(1, scale * probability).
       sampling: temperature, blocks, budget.
       loading: how a published checkpoint is put on devices.

@@ -1,155 +1,139 @@
-"""Learn the order of generation by variational inference, and compare it with the heuristic baselines.
+"""Learn an order that adapts to the prompt, by its fidelity to sequential decoding: one policy, one knob.
 
-Takes a trained denoiser (--denoiser RUN) or trains one, searches for a good static order to start from,
-then learns a posterior, whose input is the clean sequence, and a policy, whose input is not. Writes a run
-directory with config.json, env.json, metrics.jsonl, start.json, checkpoints, bound.json, samples.jsonl,
-table.json and figures. The same command resumes a run that was interrupted or killed.
+Takes a trained denoiser (--denoiser RUN) or trains one, then learns which positions to reveal together
+from clean sequences and denoiser calls alone. The knob is the price of a denoiser call in nats: the
+policy at all prices is compared with densely swept heuristic baselines on the same prompts. Writes a run
+directory with config.json, env.json, metrics.jsonl, checkpoints, best (the parameters that were best on
+held-out sequences), samples.jsonl, table.json and figures. The same command resumes a run that was
+interrupted or killed.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar
 
 from experiments import _cli as cli
-from experiments._cli.console import print_once
-from experiments._cli.learning import LearningConfig, compare, learning_run
-from mdm_jax import sharding
+from experiments._cli.console import print_once, print_table
+from experiments._cli.learning import LearningConfig, comparison, learning_run
+from experiments._cli.tables import frontier_cells
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
-from mdm_jax.evals.paired import PairedRow
-from mdm_jax.evals.plots.run_figures import draw_order_run
+from mdm_jax.evals.plots.run_figures import draw_price_run
+from mdm_jax.evals.price_frontier import Frontiers, against_best, price_frontiers
 from mdm_jax.external_files import expand
-from mdm_jax.orders.search import SearchConfig
-from mdm_jax.orders.variational.forms import AnyForm, MaxNormalised
-from mdm_jax.orders.variational.objective import OrderObjective
-from mdm_jax.orders.variational.posterior import ScorerConfig
-from mdm_jax.orders.variational.start import InitConfig
-from mdm_jax.policies.networks.policy_network import PolicyConfig
+from mdm_jax.orders.fidelity.config import ReplayConfig
+from mdm_jax.policies.adaptive import AdaptivePolicy
+from mdm_jax.policies.networks.adaptive_network import AdaptiveConfig
+from mdm_jax.runs.adaptive import network_for
 from mdm_jax.runs.json_files import write_json
-from mdm_jax.runs.orders import LearnedOrder, order_parts
 from mdm_jax.runs.task_choice import with_data_dir
-from mdm_jax.runs.training import run_updates
-from mdm_jax.runs.trainings.variational_order import VariationalTraining
+from mdm_jax.runs.trainings.fidelity_order import FidelityTraining
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.checks import check_clean
 from mdm_jax.tasks.splits import MOST
 from mdm_jax.training.optimizers import OptimizerConfig
 
+COLUMNS = ("price", "accuracy %", "95 % interval", "calls", "best baseline in no more calls")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(LearningConfig):
-    """Settings of learning an order.
+    """Settings of learning an order that adapts.
 
     Attributes:
-      budget: most denoiser calls for one sequence.
-      form: of the posterior, form:NAME on the command line.
-      scorer: the posterior's network.
-      policy: the policy's network and its features.
-      start: where learning starts from.
-      objective: what is optimised.
-      joint: fine-tune the denoiser jointly.
-      batch_size: sequences in each update; each has `objective.samples` paths, one denoiser call per
-        path.
-      posterior_optimizer, policy_optimizer, denoiser_optimizer: one for each part.
-      ema_decay: of the averaged weights, which are the ones evaluated and used.
-      heldout_rows: sequences of the held-out bound.
+      network: shape of policy and critic; None: dense layers over a short canvas, a transformer block
+        over a long one.
+      replay: prices, and how calls are replayed.
+      batch_size: sequences in each update.
+      budget: most denoiser calls for a sequence that is learned from.
+      block_length: semi-autoregressive generation in blocks of this many positions; None: all at once.
+      policy_optimizer, critic_optimizer: one for each network.
+      ema_decay: of the averaged weights, at each gradient step.
+      eval_every: updates between scores on held-out sequences.
+      heldout_rows: held-out sequences.
     """
 
-    evaluation_only: ClassVar = (*LearningConfig.evaluation_only, "temperature", "heldout_rows")
-    steps: int = 400
+    evaluation_only: ClassVar = (*LearningConfig.evaluation_only, "temperature")
+    steps: int = 800
     save_every: int = 200
-    policy_temperature: float = 0.0
-    budget: int = 4
-    form: AnyForm = field(default_factory=MaxNormalised)
-    scorer: ScorerConfig = field(
-        default_factory=lambda: ScorerConfig(width=32, heads=2, spread=0.1, conditioning="prompt")
-    )
-    policy: PolicyConfig = field(default_factory=lambda: PolicyConfig(width=32, heads=2))
-    start: InitConfig = field(default_factory=InitConfig)
-    objective: OrderObjective = field(
-        default_factory=lambda: OrderObjective(samples=4, temperature=0.05, start_beta_kl=0.1)
-    )
-    joint: bool = False
+    policy_temperature: cli.Fixed[float] = 0.0
+    network: AdaptiveConfig | None = None
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     batch_size: int = 64
-    posterior_optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(learning_rate=2e-4, weight_decay=0.0)
-    )
+    budget: int = 8
+    block_length: int | None = None
     policy_optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(learning_rate=2e-3, weight_decay=0.0)
+        default_factory=lambda: OptimizerConfig(
+            learning_rate=2e-3, warmup=50, weight_decay=0.0, final_fraction=0.02
+        )
     )
-    denoiser_optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(learning_rate=3e-4)
+    critic_optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            learning_rate=2e-3, warmup=50, weight_decay=0.0, final_fraction=0.02
+        )
     )
-    ema_decay: float = 0.99
+    ema_decay: float = 0.995
+    eval_every: int = 100
     heldout_rows: int = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, low in (("budget", 1), ("batch_size", 1), ("heldout_rows", 2)):
-            check_range(name, getattr(self, name), low, MOST)
+        for name in ("budget", "batch_size", "eval_every", "heldout_rows"):
+            check_range(name, getattr(self, name), 1, MOST)
         check_range("ema_decay", self.ema_decay, 0, below=1)
-        if self.oracle and (self.joint or self.policy.hidden):
-            raise MdmError("--oracle has no weights for --joint and no --policy.hidden states")
+        if self.replay.capacity % self.batch_size:
+            raise MdmError(
+                f"replay.capacity {self.replay.capacity} is no multiple of batch_size {self.batch_size}"
+            )
 
 
-# the published recipe: no search, a posterior of the clean sequence, one temperature, eight paths
-PLAIN = replace(
-    Config(),
-    start=InitConfig(search=SearchConfig(proposals=0)),
-    scorer=ScorerConfig(width=32, heads=2, spread=0.1),
-    objective=OrderObjective(predicted_nll=False),
-    posterior_optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=0.0),
-    batch_size=32,
-)
-PRESETS = {"default": Config(), "plain": PLAIN}
+PRESETS = {"default": Config()}
 
 
 def resolve(config: Config) -> Config:
     """The config with everything that follows from other settings filled in."""
     task = with_data_dir(config.task, config.data_dir)
+    network = network_for(task) if config.network is None else config.network
     window = task.gen_length or task.length
     if config.budget > window:
         raise MdmError(f"budget {config.budget} exceeds the {window} positions of {task.name}")
-    name = f"runs/learn_order-{task.name}-{config.budget}"
-    return replace(config, task=task, run_dir=config.run_dir or name)
+    if window > (network.max_length or window):
+        raise MdmError(f"{task.name} has {window} positions: raise max_length {network.max_length}")
+    sampling(config).for_task(task).check(task.length)
+    name = config.run_dir or f"runs/learn_order-{task.name}"
+    return replace(config, task=task, run_dir=name, network=network)
 
 
-def run(config: Config) -> list[PairedRow]:
+def sampling(config: Config) -> SamplerConfig:
+    """Sampler settings of the evaluation."""
+    return SamplerConfig(temperature=config.temperature, block_length=config.block_length)
+
+
+def run(config: Config) -> Frontiers:
     """Learn, compare, draw."""
     config = resolve(config)
-    learned, directory = learn(config), expand(config.run_dir)
-    title = f"{config.task.name}, budget {config.budget}"
-    sampling = SamplerConfig(temperature=config.temperature)
-    rows = compare(config, [(learned.policy, learned.denoise)], learned.base, sampling, title)
-    draw_order_run(config.task, learned, rows, directory, config.objective.temperature)
+    policy, denoise = learn(config)
+    with comparison(config, denoise, sampling(config)) as evaluator:
+        (found,) = price_frontiers(evaluator, [policy], config.replay.prices, cli.REPORTER.progress)
+    directory, table = expand(config.run_dir), against_best(found)
+    title = f"{config.task.name}: {config.examples} prompts"
+    print_table(title, (*COLUMNS, "learned is better by", "P"), frontier_cells(table), texts=0)
+    write_json(directory / "table.json", [asdict(row) for row in found.rows])
+    draw_price_run(config.task, found, directory)
     print_once(f"figures and policy: {directory}")
-    return rows
+    return found
 
 
-def learn(config: Config, denoise: Denoise | None = None) -> LearnedOrder:
-    """Learn to the end, from wherever the run directory is; print and keep the held-out bound.
+def learn(config: Config, denoise: Denoise | None = None) -> tuple[AdaptivePolicy, Denoise]:
+    """The policy that was best on held-out sequences, and its denoiser; resumes a run.
 
     Args:
       denoise: the denoiser that the config names, where it is loaded already.
     """
     config = resolve(config)
-    sharding.check_batch(config.batch_size, sharding.make_mesh().size)
     check_clean(config.task)
-    parts = order_parts(config.task, config.budget, config.form, config.scorer, config.policy)
     with learning_run(config, "learn_order", denoise) as (home, denoise):
-        training = cli.select(VariationalTraining, config, denoise=denoise, parts=parts)
-        cli.REPORTER.say(training.calls(home).summary())
-        state = training.initial_state(home, cli.REPORTER.progress)
-        state = run_updates(config, home, state, training.updates(), cli.REPORTER)
-    learned = training.learned(state)
-    report(config, training, learned)
-    return learned
-
-
-def report(config: Config, training: VariationalTraining, learned: LearnedOrder) -> None:
-    """Write and print the held-out bound, beside the any-order bound on the same sequences."""
-    found = training.bounds(learned)
-    write_json(expand(config.run_dir) / "bound.json", found.as_json())
-    cli.REPORTER.say(f"at most {config.budget} steps, {found.summary(config.task)}")
+        training = cli.select(FidelityTraining, config, denoise=denoise)
+        return training.train(config, home, cli.REPORTER), denoise
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from experiments import _cli as cli
-from experiments import learn_order, train_denoiser
+from experiments import learn_variational_order, train_denoiser
 from experiments._cli.animation import play
 from experiments._cli.console import print_once, progress
 from experiments._cli.tables import print_rows
@@ -68,10 +68,10 @@ class Config:
     train: train_denoiser.Config = field(
         default_factory=lambda: train_denoiser.Config(steps=800, save_every=400, eval_every=400)
     )
-    learn: learn_order.Config = field(
+    learn: learn_variational_order.Config = field(
         default_factory=lambda: replace(
-            learn_order.Config(),
-            start=learn_order.InitConfig(search=SearchConfig(proposals=1500, chains=2)),
+            learn_variational_order.Config(),
+            start=learn_variational_order.InitConfig(search=SearchConfig(proposals=1500, chains=2)),
             steps=300,
         )
     )
@@ -94,7 +94,7 @@ PRESETS = {
         train=replace(Config().train, steps=200),
         learn=replace(
             Config().learn,
-            start=learn_order.InitConfig(
+            start=learn_variational_order.InitConfig(
                 search=SearchConfig(proposals=200, chains=1, sequences=32, validation_sequences=32)
             ),
             steps=60,
@@ -114,7 +114,9 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     sampling = SamplerConfig(temperature=config.temperature).for_task(task)
     batching = Batching(config.batch_size, config.parallel)
     check_request(examples.canvases, sampling, batching)
-    learn_order.resolve(replace(config.learn, task=task))  # refused before anything is trained
+    learn_variational_order.resolve(
+        replace(config.learn, task=task)
+    )  # refused before anything is trained
     settings = replace(config.train, task=task, run_dir=str(directory), seed=config.seed)
     denoise = train_denoiser.train(settings).denoise
     if config.learned:
@@ -140,7 +142,7 @@ def learn(config: Config, task: Task, directory: Path, denoise: Denoise) -> Poli
         run_dir=str(directory / "order"),
         seed=config.seed,
     )
-    return learn_order.learn(settings, denoise).policy
+    return learn_variational_order.learn(settings, denoise).policy
 
 
 def report(config: Config, evaluator: Evaluator, rows: Sequence[Row], directory: Path) -> None:

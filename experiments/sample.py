@@ -32,7 +32,8 @@ class Config:
     """Settings of a few generations.
 
     Attributes:
-      run: run directory of train_denoiser, quickstart or learn_order, or of a published checkpoint.
+      run: run directory of a training (train_denoiser, quickstart, learn_*), or of a published
+        checkpoint.
       prompt: what to ask a published checkpoint, in place of a task's prompts.
       task: where prompts come from; by default what the run was trained on.
       data_dir: where the task's files are, when not where training found them.

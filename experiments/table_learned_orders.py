@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from experiments import _cli as cli
-from experiments import learn_adaptive_order
+from experiments import learn_order
 from experiments._cli.console import print_once, print_table
 from experiments._cli.learning import comparison
 from experiments._cli.paper_tables import (
@@ -55,7 +55,7 @@ class Config(TableConfig):
     """
 
     cases: cli.Fixed[tuple[Case, ...]] = (SUDOKU, CHAINS, MARKOV_CHAIN)
-    learn: learn_adaptive_order.Config = field(default_factory=learn_adaptive_order.Config)
+    learn: learn_order.Config = field(default_factory=learn_order.Config)
     calls: tuple[float, ...] = (3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
     others: tuple[str, ...] = ()
     run_dir: str = "runs/table_learned_orders"
@@ -84,10 +84,10 @@ def compare(config: Config, case: Case, home: Path) -> list[AtCalls]:
     for seed in config.seeds:
         print_once(f"{case.task.name}, seed {seed}")
         one = replace(settings, seed=seed, run_dir=str(home / f"seed-{seed}"))
-        policy, denoise = learn_adaptive_order.learn(one, denoise)
+        policy, denoise = learn_order.learn(one, denoise)
         policies.append(policy)
     evaluation = replace(settings, seed=0, examples=config.examples, run_dir=str(home))
-    sampling = learn_adaptive_order.sampling(evaluation)
+    sampling = learn_order.sampling(evaluation)
     with comparison(evaluation, denoise, sampling) as evaluator:
         progress = cli.REPORTER.progress
         found = price_frontiers(evaluator, policies, settings.replay.prices, progress)
@@ -110,7 +110,7 @@ def report(
     print_table(title, COLUMNS, [cells(row) for row in rows], texts=0)
     middle = median_seed(found)
     title = f"{case.task.name}, seed {config.seeds[middle]}"
-    columns = (*learn_adaptive_order.COLUMNS, "learned is better by", "P")
+    columns = (*learn_order.COLUMNS, "learned is better by", "P")
     print_table(title, columns, frontier_cells(against_best(found[middle])), texts=0)
     for run, other in zip(config.others, others, strict=True):
         print_once(f"{run}: {100 * other.row.accuracy:.1f} % in {other.row.nfe:.2f} calls")

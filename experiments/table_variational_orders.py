@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from experiments import _cli as cli
-from experiments import learn_order, train_denoiser
+from experiments import learn_variational_order, train_denoiser
 from experiments._cli.paper_tables import (
     SUDOKU,
     Case,
@@ -51,7 +51,7 @@ class Config(TableConfig):
         from and with the optimiser of `learn`, as a match for one that is fine-tuned jointly; 0: none.
     """
 
-    learn: learn_order.Config = field(default_factory=learn_order.Config)
+    learn: learn_variational_order.Config = field(default_factory=learn_variational_order.Config)
     budgets: tuple[int, ...] = (3, 4, 5)
     control_steps: int = 0
     run_dir: str = "runs/table_variational_orders"
@@ -86,7 +86,7 @@ PAPER = Config(
             search=SearchConfig(proposals=0),
         ),
     ),
-    learn=learn_order.Config(
+    learn=learn_variational_order.Config(
         scorer=ScorerConfig(width=256, depth=4),
         policy=PolicyConfig(width=256, hidden=True),
         objective=OrderObjective(temperature=0.1, predicted_nll=False),
@@ -135,7 +135,7 @@ EMPTY_GRID = replace(
 )
 ORACLE = Config(
     cases=(EMPTY_GRID,),
-    learn=learn_order.Config(oracle=True),
+    learn=learn_variational_order.Config(oracle=True),
     budgets=(4,),
     run_dir="runs/table_variational_orders-oracle",
 )
@@ -147,7 +147,7 @@ def run(config: Config) -> dict[str, list[PairedRow]]:
     tables, sampling = {}, SamplerConfig(temperature=config.learn.temperature)
     for case, _ in chosen_cases(config):  # refused before anything is trained
         for budget in config.budgets:
-            learn_order.resolve(replace(config.learn, task=case.task, budget=budget))
+            learn_variational_order.resolve(replace(config.learn, task=case.task, budget=budget))
     for case, home in chosen_cases(config):
         denoiser, control = denoisers(config, case, home)
         start = replace(config.learn.start, search=case.search)
@@ -164,9 +164,9 @@ def run(config: Config) -> dict[str, list[PairedRow]]:
     return tables
 
 
-def learn_one(settings: learn_order.Config) -> tuple[LearnedPolicy, Denoise]:
+def learn_one(settings: learn_variational_order.Config) -> tuple[LearnedPolicy, Denoise]:
     """The policy of one training seed, and its denoiser."""
-    learned = learn_order.learn(settings)
+    learned = learn_variational_order.learn(settings)
     return learned.policy, learned.denoise
 
 

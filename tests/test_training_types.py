@@ -88,7 +88,7 @@ def order_params(parts):
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def learn_order(form, hidden=False):
+def learn_variational_order(form, hidden=False):
     parts, denoise = order_parts(form, hidden), denoiser()
     objective = OrderObjective(samples=2, start_temperature=1.0, step_cost=0.1)
     loss = partial(order_loss, parts=parts, objective=objective, denoise=denoise)
@@ -184,9 +184,9 @@ TRAININGS = {
     "discrete": lambda: train_denoiser(Discrete(), uniform_times),
     "complement": lambda: train_denoiser(Complement(), uniform_times),
     "antithetic": lambda: train_denoiser(Antithetic(), uniform_times),
-    "max-normalised": lambda: learn_order(MaxNormalised()),
-    "sigmoid": lambda: learn_order(SigmoidScores(), hidden=True),
-    "Plackett-Luce": lambda: learn_order(PlackettLuce()),
+    "max-normalised": lambda: learn_variational_order(MaxNormalised()),
+    "sigmoid": lambda: learn_variational_order(SigmoidScores(), hidden=True),
+    "Plackett-Luce": lambda: learn_variational_order(PlackettLuce()),
     "rewards": lambda: learn_policy(ConfidenceNetwork(ConfidenceConfig()), Independent()),
     "rewards, STOP": lambda: learn_policy(
         PolicyNetwork(PolicyConfig(width=8, heads=2), LENGTH, BUDGET), PlackettLuceStop()

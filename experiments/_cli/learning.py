@@ -1,4 +1,4 @@
-"""What learn_order and learn_policy share: the denoiser, and the comparison with other policies."""
+"""What the learn_* experiments share: the denoiser, and the comparison with other policies."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager

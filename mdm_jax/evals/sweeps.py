@@ -30,7 +30,7 @@ class Sweep:
       thresholds: of ConfidenceThreshold.
       factors: of Factor.
       gammas: of EntropyBound.
-      learned: run directories of learn_order, whose policies are drawn at temperature 1.
+      learned: run directories of learn_variational_order, whose policies are drawn at temperature 1.
       scales: of those: probabilities become min(1, scale * probability).
     """
 

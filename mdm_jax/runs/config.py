@@ -7,12 +7,12 @@ from typing import Any
 from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand
 from mdm_jax.runs.description import from_json
-from mdm_jax.runs.directory import CONFIG, DENOISER, FORMAT, TOKENIZER
+from mdm_jax.runs.directory import CONFIG, DENOISER, FORMAT, TOKENIZER, experiment_of
 from mdm_jax.runs.json_files import read_json
 from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task
 
-TRAINING = ("train_denoiser", "learn_order", "learn_adaptive_order", "learn_policy")
+TRAINING = ("train_denoiser", "learn_variational_order", "learn_order", "learn_policy")
 
 
 class RunConfig(dict):
@@ -40,15 +40,16 @@ def read_config(run: str | Path) -> RunConfig:
         raise MdmError(_not_trained(run))
     if config.get("format") != FORMAT:
         raise MdmError(f"{run} was written by an earlier version of mdm_jax: train again")
-    if config.get("experiment") not in TRAINING:
+    if experiment_of(config) not in TRAINING:
         raise MdmError(_not_trained(run))
+    config["experiment"] = experiment_of(config)
     return RunConfig(path, config)
 
 
 def _not_trained(run: str | Path) -> str:
     return (
-        f"{run} is no training run: give a directory of train_denoiser, quickstart, learn_order or "
-        "learn_policy"
+        f"{run} is no training run: give a directory of train_denoiser, quickstart, learn_order, "
+        "learn_variational_order or learn_policy"
     )
 
 

@@ -38,8 +38,8 @@ def load_denoiser(
     """The denoiser of a run with its averaged weights, or of a published checkpoint.
 
     Args:
-      run: run directory of `train_denoiser`, `quickstart`, `learn_order` or `learn_policy`, or the
-        directory of a published checkpoint.
+      run: run directory of `train_denoiser`, `quickstart`, `learn_order`, `learn_variational_order` or
+        `learn_policy`, or the directory of a published checkpoint.
       task: what it will be used on; None: the task that it was trained on.
       loading: how a published checkpoint is put on devices; None: as it is stored, on one device.
 

@@ -85,7 +85,8 @@ def _changed_settings(
     Weights are compared where the run has recorded them.
     """
     stored, now = read_json(directory / CONFIG), described["experiment"]
-    if (before := stored.get("experiment")) != now:
+    stored["experiment"] = experiment_of(stored)
+    if (before := stored["experiment"]) != now:
         raise MdmError(
             f"{directory} holds a run of {before}, not of {now}: choose another directory"
         )
@@ -115,6 +116,16 @@ def _differences(differ: dict[str, tuple[Json, Json]], most: int = 3) -> str:
     ]
     more = len(differ) - most
     return "; ".join(shown + [f"and {more} more"] * (more > 0))
+
+
+def experiment_of(config: dict[str, Json]) -> str | None:
+    """The experiment that wrote a config.json, by the name that it has today; None: it has none."""
+    name = config.get("experiment")
+    if name == "learn_adaptive_order":
+        return "learn_order"
+    if name == "learn_order" and "replay" not in config:
+        return "learn_variational_order"
+    return name
 
 
 def _refuse_others(directory: pathlib.Path) -> None:

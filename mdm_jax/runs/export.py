@@ -23,7 +23,7 @@ def export_checkpoint(run: str | Path, out: Path, loading: Loading) -> Path:
     """Write the denoiser of a run, with tokenizer, templates and model code, to a new directory.
 
     Args:
-      run: run directory of learn_order with --joint, or of a published checkpoint.
+      run: run directory of learn_variational_order with --joint, or of a published checkpoint.
       loading: how a checkpoint is loaded; its dtype is the one written.
 
     Returns:

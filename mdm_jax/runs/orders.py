@@ -1,4 +1,4 @@
-"""The parts of a learned order, and their parameters from a `learn_order` run."""
+"""The parts of a learned order, and their parameters from a `learn_variational_order` run."""
 
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -52,7 +52,7 @@ def order_parts(
 
 
 def described_parts(config: dict[str, Any], task: Task) -> OrderParts:
-    """`order_parts` from the config.json of a `learn_order` run."""
+    """`order_parts` from the config.json of a `learn_variational_order` run."""
     return order_parts(
         task,
         config["budget"],

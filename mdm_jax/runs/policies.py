@@ -35,12 +35,12 @@ class PolicySpec:
 
     Attributes:
       network: its shape and its features: the published one, which reads confidences and takes any
-        length, or the one of learn_order, which also reads margins, entropies and positions.
+        length, or the one of learn_variational_order, which also reads margins, entropies and positions.
       family: how its utilities become a set of positions.
       steps: denoiser calls it may take; None: one for each position.
       candidate_top_k: only that many positions, the most confident ones, can be chosen; None: any.
-      start: run directory of learn_order or learn_policy whose policy learning starts from; its
-        network, family and steps replace the ones given here.
+      start: run directory of learn_variational_order or learn_policy whose policy learning starts
+        from; its network, family and steps replace the ones given here.
     """
 
     network: ConfidenceConfig = field(default_factory=lambda: ConfidenceConfig(width=32, mlp=128))
@@ -119,7 +119,7 @@ def load_policy(run: str | Path, task: Task) -> LearnedPolicy | AdaptivePolicy:
     """The policy that a run has learned, at the policy temperature that the run evaluated it with.
 
     Args:
-      run: run directory of `learn_order`, `learn_policy` or `learn_adaptive_order`.
+      run: run directory of `learn_order`, `learn_variational_order` or `learn_policy`.
       task: what it will be used on: a policy from rewards whose steps were not set may take one
         denoiser call per position.
 
@@ -128,14 +128,14 @@ def load_policy(run: str | Path, task: Task) -> LearnedPolicy | AdaptivePolicy:
     """
     config = read_config(run)
     match config["experiment"]:
-        case "learn_order":
+        case "learn_variational_order":
             return _load_from_order(run, config)
         case "learn_policy":
             return _load_from_rewards(run, config, task)
-        case "learn_adaptive_order":
+        case "learn_order":
             return load_adaptive(run, config, read_task(run))
     raise MdmError(
-        f"{run} holds no policy: give a directory of learn_order, learn_policy or learn_adaptive_order"
+        f"{run} holds no policy: give a directory of learn_order, learn_variational_order or learn_policy"
     )
 
 

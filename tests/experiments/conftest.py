@@ -9,7 +9,7 @@ import jax
 import pytest
 from tiny_run import LEARN, POLICIES, REWARDED, tiny
 
-from experiments import learn_order, learn_policy, quickstart
+from experiments import learn_policy, learn_variational_order, quickstart
 from mdm_jax.evals import matched
 from mdm_jax.runs import remembered
 from mdm_jax.tasks.chains import Chains
@@ -74,7 +74,7 @@ def ordered(tmp_path_factory):
     task = Chains(depth=1, num_examples=8)
     config = replace(LEARN, task=task, joint=True, run_dir=str(directory))
     with jax.debug_key_reuse(True):
-        return config, learn_order.run(config)
+        return config, learn_variational_order.run(config)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from published_files import write_files
 from tiny_run import contents, write_untrained
 
 import experiments
-from experiments.learn_adaptive_order import Config, resolve
+from experiments.learn_order import Config, resolve
 from mdm_jax.runs.adaptive import fresh_policy
 from mdm_jax.runs.directory import BEST
 from mdm_jax.runs.training import training_run
@@ -142,7 +142,10 @@ LEARN_ORDER = [
     ("--denoiser file", "file is no run directory"),
     ("--denoiser sums", "SHA256SUMS is damaged: files that were written are not listed"),
     ("--denoiser empty", "no checkpoints at empty/checkpoints"),
-    ("--denoiser run --run_dir run", "holds a run of train_denoiser, not of learn_order"),
+    (
+        "--denoiser run --run_dir run",
+        "holds a run of train_denoiser, not of learn_variational_order",
+    ),
     ("--run_dir other", "is not a run directory but holds thesis.tex"),
 ]
 LEARN_POLICY = [
@@ -399,8 +402,8 @@ VARIATIONAL = [
 ]
 TABLE = {
     "train": TRAIN,
-    "learn_order": LEARN_ORDER,
-    "learn_adaptive_order": LEARN_ADAPTIVE_ORDER,
+    "learn_variational_order": LEARN_ORDER,
+    "learn_order": LEARN_ADAPTIVE_ORDER,
     "learn_policy": LEARN_POLICY,
     "evaluate": [(f"--run run {words}", expected) for words, expected in EVALUATE],
     "frontier": [(f"--run run {words}", expected) for words, expected in FRONTIER],
@@ -431,8 +434,11 @@ CONFIGS = [
     ({"model": {"kind": "TransformerConfig", "layers": 2}}, "argument 'layers'"),
     ({"model": {"kind": "TransformerConfig", "width": "wide"}}, "'width': 'wide'"),
     ({"model": {"kind": "TransformerConfig", "width": 32}}, "checkpoint 0"),
-    ({"experiment": "learn_order"}, "config.json has no 'oracle': it is damaged"),
-    ({"experiment": "learn_order", "denoiser": "run", "oracle": False}, "names the run itself"),
+    ({"experiment": "learn_variational_order"}, "config.json has no 'oracle': it is damaged"),
+    (
+        {"experiment": "learn_variational_order", "denoiser": "run", "oracle": False},
+        "names the run itself",
+    ),
 ]
 
 
@@ -463,11 +469,11 @@ def question(number):
 
 
 def write_adaptive(directory):
-    """What `policy.start` reads of a run of learn_adaptive_order, before its first update."""
+    """What `policy.start` reads of a run of learn_order, before its first update."""
     config = resolve(Config(oracle=True, run_dir=str(directory)))
     policy = fresh_policy(config.network, config.task, jax.random.key(0))
     state = init_state({"policy": policy.params}, make_optimizer(OptimizerConfig(), 1))
-    with training_run(config, "learn_adaptive_order"), open_manager(directory / BEST) as best:
+    with training_run(config, "learn_order"), open_manager(directory / BEST) as best:
         save(best, state)
 
 

@@ -8,7 +8,7 @@ from commands import MODULES, call, parsed, refused
 from tiny_run import WORDS, contents
 
 from experiments import (
-    learn_order,
+    learn_variational_order,
     quickstart,
 )
 from mdm_jax.orders.variational.forms.plackett_luce import PlackettLuce
@@ -65,11 +65,11 @@ def test_flags_become_a_learned_policy(run):
     config = parsed("frontier", "--run", run, "--learned", "a", "b", "--scales", "1", "2")
     assert config.learned == ("a", "b") and config.scales == (1.0, 2.0)
     words = f"--task chains --denoiser {run} --budget 8 form:plackett-luce --objective.samples 6"
-    config = parsed("learn_order", *words.split())
+    config = parsed("learn_variational_order", *words.split())
     assert config.task == Chains() and config.form == PlackettLuce()
     assert (config.denoiser, config.budget, config.objective.samples) == (str(run), 8, 6)
-    config = parsed("learn_order", "--preset", "plain", "--joint")
-    assert config == replace(learn_order.PRESETS["plain"], joint=True)
+    config = parsed("learn_variational_order", "--preset", "plain", "--joint")
+    assert config == replace(learn_variational_order.PRESETS["plain"], joint=True)
 
 
 def test_a_run_with_another_configuration(capsys, run):
@@ -96,7 +96,10 @@ def test_a_run_that_is_no_training_run(capsys, run, tmp_path):
     assert "was written by an earlier version of mdm_jax: train again" in line
     (tmp_path / "config.json").write_text('{"format": 2, "experiment": "evaluate", "task": {}}')
     line = refused(capsys, "sample", "--run", tmp_path)
-    assert "is no training run: give a directory of train_denoiser, quickstart, learn_order" in line
+    assert (
+        "is no training run: give a directory of train_denoiser, quickstart, learn_variational_order"
+        in line
+    )
     (tmp_path / "config.json").write_text('{"task": {"ki')
     assert "config.json is damaged" in refused(capsys, "sample", "--run", tmp_path)
     assert "is no run directory" in refused(capsys, "sample", "--run", tmp_path / "x")

@@ -25,14 +25,14 @@ from mdm_jax.sharding import start_processes
 
 start_processes(count, index, f"localhost:{port}")
 from tiny_run import LEARN
-from experiments import evaluate, frontier, learn_order
+from experiments import evaluate, frontier, learn_variational_order
 from mdm_jax.policies.heuristics import EntropyBound
 from mdm_jax.tasks.chains import Chains
 
 assert jax.device_count() == 2 and jax.process_count() == count
 train, task = replace(LEARN.train, shard_params=True, steps=3), Chains(depth=1, num_examples=8)
 run = f"{directory}/order"
-learn_order.learn(replace(LEARN, task=task, train=train, joint=True, run_dir=run))
+learn_variational_order.learn(replace(LEARN, task=task, train=train, joint=True, run_dir=run))
 evaluate.run(
     evaluate.Config(
         run=run, policy=EntropyBound(2.0), examples=5, batch_size=4, parallel="device_map"

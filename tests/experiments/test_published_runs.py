@@ -11,7 +11,7 @@ import pytest
 from published_files import EOS, MASK, write_checkpoint
 from tiny_run import LEARN, REWARDED, contents
 
-from experiments import evaluate, export, frontier, learn_order, learn_policy, sample
+from experiments import evaluate, export, frontier, learn_policy, learn_variational_order, sample
 from experiments._cli import parse
 from mdm_jax.checksums import SUMS
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
@@ -165,7 +165,7 @@ def learned(half, task, tmp_path_factory):
         run_dir=str(tmp_path_factory.mktemp("orders") / "order"),
     )
     with jax.debug_key_reuse(True):
-        return config, learn_order.run(config)
+        return config, learn_variational_order.run(config)
 
 
 def test_an_order_is_learned_on_a_checkpoint_and_used(learned, config, tmp_path):
@@ -205,7 +205,10 @@ def test_a_policy_learns_from_rewards_on_a_checkpoint(checkpoint, task, tmp_path
 
 def test_a_jointly_trained_denoiser_is_exported_as_it_was_published(learned, half, tmp_path):
     home, out = learned[0].run_dir, tmp_path / "out"
-    tuned, trained = load_denoiser(home).denoise, learn_order.learn(learned[0]).params["denoiser"]
+    tuned, trained = (
+        load_denoiser(home).denoise,
+        learn_variational_order.learn(learned[0]).params["denoiser"],
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves(trained)} == {np.dtype("float32")}
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(tuned.params)} == {"bfloat16"}
     export.run(export.Config(run=home, out=str(out)))
@@ -274,7 +277,7 @@ def test_an_export_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
 def test_what_cannot_be_exported(checkpoint, tmp_path, described, message):
     config = {
         "format": 2,
-        "experiment": "learn_order",
+        "experiment": "learn_variational_order",
         "task": {},
         "denoiser": str(checkpoint),
         **described,
@@ -294,7 +297,7 @@ def test_settings_of_the_command_line(checkpoint):
     config = parse(sample.Config, ["--denoiser", str(checkpoint), "--prompt", "Why?"])
     assert config.task == FreePrompt(checkpoint=str(checkpoint)) and config.prompt == "Why?"
     words = f"--denoiser {checkpoint} --task math --task.no-chat --budget 3"
-    config = parse(learn_order.Config, words.split())
+    config = parse(learn_variational_order.Config, words.split())
     assert config.task == PromptedMath(checkpoint=str(checkpoint), chat=False)
 
 
@@ -325,7 +328,7 @@ def test_files_that_are_missing(config, checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r"has no config\.json"):
         evaluate.run(without("config.json"))
     with pytest.raises(ValueError, match="it is for another denoiser"):
-        load_denoiser(str(checkpoint), replace(learn_order.Config().task))
+        load_denoiser(str(checkpoint), replace(learn_variational_order.Config().task))
     with pytest.raises(ValueError, match="say what to ask it"):
         load_denoiser(str(checkpoint))
     assert not (tmp_path / "x").exists()

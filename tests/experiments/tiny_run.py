@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import jax
 
-from experiments import learn_order, learn_policy, quickstart, train_denoiser
+from experiments import learn_policy, learn_variational_order, quickstart, train_denoiser
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.objective import OrderObjective
@@ -24,12 +24,12 @@ MODEL = TransformerConfig(width=16, depth=1, heads=2)
 TRAIN = train_denoiser.Config(
     model=MODEL, steps=6, batch_size=8, save_every=3, eval_every=3, log_every=1, heldout_rows=16
 )
-LEARN = learn_order.Config(
+LEARN = learn_variational_order.Config(
     train=replace(TRAIN, steps=1),
     budget=3,
     scorer=ScorerConfig(width=8, depth=1, heads=2),
     policy=PolicyConfig(width=8, heads=2),
-    start=learn_order.InitConfig(
+    start=learn_variational_order.InitConfig(
         search=SearchConfig(proposals=4, chains=2, sequences=4, validation_sequences=4)
     ),
     objective=OrderObjective(samples=2),

@@ -95,7 +95,7 @@ def test_the_batch_size_changes_nothing_and_a_learned_denoiser_is_used(whole):
 
 
 def test_the_bound_compiles_once():
-    """As `learn_order` asks for it of each training seed."""
+    """As `learn_variational_order` asks for it of each training seed."""
     measure(paths=2, batch_size=2)
     before = _batch_terms._cache_size()
     measure(paths=2, batch_size=2)
