@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from experiments import _cli as cli
-from experiments import learn_variational_order, train_denoiser
+from experiments import learn_order, train_denoiser
 from experiments._cli.animation import play
 from experiments._cli.console import print_once, progress
 from experiments._cli.tables import print_rows
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.errors import check_seed
+from mdm_jax.errors import check_range, check_seed
 from mdm_jax.evals.directory import COMPARISON, open_store
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import Batching, Parallel, check_request
@@ -23,8 +23,9 @@ from mdm_jax.evals.score import Row
 from mdm_jax.evals.sentences import headline
 from mdm_jax.external_files import expand
 from mdm_jax.keys import Stream, stream
-from mdm_jax.orders.search import SearchConfig
+from mdm_jax.orders.fidelity.config import ReplayConfig
 from mdm_jax.policies import heuristics
+from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import AlphaCounts
 from mdm_jax.runs.json_files import write_json
@@ -54,7 +55,8 @@ class Config:
       data_dir: where the task's files are, for tasks that need some.
       train: settings of the denoiser's training; its task, data_dir and run_dir are taken from here.
       learn: settings of learning an order; its task, denoiser, run_dir and seed are taken from here.
-      learned: learn an order, the last row of the table.
+      learned: learn an order, the last rows of the table.
+      prices: of a denoiser call, one row each.
       run_dir: where everything is written; None: runs/quickstart-TASK.
       examples: prompts that every policy completes.
       batch_size: of generation.
@@ -68,14 +70,11 @@ class Config:
     train: train_denoiser.Config = field(
         default_factory=lambda: train_denoiser.Config(steps=800, save_every=400, eval_every=400)
     )
-    learn: learn_variational_order.Config = field(
-        default_factory=lambda: replace(
-            learn_variational_order.Config(),
-            start=learn_variational_order.InitConfig(search=SearchConfig(proposals=1500, chains=2)),
-            steps=300,
-        )
+    learn: learn_order.Config = field(
+        default_factory=lambda: replace(learn_order.Config(), steps=250, eval_every=50)
     )
     learned: bool = True
+    prices: tuple[float, ...] = (1.0, 0.3, 0.1)
     run_dir: str | None = None
     examples: int = 1024
     batch_size: int = 512
@@ -85,6 +84,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        for price in self.prices:
+            check_range("prices", price, 0)
 
 
 PRESETS = {
@@ -94,11 +95,10 @@ PRESETS = {
         train=replace(Config().train, steps=200),
         learn=replace(
             Config().learn,
-            start=learn_variational_order.InitConfig(
-                search=SearchConfig(proposals=200, chains=1, sequences=32, validation_sequences=32)
-            ),
-            steps=60,
+            steps=40,
+            eval_every=20,
             heldout_rows=64,
+            replay=ReplayConfig(capacity=1024, updates=2, replayed=64),
         ),
         examples=256,
         batch_size=128,
@@ -114,13 +114,12 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     sampling = SamplerConfig(temperature=config.temperature).for_task(task)
     batching = Batching(config.batch_size, config.parallel)
     check_request(examples.canvases, sampling, batching)
-    learn_variational_order.resolve(
-        replace(config.learn, task=task)
-    )  # refused before anything is trained
+    learn_order.resolve(replace(config.learn, task=task))  # refused before anything is trained
     settings = replace(config.train, task=task, run_dir=str(directory), seed=config.seed)
     denoise = train_denoiser.train(settings).denoise
     if config.learned:
-        policies = (*policies, learn(config, task, directory, denoise))
+        policy = learn(config, task, directory, denoise)
+        policies = (*policies, *(replace(policy, price=price) for price in config.prices))
     with (
         open_store(directory / COMPARISON, "comparison", task, "test", config.seed) as store,
         progress("generating", len(policies)) as advance,
@@ -133,7 +132,7 @@ def run(config: Config, policies: Sequence[Policy] = POLICIES) -> list[Row]:
     return rows
 
 
-def learn(config: Config, task: Task, directory: Path, denoise: Denoise) -> Policy:
+def learn(config: Config, task: Task, directory: Path, denoise: Denoise) -> AdaptivePolicy:
     """An order learned for the denoiser of this run, kept in its own run directory inside."""
     settings = replace(
         config.learn,
@@ -142,7 +141,7 @@ def learn(config: Config, task: Task, directory: Path, denoise: Denoise) -> Poli
         run_dir=str(directory / "order"),
         seed=config.seed,
     )
-    return learn_variational_order.learn(settings, denoise).policy
+    return learn_order.learn(settings, denoise)[0]
 
 
 def report(config: Config, evaluator: Evaluator, rows: Sequence[Row], directory: Path) -> None:

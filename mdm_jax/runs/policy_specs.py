@@ -96,7 +96,7 @@ class PcSampler:
 
 @dataclass(frozen=True)
 class Learned:
-    """The policy of a learn_variational_order, learn_policy or learn_order run."""
+    """The policy of a learn_order, learn_variational_order or learn_policy run."""
 
     run: str | None = None  # its run directory; None: that of --run
     steps: int | None = None  # denoiser calls for a sequence; None: as it was trained

@@ -96,10 +96,7 @@ def test_a_run_that_is_no_training_run(capsys, run, tmp_path):
     assert "was written by an earlier version of mdm_jax: train again" in line
     (tmp_path / "config.json").write_text('{"format": 2, "experiment": "evaluate", "task": {}}')
     line = refused(capsys, "sample", "--run", tmp_path)
-    assert (
-        "is no training run: give a directory of train_denoiser, quickstart, learn_variational_order"
-        in line
-    )
+    assert "is no training run: give a directory of train_denoiser, quickstart, learn_order" in line
     (tmp_path / "config.json").write_text('{"task": {"ki')
     assert "config.json is damaged" in refused(capsys, "sample", "--run", tmp_path)
     assert "is no run directory" in refused(capsys, "sample", "--run", tmp_path / "x")

@@ -7,29 +7,17 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from tiny_run import ADAPTIVE
 
 from experiments import learn_order, table_learned_orders
 from mdm_jax.errors import MdmError
 from mdm_jax.evals import price_frontier
-from mdm_jax.orders.fidelity.config import ReplayConfig
 from mdm_jax.policies.adaptive import AdaptivePolicy
-from mdm_jax.policies.networks.adaptive_network import AdaptiveConfig
 from mdm_jax.runs.policies import load_policy
 from mdm_jax.runs.policy_specs import Learned
 from mdm_jax.training import loop
 
-TINY = learn_order.Config(
-    oracle=True,
-    network=AdaptiveConfig(width=8, heads=2, depth=0, canvas=8, max_length=16),
-    replay=ReplayConfig(capacity=16, updates=2, replayed=8, draws=2, chunk=8),
-    steps=4,
-    save_every=2,
-    eval_every=2,
-    log_every=1,
-    batch_size=8,
-    heldout_rows=8,
-    examples=8,
-)
+TINY = replace(ADAPTIVE, oracle=True)
 
 
 @pytest.fixture(scope="module", autouse=True)

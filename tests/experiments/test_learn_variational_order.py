@@ -10,11 +10,10 @@ import jax
 import numpy as np
 import pytest
 from commands import refused
-from tiny_run import LEARN, POLICIES, contents, tiny
+from tiny_run import POLICIES, contents, tiny
 
 from experiments import evaluate, frontier, learn_variational_order, quickstart, sample
 from mdm_jax.evals.store import SampleStore
-from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.forms import AnyForm
 from mdm_jax.policies.heuristics import EntropyBound
 from mdm_jax.policies.learned import LearnedPolicy
@@ -263,16 +262,13 @@ def test_a_learned_policy_without_a_checkpoint(capsys, order, tmp_path):
 
 
 def test_quickstart_learns_an_order_last(trained, tmp_path, capsys):
-    """In a single step, where there is nothing to choose and no search to start from."""
     directory = tmp_path / "run"
     shutil.copytree(trained[0], directory, ignore=shutil.ignore_patterns("ev*", "fr*"))
-    start = learn_variational_order.InitConfig(search=SearchConfig(proposals=0))
-    learn = replace(LEARN, budget=1, steps=1, start=start)
-    rows = quickstart.run(replace(tiny(directory), learned=True, learn=learn), POLICIES[:1])
-    assert len(rows) == 2 and timeless(rows[0]) == timeless(trained[1][0])
-    assert rows[-1].policy == "LearnedPolicy" and rows[-1].nfe_max == 1
-    bound = read_json(directory / "order" / "bound.json")
-    assert bound["kl"] == bound["posterior_entropy"] == 0 and bound["steps_used"] == 1
-    told = " ".join(capsys.readouterr().out.split())
-    assert "learned policy: " in told and " in 1.00 denoiser calls" in told
-    same(load_denoiser(directory / "order").denoise.params, load_denoiser(directory).denoise.params)
+    config = replace(tiny(directory), learned=True, prices=(1.0, 0.1))
+    rows = quickstart.run(config, POLICIES[:1])
+    assert timeless(rows[0]) == timeless(trained[1][0])
+    assert [row.policy for row in rows[1:]] == ["AdaptivePolicy"] * 2
+    assert [row.settings["price"] for row in rows[1:]] == [1.0, 0.1]
+    assert "learned policy: " in " ".join(capsys.readouterr().out.split())
+    theirs = load_denoiser(directory / "order").denoise.params
+    same(theirs, load_denoiser(directory).denoise.params)

@@ -4,12 +4,20 @@ from dataclasses import replace
 
 import jax
 
-from experiments import learn_policy, learn_variational_order, quickstart, train_denoiser
+from experiments import (
+    learn_order,
+    learn_policy,
+    learn_variational_order,
+    quickstart,
+    train_denoiser,
+)
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
+from mdm_jax.orders.fidelity.config import ReplayConfig
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.posterior import ScorerConfig
 from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
+from mdm_jax.policies.networks.adaptive_network import AdaptiveConfig
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
 from mdm_jax.policies.networks.policy_network import PolicyConfig
 from mdm_jax.rl.grpo import GrpoObjective
@@ -23,6 +31,17 @@ from mdm_jax.training.state import init_state
 MODEL = TransformerConfig(width=16, depth=1, heads=2)
 TRAIN = train_denoiser.Config(
     model=MODEL, steps=6, batch_size=8, save_every=3, eval_every=3, log_every=1, heldout_rows=16
+)
+ADAPTIVE = learn_order.Config(
+    network=AdaptiveConfig(width=8, heads=2, depth=0, canvas=8, max_length=16),
+    replay=ReplayConfig(capacity=16, updates=2, replayed=8, draws=2, chunk=8),
+    steps=4,
+    save_every=2,
+    eval_every=2,
+    log_every=1,
+    batch_size=8,
+    heldout_rows=8,
+    examples=8,
 )
 LEARN = learn_variational_order.Config(
     train=replace(TRAIN, steps=1),
@@ -78,7 +97,12 @@ POLICIES = (LeftToRight(4), TopConfidence(4), TopConfidence(8), EntropyBound(1.0
 
 def tiny(directory):
     return quickstart.Config(
-        train=TRAIN, learn=LEARN, learned=False, run_dir=str(directory), examples=12, batch_size=8
+        train=TRAIN,
+        learn=ADAPTIVE,
+        learned=False,
+        run_dir=str(directory),
+        examples=12,
+        batch_size=8,
     )
 
 
