@@ -35,6 +35,7 @@ from mdm_jax.evals.price_frontier import (
     price_frontiers,
 )
 from mdm_jax.evals.score import Outcome
+from mdm_jax.runs.config import read_config
 from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.policies import load_policy
 from mdm_jax.tasks.markov_chain import MarkovChain
@@ -70,6 +71,8 @@ class Config(TableConfig):
 
 def run(config: Config) -> dict[str, list[AtCalls]]:
     """Train what is missing, compare, print and draw; rows by task."""
+    for other in config.others:
+        read_config(other)  # refused before anything is trained
     return {case.task.name: compare(config, case, home) for case, home in chosen_cases(config)}
 
 

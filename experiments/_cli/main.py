@@ -13,6 +13,7 @@ import jax
 from experiments._cli.command_line import known, parse
 from experiments._cli.compilation_cache import use_compilation_cache
 from experiments._cli.console import console, escape_controls
+from experiments._cli.memory import keep_freed_memory
 from experiments._cli.options import Options
 from mdm_jax.errors import MdmError
 from mdm_jax.sharding import start_processes
@@ -36,6 +37,7 @@ def main(
     """
     words = sys.argv[1:] if words is None else words
     sys.stdout.reconfigure(errors="backslashreplace")
+    keep_freed_memory()
     with exit_status():
         options = known(Options, words)
         start_processes(**asdict(options.processes))

@@ -15,6 +15,7 @@ from experiments import (
     quickstart,
     repair_store,
     sample,
+    table_learned_orders,
     table_unmasking_policies,
     table_variational_orders,
     train_denoiser,
@@ -33,6 +34,7 @@ MODULES = {
     "benchmark_generation": benchmark_generation,
     "export": export,
     "repair_store": repair_store,
+    "table_learned_orders": table_learned_orders,
     "table_unmasking_policies": table_unmasking_policies,
     "table_variational_orders": table_variational_orders,
 }

@@ -389,6 +389,15 @@ UNMASKING = [
     ("--examples 0", "examples must be at least 1"),
     ("--learn.prompts 0", "prompts must be at least 1"),
 ]
+LEARNED_ORDERS = [
+    (["--only", "chess"], "only 'chess' is none of sudoku, chains, markov_chain"),
+    (["--seeds"], "give at least one of --seeds"),
+    (["--calls"], "give at least one of --calls"),
+    (["--calls", "0.5"], "calls must be"),
+    (["--calls", "nan"], "calls must be"),
+    (["--examples", "0"], "examples must be"),
+    (["--others", "/nothing/here", "--only", "sudoku"], "/nothing/here is no run directory"),
+]
 VARIATIONAL = [
     ("--only crosswords", "only 'crosswords' is none of"),
     ("--budgets", "give at least one"),
@@ -413,6 +422,7 @@ TABLE = {
     "benchmark_generation": BENCHMARK_GENERATION,
     "export": EXPORT,
     "repair_store": REPAIR_STORE,
+    "table_learned_orders": LEARNED_ORDERS,
     "table_unmasking_policies": UNMASKING,
     "table_variational_orders": VARIATIONAL,
 }

@@ -1,0 +1,31 @@
+"""Freed memory is kept by the process."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import ctypes, resource
+from experiments._cli.memory import keep_freed_memory
+assert keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    room = libc.malloc(2**26)
+    ctypes.memset(ctypes.c_void_p(room), 1, 2**26)
+    libc.free(room)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults(), faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_what_was_freed_costs_no_page_faults_again():
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
+    )
+    first, second = map(int, done.stdout.split())
+    assert second < 20 <= first
