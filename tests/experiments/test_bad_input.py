@@ -390,13 +390,13 @@ UNMASKING = [
     ("--learn.prompts 0", "prompts must be at least 1"),
 ]
 LEARNED_ORDERS = [
-    (["--only", "chess"], "only 'chess' is none of sudoku, chains, markov_chain"),
-    (["--seeds"], "give at least one of --seeds"),
-    (["--calls"], "give at least one of --calls"),
-    (["--calls", "0.5"], "calls must be"),
-    (["--calls", "nan"], "calls must be"),
-    (["--examples", "0"], "examples must be"),
-    (["--others", "/nothing/here", "--only", "sudoku"], "/nothing/here is no run directory"),
+    ("--only chess", "only 'chess' is none of sudoku, chains, markov_chain"),
+    ("--seeds", "give at least one of --seeds"),
+    ("--calls", "give at least one of --calls"),
+    ("--calls 0.5", "calls must be"),
+    ("--calls nan", "calls must be"),
+    ("--examples 0", "examples must be"),
+    ("--others /nothing/here --only sudoku", "/nothing/here is no run directory"),
 ]
 VARIATIONAL = [
     ("--only crosswords", "only 'crosswords' is none of"),
