@@ -23,6 +23,14 @@ def digests(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def small_workers():
+    """Entry points that are called here leave the memory of the test process as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments._cli.main.keep_freed_memory", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def start():
     """Starts `python WORDS...` with so many CPU devices; returns the process."""
