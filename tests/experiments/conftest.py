@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 
 import jax
 import pytest
@@ -27,7 +28,7 @@ def digests(tmp_path_factory):
 def small_workers():
     """Entry points that are called here leave the memory of the test process as it is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments._cli.main.keep_freed_memory", lambda: False)
+        patch.setattr(import_module("experiments._cli.main"), "keep_freed_memory", lambda: False)
         yield
 
 
