@@ -130,12 +130,18 @@ def test_a_signal_finishes_the_update_and_saves_it(tmp_path, number):
 
 
 def test_without_checkpoints_signals_keep_their_effect():
+    # which a shell has taken from what it starts in the background
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def batch(index):
         os.kill(os.getpid(), signal.SIGINT)
         return batch_at(index)
 
-    with pytest.raises(KeyboardInterrupt) as caught:
-        run(state_at(), 2, batch)
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run(state_at(), 2, batch)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not isinstance(caught.value, Interrupted)
 
 
