@@ -62,14 +62,14 @@ def price_frontiers(
 
 
 def accuracy_at(outcomes: Sequence[Outcome], calls: float) -> float:
-    """Accuracy in so many calls on average, between the two nearest settings.
+    """Accuracy within so many calls on average, between the two nearest settings.
 
-    What a policy reaches that takes either of the two at random for each prompt. NaN where no setting
-    takes fewer calls, or none takes more.
+    What a policy reaches that takes either of the two at random for each prompt; at more calls than any
+    setting takes, what the best one reaches. NaN where all settings take more.
     """
     rows = sorted((one.row for one in outcomes), key=lambda row: row.nfe)
-    cost, accuracy = [row.nfe for row in rows], [row.accuracy for row in rows]
-    return float(np.interp(calls, cost, accuracy, left=np.nan, right=np.nan))
+    accuracy = np.maximum.accumulate([row.accuracy for row in rows])
+    return float(np.interp(calls, [row.nfe for row in rows], accuracy, left=np.nan))
 
 
 def best_baseline_at(found: Frontiers, calls: float) -> tuple[str, float]:

@@ -23,7 +23,10 @@ BASELINES = [
 def test_between_two_settings_either_is_taken_at_random():
     np.testing.assert_allclose(accuracy_at(LEARNED, 3.5), 0.6)
     assert accuracy_at(LEARNED, 5.0) == 0.9
-    assert np.isnan(accuracy_at(LEARNED, 2.9)) and np.isnan(accuracy_at(LEARNED, 5.1))
+    assert np.isnan(accuracy_at(LEARNED, 2.9))
+    assert accuracy_at(LEARNED, 9.0) == 0.9  # in fewer calls than are allowed
+    worse = outcome("AdaptivePolicy", 6.0, 0.8)
+    assert accuracy_at([*LEARNED, worse], 6.0) == 0.9
 
 
 def test_each_heuristic_has_a_frontier_of_its_own():
@@ -33,7 +36,8 @@ def test_each_heuristic_has_a_frontier_of_its_own():
     np.testing.assert_allclose(accuracy, 0.45)
     name, accuracy = best_baseline_at(found, 2.0)  # EntropyBound takes more at all of its settings
     assert (name, accuracy) == ("TopMargin", 0.2)
-    assert best_baseline_at(found, 6.0)[0] == "-"
+    assert best_baseline_at(found, 6.0) == ("EntropyBound", 0.8)
+    assert best_baseline_at(found, 1.0)[0] == "-"
 
 
 def test_seeds_are_read_at_the_same_calls():
