@@ -7,6 +7,7 @@ of the median seed beside the best heuristic that takes no more calls. Exact con
 --learn.oracle. Runs that are finished are not done again.
 """
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -26,11 +27,12 @@ from experiments._cli.paper_tables import (
 )
 from experiments._cli.tables import frontier_cells
 from mdm_jax.errors import MdmError, check_range
-from mdm_jax.evals import plots
+from mdm_jax.evals.plots.run_figures import draw_price_seeds
 from mdm_jax.evals.price_frontier import (
     AtCalls,
     Frontiers,
     against_best,
+    median_seed,
     over_seeds_at,
     price_frontiers,
 )
@@ -63,6 +65,8 @@ class Config(TableConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.others and self.only is None:
+            raise MdmError("--others are for one task: give --only as well")
         if not self.calls:
             raise MdmError("give at least one of --calls")
         for calls in self.calls:
@@ -109,41 +113,30 @@ def report(
     rows: Sequence[AtCalls],
 ) -> None:
     """Print, keep and draw the table of one task."""
-    title = f"{case.task.name}: {len(found)} seeds, {config.examples} prompts"
+    name, middle = case.task.name, median_seed(found)
+    title = f"{name}: {len(found)} seeds, {config.examples} prompts"
     print_table(title, COLUMNS, [cells(row) for row in rows], texts=0)
-    middle = median_seed(found)
-    title = f"{case.task.name}, seed {config.seeds[middle]}"
     columns = (*learn_order.COLUMNS, "learned is better by", "P")
-    print_table(title, columns, frontier_cells(against_best(found[middle])), texts=0)
+    table = frontier_cells(against_best(found[middle]))
+    print_table(f"{name}, seed {config.seeds[middle]}", columns, table, texts=0)
     for run, other in zip(config.others, others, strict=True):
         print_once(f"{run}: {100 * other.row.accuracy:.1f} % in {other.row.nfe:.2f} calls")
-    learned = [[asdict(one.row) for one in each.learned] for each in found]
-    baselines = [asdict(one.row) for one in (*found[0].baselines, *others)]
-    by_calls = [row._asdict() for row in rows]
-    write_json(home / "table.json", {"by_calls": by_calls, "seeds": learned, "others": baselines})
-    seeds = {
-        one.row.label: f"seed {seed}"
-        for seed, each in zip(config.seeds, found, strict=True)
-        for one in each.learned
+    kept = {
+        "by_calls": [row._asdict() for row in rows],
+        "seeds": [[asdict(one.row) for one in each.learned] for each in found],
+        "others": [asdict(one.row) for one in (*found[0].baselines, *others)],
     }
-    drawn = [one.row for each in found for one in each.learned]
-    drawn += [one.row for one in (*found[0].baselines, *others)]
-    figure = plots.frontier_figure(drawn, curve=lambda row: seeds.get(row.label, ""))
-    plots.save(figure, home / "frontier.png")
+    write_json(home / "table.json", kept)
+    by_seed = dict(zip((f"seed {seed}" for seed in config.seeds), found, strict=True))
+    draw_price_seeds(by_seed, others, home)
     print_once(f"figure: {home / 'frontier.png'}")
 
 
 def cells(row: AtCalls) -> tuple[str, ...]:
-    """A line of the table."""
-    median = statistics.median(row.learned)
-    shown = [f"{100 * value:.1f}" for value in (median, min(row.learned), max(row.learned))]
-    return f"{row.calls:g}", *shown, row.baseline, f"{100 * row.baseline_accuracy:.1f}"
-
-
-def median_seed(found: Sequence[Frontiers]) -> int:
-    """The seed whose accuracy, mean over its settings, is the median."""
-    means = [statistics.fmean(one.row.accuracy for one in each.learned) for each in found]
-    return sorted(range(len(means)), key=means.__getitem__)[(len(means) - 1) // 2]
+    """A line of the table; "-" where every setting takes more calls."""
+    found = (statistics.median(row.learned), min(row.learned), max(row.learned))
+    shown = ["-" if math.isnan(x) else f"{100 * x:.1f}" for x in (*found, row.baseline_accuracy)]
+    return f"{row.calls:g}", *shown[:3], row.baseline, shown[3]
 
 
 PRESETS = {"default": Config()}

@@ -97,6 +97,12 @@ def over_seeds_at(found: Sequence[Frontiers], calls: float) -> AtCalls:
     return AtCalls(calls, learned, *best_baseline_at(found[0], calls))
 
 
+def median_seed(found: Sequence[Frontiers]) -> int:
+    """The one whose accuracy, mean over its settings, is the median."""
+    means = [np.mean([one.row.accuracy for one in each.learned]) for each in found]
+    return int(np.argsort(means)[(len(means) - 1) // 2])
+
+
 def baseline_families(evaluator: Evaluator) -> list[list[Policy]]:
     """The heuristics, each at every setting."""
     window = evaluator.task.gen_length or evaluator.task.length

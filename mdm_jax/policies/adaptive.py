@@ -27,7 +27,7 @@ class AdaptivePolicy(RevealOnly):
     Parameters and knobs are leaves: stacked prices are one compiled `sweep`.
 
     Attributes:
-      price: what a denoiser call costs, in units of a faithful sequence. The knob that trades calls for
+      price: what a denoiser call costs, in nats. The knob that trades calls for
         accuracy.
       steps: denoiser calls that the policy may count on, where that is fewer than the sampler's budget;
         the last one reveals all. 0: no limit, price alone decides.

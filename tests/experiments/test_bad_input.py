@@ -396,6 +396,7 @@ LEARNED_ORDERS = [
     ("--calls nan", "calls must be"),
     ("--examples 0", "examples must be"),
     ("--others /nothing/here --only sudoku", "/nothing/here is no run directory"),
+    ("--others run", "--others are for one task"),
 ]
 VARIATIONAL = [
     ("--only crosswords", "only 'crosswords' is none of"),

@@ -11,7 +11,7 @@ from mdm_jax.evals.directory import COMPARISON
 from mdm_jax.evals.paired import PairedRow
 from mdm_jax.evals.price_frontier import Frontiers
 from mdm_jax.evals.priorities import example_priorities
-from mdm_jax.evals.score import Row
+from mdm_jax.evals.score import Outcome, Row
 from mdm_jax.evals.store import SAMPLES, Generations, SampleStore
 from mdm_jax.runs.metrics import read_metrics
 from mdm_jax.runs.orders import LearnedOrder
@@ -103,6 +103,18 @@ def draw_price_run(task: Task, found: Frontiers, directory: Path) -> None:
     }
     for name, figure in figures.items():
         plots.save(figure, directory / f"{name}.png")
+
+
+def draw_price_seeds(
+    found: Mapping[str, Frontiers], others: Sequence[Outcome], directory: Path
+) -> None:
+    """Write frontier.png: a line for each policy, by its name, the heuristics, and other policies."""
+    curve_of = {one.row.label: name for name, each in found.items() for one in each.learned}
+    first = next(iter(found.values()))
+    learned = [one.row for each in found.values() for one in each.learned]
+    rows = [*learned, *(one.row for one in (*first.baselines, *others))]
+    figure = plots.frontier_figure(rows, curve=lambda row: curve_of.get(row.label, ""))
+    plots.save(figure, directory / "frontier.png")
 
 
 def prompt_maps(rows: Sequence[Row], stored: Mapping[str, Generations]) -> dict[str, Steps]:
