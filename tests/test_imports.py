@@ -38,6 +38,7 @@ LAYERS = {
     "mdm_jax.sampling": 1,
     "mdm_jax.orders": 1,
     "mdm_jax.orders.fidelity": 1.5,
+    "mdm_jax.orders.exact": 1.5,
     "mdm_jax.orders.variational.posterior": 1.5,
     "mdm_jax.orders.variational.loss": 1.5,
     "mdm_jax.orders.variational.evaluation": 1.5,

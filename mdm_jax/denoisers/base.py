@@ -55,6 +55,10 @@ class DenoiseExact(Denoise, Protocol):
         """Log-probability that a drawn sequence has the revealed tokens, nats."""
         ...
 
+    def joint_entropy(self, canvas: Tokens, chosen: Mask) -> Scalar:
+        """Entropy of the tokens at `chosen`, masked positions, given the revealed ones, nats."""
+        ...
+
 
 class KVCache(NamedTuple):
     """Key-value cache of one canvas."""

@@ -39,23 +39,49 @@ class MarkovOracle:
         self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
     ) -> Float[Array, "wanted vocab"]:
         shown = valid & (canvas != self.mask_id)
-        place = self._places(canvas)
-        wanted = place if positions is None else positions
-        before = jax.lax.cummax(jnp.where(shown, place, -1))[wanted]
-        after = jax.lax.cummin(jnp.where(shown, place, len(canvas)), reverse=True)[wanted]
-        left = self._from(before, wanted, canvas)
-        to = self.powers[after - wanted, :, canvas[after]]
-        mass = left * jnp.where((after < len(canvas))[:, None], to, 1.0)
+        wanted = self._places(canvas) if positions is None else positions
+        mass = self._mass(canvas, shown, wanted)
         possible = jnp.any(mass > 0, axis=-1, keepdims=True)
         return jnp.log(jnp.where(possible, mass, 1.0))
+
+    def _mass(
+        self, canvas: Tokens, shown: Mask, wanted: Int[Array, " wanted"]
+    ) -> Float[Array, "wanted vocab"]:
+        """Probabilities of the tokens at `wanted`, up to a factor; all 0 in a contradiction."""
+        before = jax.lax.cummax(jnp.where(shown, self._places(canvas), -1))[wanted]
+        return self._from(before, wanted, canvas) * self._towards(canvas, shown, wanted)
+
+    def _towards(
+        self, canvas: Tokens, shown: Mask, wanted: Int[Array, " wanted"]
+    ) -> Float[Array, "wanted vocab"]:
+        """Probability of the next revealed token given each token at `wanted`; 1 where there is none."""
+        length = len(canvas)
+        after = jnp.where(shown, self._places(canvas), length)
+        after = jax.lax.cummin(after, reverse=True)[wanted]
+        to = self.powers[after - wanted, :, canvas[after]]
+        return jnp.where((after < length)[:, None], to, 1.0)
+
+    def joint_entropy(self, canvas: Tokens, chosen: Mask) -> Scalar:
+        """Entropy of the tokens at `chosen`, masked positions, given the revealed ones, nats: a chain
+        of conditionals, each given the position before it that is chosen or revealed. Positions between
+        tokens that contradict each other are independent and uniform.
+        """
+        shown, place = canvas != self.mask_id, self._places(canvas)
+        mass = self._mass(canvas, shown, place)
+        alone = _normalised(mass)
+        before = _strictly_before(shown | chosen)
+        then = self.powers[place - before] * self._towards(canvas, shown, place)[:, None, :]
+        given = jnp.where(shown[:, None], jax.nn.one_hot(canvas, self.vocab), alone)[before]
+        after = jnp.sum(given * _entropy(_normalised(then)), axis=-1)
+        found = jnp.where(before < 0, _entropy(alone), after)
+        found = jnp.where(jnp.any(mass > 0, axis=-1), found, jnp.log(float(self.vocab)))
+        return jnp.sum(jnp.where(chosen, found, 0.0))
 
     def log_prob(self, canvas: Tokens) -> Scalar:
         """Log-probability that a drawn sequence has the revealed tokens, nats."""
         shown, place = canvas != self.mask_id, self._places(canvas)
-        nearest = jax.lax.cummax(jnp.where(shown, place, -1))
-        before = jnp.concatenate([jnp.full(1, -1, nearest.dtype), nearest[:-1]])
         tokens = jnp.where(shown, canvas, 0)
-        prob = self._from(before, place, canvas)[place, tokens]
+        prob = self._from(_strictly_before(shown), place, canvas)[place, tokens]
         return jnp.sum(jnp.where(shown, jnp.log(prob), 0.0))
 
     def _places(self, canvas: Tokens) -> Int[Array, " length"]:
@@ -71,6 +97,24 @@ class MarkovOracle:
         """p(token at `wanted` | token at `before`); the marginals where `before` is -1."""
         given = self.powers[wanted - before, canvas[before]]
         return jnp.where((before < 0)[:, None], self.marginals[wanted], given)
+
+
+def _strictly_before(here: Mask) -> Int[Array, " length"]:
+    """The nearest position to the left that is marked; -1 where there is none."""
+    nearest = jax.lax.cummax(jnp.where(here, jnp.arange(len(here)), -1))
+    return jnp.concatenate([jnp.full(1, -1, nearest.dtype), nearest[:-1]])
+
+
+def _normalised(mass: Float[Array, "*lead vocab"]) -> Float[Array, "*lead vocab"]:
+    """Probabilities from masses; zeros stay zeros."""
+    total = jnp.sum(mass, axis=-1, keepdims=True)
+    return mass / jnp.where(total > 0, total, 1.0)
+
+
+def _entropy(probs: Float[Array, "*lead vocab"]) -> Float[Array, "*lead"]:
+    """Entropies, nats."""
+    logs = jnp.log(jnp.where(probs > 0, probs, 1.0))
+    return -jnp.sum(probs * logs, axis=-1)
 
 
 def markov_oracle_of(

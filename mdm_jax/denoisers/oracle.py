@@ -41,6 +41,20 @@ class Oracle:
         mass = self._mass(canvas, jnp.ones(canvas.shape, bool))
         return jnp.log(jnp.sum(mass) / jnp.sum(self.probs))
 
+    def joint_entropy(self, canvas: Tokens, chosen: Mask) -> Scalar:
+        """Entropy of the tokens at `chosen`, given the revealed ones, nats; compares all pairs of
+        sequences. Where no sequence fits, that of independent uniform tokens.
+        """
+        mass = self._mass(canvas, jnp.ones(canvas.shape, bool))
+        total = jnp.sum(mass)
+        mass = mass / jnp.where(total > 0, total, 1.0)
+        ids = jax.nn.one_hot(self.table, self.vocab) * chosen[:, None]
+        ids = ids.reshape(len(self.table), -1)
+        alike = jnp.dot(ids, ids.T, precision="highest") > jnp.sum(chosen) - 0.5
+        together = jnp.dot(alike.astype(jnp.float32), mass, precision="highest")
+        found = -jnp.sum(jnp.where(mass > 0, mass * jnp.log(together), 0.0))
+        return jnp.where(total > 0, found, jnp.sum(chosen) * jnp.log(float(self.vocab)))
+
 
 def oracle_of(
     table: Int[np.ndarray, "count length"],

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.diffusion.schedules import Cosine, Schedule
+from mdm_jax.errors import MdmError
 
 Count = Int[Array, ""]
 
@@ -110,4 +111,36 @@ class AncestralCounts:
 
     def share(self, step: Count, steps: Count) -> Float[Array, ""]:
         kept = self._time(step + 1, steps) / self._time(step, steps)
+        return jnp.where(step + 1 >= steps, 1.0, 1.0 - kept)
+
+
+@dataclass(frozen=True)
+class GivenCounts:
+    """These counts, such as `orders.counts.optimal_counts` finds; the last one takes what is left.
+
+    Where another number of positions is masked at the start than they add up to, the share that stays
+    masked after each step is kept, rounded to whole positions, and at least one is revealed.
+    """
+
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.counts or min(self.counts) < 1:
+            raise MdmError(f"counts must be at least 1 each, got {list(self.counts)}")
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.counts))
+
+    def _left(self, step: Count) -> Float[Array, ""]:
+        """Share that is masked before that step; 0 after the last one."""
+        left = sum(self.counts) - jnp.cumsum(jnp.array((0, *self.counts)))
+        return left[jnp.minimum(step, len(self.counts))] / sum(self.counts)
+
+    def count(self, remaining: Count, total: Count, step: Count, steps: Count) -> Count:
+        kept = jnp.round(total * self._left(step + 1)).astype(jnp.int32)
+        return jnp.where(step + 1 >= steps, remaining, jnp.maximum(remaining - kept, 1))
+
+    def share(self, step: Count, steps: Count) -> Float[Array, ""]:
+        before = self._left(step)
+        kept = self._left(step + 1) / jnp.where(before > 0, before, 1.0)
         return jnp.where(step + 1 >= steps, 1.0, 1.0 - kept)

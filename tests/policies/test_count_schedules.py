@@ -10,7 +10,13 @@ import pytest
 from recorded import records
 
 from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial
-from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts, CountRule, LinearCounts
+from mdm_jax.policies.count_schedules import (
+    AlphaCounts,
+    AncestralCounts,
+    CountRule,
+    GivenCounts,
+    LinearCounts,
+)
 
 LONGEST = 600
 RULES = [
@@ -183,3 +189,22 @@ def test_settings_of_the_rules_are_shown_in_their_names():
     assert len({str(rule) for rule in shown}) == len(shown) and str(AlphaCounts()) == "cosine"
     counts = [np.asarray(reveals(rule, total, steps))[0, :48].tolist() for rule in shown]
     assert len({tuple(row) for row in counts}) == len(shown)
+
+
+def test_given_counts_are_taken_and_scaled_to_other_totals():
+    def taken(rule, total, steps):
+        left, found = total, []
+        for step in range(steps):
+            found.append(int(rule.count(*map(jnp.asarray, (left, total, step, steps)))))
+            left -= found[-1]
+        return found
+
+    rule = GivenCounts((1, 2, 5))
+    assert taken(rule, 8, 3) == [1, 2, 5] and taken(rule, 16, 3) == [2, 4, 10]
+    assert taken(rule, 8, 2) == [1, 7]  # fewer steps: the last takes what is left
+    assert taken(rule, 2, 3)[:2] == [1, 1]
+    shares = [float(rule.share(jnp.asarray(step), jnp.asarray(3))) for step in range(3)]
+    np.testing.assert_allclose(shares, [1 / 8, 2 / 7, 1])
+    assert str(rule) == "1,2,5"
+    with pytest.raises(ValueError, match="counts must be at least 1 each"):
+        GivenCounts((2, 0))

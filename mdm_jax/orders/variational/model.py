@@ -51,6 +51,13 @@ class Sequence(NamedTuple):
     maskable: Mask
 
 
+class SpecialIds(NamedTuple):
+    """The two ids that are not tokens."""
+
+    mask_id: int
+    pad_id: int
+
+
 def calls_at_once(length: int, model: OrderModel) -> int:
     """Denoiser calls on canvases of `length` that are made together, at least 1."""
     return canvases_at_once(length, model.pad_id, model.window)

@@ -1,0 +1,1 @@
+"""What an order loses, exactly: measured with the exact conditionals of a known distribution."""
