@@ -33,6 +33,7 @@ class Stream(IntEnum):
     FIDELITY_INIT = 16
     FIDELITY_UPDATES = 17
     FIDELITY_HELD_OUT = 18
+    EXACT = 19  # policies under exact conditionals
 
 
 def root_key(seed: int) -> RowKey:

@@ -398,6 +398,14 @@ LEARNED_ORDERS = [
     ("--others /nothing/here --only sudoku", "/nothing/here is no run directory"),
     ("--others run", "--others are for one task"),
 ]
+EXACT = [
+    ("--only crosswords", "only 'crosswords' is none of sudoku, sudoku-clues, chains"),
+    ("--samples 8", "samples must be at least 16"),
+    ("--draws 1", "draws must be at least 2"),
+    ("--seed -1", "seed must be at least 0"),
+    ("--learned /nothing/here", "/nothing/here is no run directory"),
+    ("--run_dir file", "File exists: file"),
+]
 VARIATIONAL = [
     ("--only crosswords", "only 'crosswords' is none of"),
     ("--budgets", "give at least one"),
@@ -422,6 +430,7 @@ TABLE = {
     "benchmark_generation": BENCHMARK_GENERATION,
     "export": EXPORT,
     "repair_store": REPAIR_STORE,
+    "table_exact": EXACT,
     "table_learned_orders": LEARNED_ORDERS,
     "table_unmasking_policies": UNMASKING,
     "table_variational_orders": VARIATIONAL,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mdm_jax.tasks.chains.programs import draw_programs, outcomes
-from mdm_jax.tasks.chains.task import _IDS, Chains, _encode
+from mdm_jax.tasks.chains.task import _IDS, Chains, encode
 
 TASK = Chains()
 EOS = TASK.vocabulary.eos_id
@@ -20,8 +20,8 @@ def texts(task, tokens):
 def canvas_with(response, prompt="7 +5 *2 -3=?", after_eos=()):
     """A canvas whose response is `response`, EOS, `after_eos`, EOS..."""
     tokens = np.full(TASK.length, TASK.vocabulary.pad_id)
-    head = _encode(prompt)
-    body = (_encode(response) + [EOS, *after_eos] + [EOS] * TASK.gen_length)[: TASK.gen_length]
+    head = encode(prompt)
+    body = (encode(response) + [EOS, *after_eos] + [EOS] * TASK.gen_length)[: TASK.gen_length]
     tokens[: len(head) + TASK.gen_length] = head + body
     return tokens
 
@@ -76,7 +76,7 @@ def test_a_canvas_is_prompt_then_response_then_pad():
 
 def test_lengths_are_reached_and_never_exceeded():
     task = Chains(depth=1, max_operand=12, max_value=144, operators="*")
-    longest = _encode("12 *12=?"), _encode("<<12*12=144>>####144")
+    longest = encode("12 *12=?"), encode("<<12*12=144>>####144")
     assert (task.prompt_length, task.gen_length) == (len(longest[0]), len(longest[1]) + 2)
     big = Chains(depth=6, max_operand=99, max_value=9999)
     assert big.train_batch(0, 0, 200).tokens.shape == (200, big.length)
@@ -149,8 +149,8 @@ def test_verifier_on_hand_made_responses(response, right):
 
 def test_verifier_stops_at_the_first_eos_and_at_the_end_of_the_response():
     reference = np.array([2, 1, -1])
-    assert TASK.verify(canvas_with("####21", after_eos=_encode("####99")), reference)
-    assert not TASK.verify(canvas_with("", after_eos=_encode("####21")), reference)
+    assert TASK.verify(canvas_with("####21", after_eos=encode("####99")), reference)
+    assert not TASK.verify(canvas_with("", after_eos=encode("####21")), reference)
     full = canvas_with("+" * (TASK.gen_length - 3) + "####21")
     assert EOS not in full and TASK.verify(full, reference)
     cut = canvas_with("+" * (TASK.gen_length - 2) + "####21")

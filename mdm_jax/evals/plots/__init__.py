@@ -10,6 +10,7 @@ from typing import Any
 _FILES = {
     "calls": ("calls_figure",),
     "decisions": ("Decided", "decisions_figure", "response_figure"),
+    "exact": ("exact_figure",),
     "frontier": ("FrontierRow", "frontier_figure"),
     "order_maps": ("order_map_figure",),
     "priorities": ("priorities_figure",),

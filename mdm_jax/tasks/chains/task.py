@@ -130,7 +130,7 @@ class Chains:
         tokens = np.full((len(programs), self.length), self.vocabulary.pad_id, np.int32)
         maskable = np.zeros(tokens.shape, bool)
         for row, program in enumerate(programs):
-            prompt, answer = _encode(program.prompt), _encode(program.solution)
+            prompt, answer = encode(program.prompt), encode(program.solution)
             end = len(prompt) + self.gen_length
             tokens[row, :end] = self.vocabulary.eos_id
             tokens[row, : len(prompt) + len(answer)] = prompt + answer
@@ -163,5 +163,6 @@ class Chains:
         return re.sub("∎+", "∎", "".join(shown[token] for token in np.asarray(tokens).tolist()))
 
 
-def _encode(text: str) -> list[int]:
+def encode(text: str) -> list[int]:
+    """The ids of a prompt or a solution."""
     return [_IDS[token] for token in re.findall(r"<<|>>|####|=\?|.", text)]

@@ -1,0 +1,1 @@
+"""Every policy under exact conditionals: what its calls lose, in nats."""

@@ -1,0 +1,70 @@
+"""Excess nats against denoiser calls, a panel for each world."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import ticker
+from matplotlib.figure import Figure
+
+from mdm_jax.evals.plots.style import COLOURS, label_axes
+
+MARKERS = "os^DvPX<>*hpd8H"
+LEAST = 1e-3  # nats; what is below is drawn here
+Point = tuple[float, float]  # calls, excess nats
+
+
+def exact_figure(
+    worlds: Mapping[str, Mapping[str, Sequence[Point]]],
+    limits: Mapping[str, Sequence[Point]] | None = None,
+) -> Figure:
+    """What policies lose against what they cost.
+
+    Args:
+      worlds: by name, the settings of each policy by its name.
+      limits: by world, a curve to compare with, such as random positions with the best counts.
+
+    Raises:
+      ValueError: no worlds.
+    """
+    if not worlds:
+        raise ValueError("no worlds to plot")
+    columns = min(len(worlds), 3)
+    rows = -(-len(worlds) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.4 * rows + 1.4), layout="constrained")
+    panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
+    names = list(dict.fromkeys(name for world in worlds.values() for name in world))
+    for panel, (world, policies) in zip(panels, worlds.items(), strict=False):
+        for name, points in policies.items():
+            calls, nats = np.array(sorted(points), float).T
+            look = _look(names.index(name))
+            panel.plot(calls, np.maximum(nats, LEAST), label=name, markersize=5, **look)
+        if limits and world in limits:
+            calls, nats = np.array(sorted(limits[world]), float).T
+            panel.plot(calls, np.maximum(nats, LEAST), color="0.6", label="best counts, random")
+        panel.set_yscale("log")
+        panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        label_axes(panel, "denoiser calls", "excess nats")
+        panel.set_title(world, fontsize="medium")
+    for panel in panels[len(worlds) :]:
+        panel.set_axis_off()
+    entries = {}
+    for panel in panels[: len(worlds)]:
+        entries |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+    figure.legend(
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=5,
+        frameon=False,
+        fontsize="x-small",
+    )
+    return figure
+
+
+def _look(index: int) -> dict[str, str]:
+    """Colour and marker of a policy: hollow markers from the eighth on."""
+    colour, hollow = COLOURS[index % len(COLOURS)], index // len(COLOURS) % 2 == 1
+    marker = MARKERS[index % len(MARKERS)]
+    face = "white" if hollow else colour
+    return {"color": colour, "marker": marker, "markerfacecolor": face, "linestyle": "none"}
