@@ -1,5 +1,6 @@
 """Array aliases, and the few records that cross the boundary between denoiser, policy and sampler."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -35,6 +36,10 @@ class Observation(NamedTuple):
     # at each revealed position of the current block when that token is hidden from it; 1 at all other
     # positions. None unless the policy's `wants_verifier` is True
     verifier_prob: Float[Array, " length"] | None = None
+    # [branches, length] bool -> [branches, length, vocab]: the logits that each branch would show, had it
+    # revealed those positions with their proposed tokens; a denoiser call for each branch. None unless
+    # the policy's `wants_lookahead` is True
+    lookahead: Callable[[Array], Array] | None = None
 
 
 class Decision(NamedTuple):
@@ -43,6 +48,7 @@ class Decision(NamedTuple):
     unmask: Bool[Array, " length"]
     remask: Bool[Array, " length"]  # all False for policies that only reveal
     record: Any = None  # arrays that the policy wants in the trace
+    extra_calls: Int[Array, ""] | int = 0  # denoiser calls that its lookahead needed
 
 
 class Trace(NamedTuple):

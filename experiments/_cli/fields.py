@@ -1,6 +1,7 @@
 """Types of the fields of an experiment's config, and how the command line writes them."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -17,9 +18,15 @@ from tyro.constructors import (
 )
 
 from mdm_jax.diffusion.schedules import Cosine, Linear, Polynomial, Schedule
-from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts, CountRule, LinearCounts
-from mdm_jax.policies.kinds import AnyHeuristic, AnyRemasking
-from mdm_jax.runs.policy_specs import Klass, Learned, PcSampler, Perturbed
+from mdm_jax.policies.count_schedules import (
+    AlphaCounts,
+    AncestralCounts,
+    CountRule,
+    GivenCounts,
+    LinearCounts,
+)
+from mdm_jax.policies.kinds import AnyHeuristic, AnyLookahead, AnyRemasking
+from mdm_jax.runs.policy_specs import CreditDecoding, Klass, Learned, PcSampler, Perturbed
 from mdm_jax.sampling.config import FROM_TASK, SamplerConfig
 from mdm_jax.tasks.chains import Chains
 from mdm_jax.tasks.gsm8k import Gsm8k
@@ -33,7 +40,8 @@ Tasks = Trained | PromptedGsm8k | PromptedMath | HumanEval | FreePrompt
 AnyTask = Annotated[Tasks, tyro.conf.AvoidSubcommands]
 OptionalTask = Annotated[Tasks | None, tyro.conf.AvoidSubcommands]
 RunDir = Annotated[str, tyro.conf.arg(aliases=("--denoiser",))]
-AnyPolicy = AnyHeuristic | AnyRemasking | Perturbed | PcSampler | Klass | Learned
+ByRule = AnyHeuristic | AnyRemasking | AnyLookahead
+AnyPolicy = ByRule | Perturbed | PcSampler | Klass | CreditDecoding | Learned
 Flat = tyro.conf.OmitArgPrefixes
 Fixed = tyro.conf.Suppress  # not shown by --help: the preset decides
 REQUIRED: Any = tyro.MISSING
@@ -59,28 +67,39 @@ def select(kind: type[C], config: Any, /, **more: Any) -> C:
     return kind(**{name: getattr(config, name) for name in names} | more)
 
 
-def _by_name(kind: type, choices: Mapping[str, Any]) -> None:
-    """Let fields annotated with `kind` be given by name."""
+def _by_name(
+    kind: type, choices: Mapping[str, Any], other: Callable[[str], Any] | None = None
+) -> None:
+    """Let fields annotated with `kind` be given by name, or else by what `other` makes of a word."""
+    more = "" if other is None else "|1,2,5"
 
     def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         if info.type is not kind:
             return None
         return PrimitiveConstructorSpec(
             nargs=1,
-            metavar="{" + ",".join(choices) + "}",
-            instance_from_str=lambda words: choices[words[0]],
+            metavar="{" + ",".join(choices) + "}" + more,
+            instance_from_str=lambda words: choices.get(words[0]) or other(words[0]),
             is_instance=lambda item: isinstance(item, kind),
             str_from_instance=lambda item: [
                 next((n for n, c in choices.items() if c == item), str(item))
             ],
-            choices=tuple(choices),
+            choices=tuple(choices) if other is None else None,
         )
 
     REGISTRY.primitive_rule(rule)
 
 
+def _given_counts(text: str) -> GivenCounts:
+    """Counts such as 1,2,5."""
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
+        names = ", ".join(COUNT_RULES)
+        raise ValueError(f"{text!r} is none of {names}, and no counts such as 1,2,5")
+    return GivenCounts(tuple(map(int, text.split(","))))
+
+
 _by_name(Schedule, SCHEDULES)
-_by_name(CountRule, COUNT_RULES)
+_by_name(CountRule, COUNT_RULES, _given_counts)
 
 
 @REGISTRY.struct_rule

@@ -20,13 +20,18 @@ T = TypeVar("T")
 class Policy(Protocol):
     """Decides which positions to reveal (or re-mask) next: a callable pytree, knobs are leaves.
 
-    Three optional boolean attributes tell the sampler what to put into the `Observation`:
+    Four optional boolean attributes tell the sampler what to put into the `Observation`:
 
     - `wants_window` (default True): show the whole window. False: only the current block, so that
       logits are computed of nothing else.
     - `wants_hidden` (default False): fill in `Observation.hidden`; needs a `DenoiseHidden`.
     - `wants_verifier` (default False): fill in `Observation.verifier_prob`; needs a
       `DenoiseVerifier`.
+    - `wants_lookahead` (default False): fill in `Observation.lookahead`, with which the policy calls the
+      denoiser itself; `Decision.extra_calls` says how often, so that the calls are counted.
+
+    An optional method `adjust_logits(logits, is_masked, state) -> (logits, state)` changes the logits
+    before tokens are drawn from them and the policy is shown them.
     """
 
     def init(self, length: int) -> PolicyState:
@@ -51,6 +56,19 @@ def wants_hidden(policy: Policy) -> bool:
 def wants_verifier(policy: Policy) -> bool:
     """Whether the policy uses the verifier's probabilities of the revealed tokens."""
     return getattr(policy, "wants_verifier", False)
+
+
+def wants_lookahead(policy: Policy) -> bool:
+    """Whether the policy makes denoiser calls of its own."""
+    return getattr(policy, "wants_lookahead", False)
+
+
+def adjust_logits(
+    policy: Policy, logits: Logits, is_masked: Mask, state: PolicyState
+) -> tuple[Logits, PolicyState]:
+    """The logits that count, and the policy's memory; both unchanged for most policies."""
+    adjust = getattr(policy, "adjust_logits", None)
+    return (logits, state) if adjust is None else adjust(logits, is_masked, state)
 
 
 class RevealOnly(abc.ABC):

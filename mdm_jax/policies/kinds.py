@@ -1,7 +1,16 @@
 """Unions of policies: the types of settings that choose one."""
 
-from mdm_jax.policies import bisection, heuristics, randomised, threshold_quota
-from mdm_jax.policies.remasking import p2, rcr, remdm, rounds, wino
+from mdm_jax.policies import (
+    bisection,
+    dilated,
+    heuristics,
+    hierarchical,
+    random_shift,
+    randomised,
+    threshold_quota,
+)
+from mdm_jax.policies.lookahead import info_gain, lopa, punt
+from mdm_jax.policies.remasking import p2, rcr, remdm, rounds, saber, wino
 
 AnyHeuristic = (
     heuristics.Random
@@ -14,6 +23,9 @@ AnyHeuristic = (
     | heuristics.Factor
     | heuristics.EntropyBound
     | bisection.Bisection
+    | dilated.Dilated
+    | hierarchical.Hierarchical
+    | random_shift.RandomShift
     | threshold_quota.ThresholdQuota
     | randomised.TopKRandom
     | randomised.SoftmaxConfidence
@@ -27,5 +39,7 @@ AnyRemasking = (
     | rounds.RemdmRounds
     | p2.P2
     | rcr.Rcr
+    | saber.Saber
     | wino.Wino
 )
+AnyLookahead = punt.Punt | lopa.Lopa | info_gain.InfoGain

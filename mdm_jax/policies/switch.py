@@ -9,12 +9,14 @@ from jaxtyping import Array, Int
 from mdm_jax.policies.base import (
     Policy,
     PolicyState,
+    adjust_logits,
     wants_hidden,
+    wants_lookahead,
     wants_verifier,
     wants_window,
 )
 from mdm_jax.pytrees import pytree_dataclass
-from mdm_jax.types import Decision, Observation, RowKey
+from mdm_jax.types import Decision, Logits, Mask, Observation, RowKey
 
 
 @pytree_dataclass
@@ -40,6 +42,11 @@ class SwitchPolicy:
         return any(wants_verifier(member) for member in self.members)
 
     @property
+    def wants_lookahead(self) -> bool:
+        """Whether any member does."""
+        return any(wants_lookahead(member) for member in self.members)
+
+    @property
     def wants_window(self) -> bool:
         """Whether any member does."""
         return any(wants_window(member) for member in self.members)
@@ -47,12 +54,27 @@ class SwitchPolicy:
     def init(self, length: int) -> PolicyState:
         return tuple(member.init(length) for member in self.members)
 
+    def adjust_logits(
+        self, logits: Logits, is_masked: Mask, state: PolicyState
+    ) -> tuple[Logits, PolicyState]:
+        """As the member that decides does it."""
+        if not any(hasattr(member, "adjust_logits") for member in self.members):
+            return logits, state
+
+        def adjust(i: int) -> tuple[Logits, PolicyState]:
+            adjusted, new = adjust_logits(self.members[i], logits, is_masked, state[i])
+            return adjusted, (*state[:i], new, *state[i + 1 :])
+
+        branches = [partial(adjust, i) for i in range(len(self.members))]
+        return jax.lax.switch(jnp.asarray(self.index), branches)
+
     def __call__(
         self, key: RowKey, observation: Observation, state: PolicyState
     ) -> tuple[Decision, PolicyState]:
         def decide(i: int) -> tuple[Decision, PolicyState]:
             decision, new = self.members[i](key, observation, state[i])
-            return decision, (*state[:i], new, *state[i + 1 :])
+            extra = jnp.asarray(decision.extra_calls, jnp.int32)
+            return decision._replace(extra_calls=extra), (*state[:i], new, *state[i + 1 :])
 
         branches = [partial(decide, i) for i in range(len(self.members))]
         return jax.lax.switch(jnp.asarray(self.index), branches)

@@ -11,11 +11,17 @@ from jaxtyping import Array, Float
 from mdm_jax.denoisers.base import Denoise, hidden_width
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.external_files import expand
-from mdm_jax.policies import klass, pc_sampler, randomised
+from mdm_jax.policies import credit, klass, pc_sampler, randomised
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import CountRule, LinearCounts
-from mdm_jax.policies.heuristics import LeftToRight, LowEntropy, TopConfidence, TopMargin
+from mdm_jax.policies.heuristics import (
+    ConfidenceThreshold,
+    LeftToRight,
+    LowEntropy,
+    TopConfidence,
+    TopMargin,
+)
 from mdm_jax.policies.learned import Fallback, LearnedPolicy
 from mdm_jax.runs.adaptive import price_reaching
 from mdm_jax.runs.policies import check_shape, load_policy
@@ -54,13 +60,31 @@ class Klass:
 
     def load(self, run: str | Path, denoise: Denoise, task: Task) -> klass.Klass:
         """The policy for as many columns as the denoiser's logits have."""
-        canvas = jax.ShapeDtypeStruct((task.length,), jnp.int32)
-        valid = jax.ShapeDtypeStruct((task.length,), bool)
-        vocab = jax.eval_shape(denoise, canvas, valid).shape[-1]
-        return self._for_vocabulary(vocab)
+        return self._for_vocabulary(_columns(denoise, task))
 
     def _for_vocabulary(self, vocab: int) -> klass.Klass:
         return klass.Klass(vocab, self.confidence_threshold, self.kl_threshold, self.history)
+
+
+@dataclass(frozen=True)
+class CreditDecoding:
+    """A confidence threshold on logits that credit tokens for having been likely. arXiv:2510.06133."""
+
+    threshold: float = 0.9  # least confidence of what is revealed together
+    alpha: float = 0.7  # weight of credit; 0: none
+    power: float = 0.2  # of a probability that becomes credit
+    decay: float = 0.8  # of credit from call to call
+
+    def __post_init__(self) -> None:
+        self._for_vocabulary(1)
+
+    def load(self, run: str | Path, denoise: Denoise, task: Task) -> credit.CreditDecoding:
+        """The policy for as many columns as the denoiser's logits have."""
+        return self._for_vocabulary(_columns(denoise, task))
+
+    def _for_vocabulary(self, vocab: int) -> credit.CreditDecoding:
+        base = ConfidenceThreshold(self.threshold)
+        return credit.CreditDecoding(vocab, base, self.alpha, self.power, self.decay)
 
 
 @dataclass(frozen=True)
@@ -165,12 +189,19 @@ class Learned:
         return replace(policy, price=price, **knobs)
 
 
-Spec = Learned | Klass | PcSampler | Perturbed
+Spec = Learned | Klass | CreditDecoding | PcSampler | Perturbed
 
 
 def resolve(policy: Policy | Spec, run: str | Path, denoise: Denoise, task: Task) -> Policy:
     """The policy, with what its spec leaves out filled in for a denoiser and a task."""
     return policy.load(run, denoise, task) if isinstance(policy, Spec) else policy
+
+
+def _columns(denoise: Denoise, task: Task) -> int:
+    """Columns of the denoiser's logits."""
+    canvas = jax.ShapeDtypeStruct((task.length,), jnp.int32)
+    valid = jax.ShapeDtypeStruct((task.length,), bool)
+    return jax.eval_shape(denoise, canvas, valid).shape[-1]
 
 
 def _read_counts(path: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from mdm_jax.denoisers.base import DenoiseCached, DenoiseHidden, DenoiseVerifier
 from mdm_jax.errors import MdmError
-from mdm_jax.policies.base import wants_hidden, wants_verifier
+from mdm_jax.policies.base import wants_hidden, wants_lookahead, wants_verifier
 from mdm_jax.sampling.rows import Sampler
 
 
@@ -24,6 +24,8 @@ def check_denoiser(sampler: Sampler) -> None:
         raise MdmError(
             f"{name} wants verifier logits, which cannot be combined with hidden states or a cache"
         )
+    if wants_lookahead(policy) and config.cache is not None:
+        raise MdmError(f"{name} looks ahead, which cannot be combined with a cache")
     if config.cache is not None and not isinstance(denoise, DenoiseCached):
         raise MdmError(
             f"the denoiser {given} keeps no cache: it has no methods prefill, extend and read; "

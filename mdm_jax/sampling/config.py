@@ -33,7 +33,8 @@ class SamplerConfig:
       mask_id: id of MASK; never produced.
       pad_id: id of right padding, which nothing attends to; never produced.
       budget: most denoiser calls for one sequence, the last of which reveals all that is left; None:
-        as many as there are positions to generate.
+        as many as there are positions to generate. A policy that looks ahead makes further calls,
+        which are counted, but not against it.
       block_length: semi-autoregressive generation in blocks of this many positions, each sequence in
         its own current block; None: all positions at once.
       gen_length: the response is this many positions from the first masked one. Logits are computed

@@ -89,6 +89,7 @@ def sample(
     run = _sample_uncached if config.cache is None else sample_cached
     calls, rows, trace = run(sampler, rows, context, trace)
     trace = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), trace)
+    calls = jnp.maximum(calls, jnp.max(rows.nfe))  # a policy's own calls included
     passes = jnp.broadcast_to(calls * passes_per_call(sampler.denoise), rows.nfe.shape)
     canvases = jax.vmap(whole_canvas)(rows, context)
     return Rollout(canvases, rows.nfe, trace, rows.revealed_at, passes, rows.finite)

@@ -1,9 +1,11 @@
 """The denoiser call of one step: its outputs at the positions that the policy is shown."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mdm_jax.policies.base import Scores, log_prob, wants_hidden, wants_verifier
 from mdm_jax.sampling.config import SamplerConfig
@@ -16,7 +18,7 @@ from mdm_jax.sampling.rows import (
     whole_canvas,
 )
 from mdm_jax.sampling.tokens import mask_logits
-from mdm_jax.types import Logits
+from mdm_jax.types import Logits, Mask, Tokens
 
 
 class Outputs(NamedTuple):
@@ -61,6 +63,22 @@ def _call_with_verifier(sampler: Sampler, row: RowState, context: RowContext) ->
     ones = jnp.ones(len(window), jnp.float32)
     verifier_prob = ones.at[block].set(jnp.where(is_revealed, probs, 1.0))
     return Outputs(window, apply_logit_mask(logits, config), None, verifier_prob)
+
+
+def look_ahead(
+    sampler: Sampler, row: RowState, context: RowContext, proposal: Tokens
+) -> Callable[[Bool[Array, "branches length"]], Float[Array, "branches length vocab"]]:
+    """What the denoiser would say after other reveals: see `Observation.lookahead`."""
+    length, valid = len(row.window), context.canvas != sampler.config.pad_id
+    positions = context.start + jnp.arange(length, dtype=jnp.int32)
+    wanted = None if length == len(context.canvas) else positions
+
+    def branch(reveal: Mask) -> Logits:
+        changed = row._replace(window=jnp.where(reveal, proposal, row.window))
+        logits = sampler.denoise(whole_canvas(changed, context), valid, wanted)
+        return apply_logit_mask(logits, sampler.config)
+
+    return jax.vmap(branch)
 
 
 def apply_logit_mask(logits: Float[Array, "wanted vocab"], config: SamplerConfig) -> Logits:

@@ -4,10 +4,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from mdm_jax.policies.base import confidence, entropy, margin
+from mdm_jax.policies.base import (
+    adjust_logits,
+    confidence,
+    entropy,
+    margin,
+    wants_lookahead,
+)
 from mdm_jax.sampling.canvas import block_ids, closed_by_eos
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.sampling.outputs import Outputs, call_denoiser
+from mdm_jax.sampling.outputs import Outputs, call_denoiser, look_ahead
 from mdm_jax.sampling.rows import (
     Positions,
     RowContext,
@@ -47,11 +53,16 @@ def reveal_step(
     """
     config, positions = sampler.config, outputs.positions
     k_token, k_policy = jax.random.split(jax.random.fold_in(context.key, step))
-    observation = _observe(k_token, row, context, step, outputs, config)
-    decision, state = sampler.policy(k_policy, observation, row.state)
+    logits, is_masked = outputs.logits, row.window[positions] == config.mask_id
+    adjusted, state = adjust_logits(sampler.policy, logits, is_masked, row.state)
+    observation = _observe(k_token, row, context, step, outputs._replace(logits=adjusted), config)
+    if wants_lookahead(sampler.policy):
+        ahead = look_ahead(sampler, row, context, observation.proposal)
+        observation = observation._replace(lookahead=ahead)
+    decision, state = sampler.policy(k_policy, observation, state)
     decision = _permitted(decision, observation, context.response[positions], config)
     after = _apply(decision, observation, row, context, positions, config)
-    finite = row.finite & _all_finite(outputs.logits, observation.is_masked)
+    finite = row.finite & _all_finite(logits, is_masked)
     after = after._replace(finite=finite, state=state)
     return after, _trace(observation, decision, row, positions, config) if config.record else None
 
@@ -133,11 +144,12 @@ def _apply(
         window = jnp.where(closed, config.eos_id, window)
     revealed_at = jnp.where(was_masked, observation.step, row.revealed_at)
     spent = jnp.any(was_masked).astype(jnp.int32)
+    calls = spent * (1 + jnp.asarray(decision.extra_calls, jnp.int32))
     return row._replace(
         window=window,
         closed=closed,
         revealed_at=jnp.where(window == config.mask_id, -1, revealed_at),
-        nfe=row.nfe + spent,
+        nfe=row.nfe + calls,
         block_step=row.block_step + spent,
     )
 

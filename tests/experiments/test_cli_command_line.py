@@ -12,8 +12,8 @@ from experiments import (
     quickstart,
 )
 from mdm_jax.orders.variational.forms.plackett_luce import PlackettLuce
-from mdm_jax.policies.count_schedules import AlphaCounts
-from mdm_jax.policies.heuristics import EntropyBound, TopConfidence
+from mdm_jax.policies.count_schedules import AlphaCounts, GivenCounts
+from mdm_jax.policies.heuristics import EntropyBound, Random, TopConfidence
 from mdm_jax.runs.policy_specs import Learned
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.chains import Chains
@@ -50,6 +50,8 @@ def test_flags_become_settings(run):
     assert config.sampling == SamplerConfig(temperature=0.5, block_length=4)
     config = parsed("sample", "--run", run, "policy:top-confidence", "--policy.schedule", "cosine")
     assert config.policy == TopConfidence(8, AlphaCounts())
+    config = parsed("sample", "--run", run, "policy:random", "--policy.schedule", "1,2,13")
+    assert config.policy == Random(8, GivenCounts((1, 2, 13)))
     config = parsed("quickstart", "--preset", "minute", "--examples", "5")
     assert config == replace(quickstart.PRESETS["minute"], examples=5)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mdm_jax.evals.labels import describe_policy
-from mdm_jax.policies import klass, pc_sampler, randomised
-from mdm_jax.policies.heuristics import TopConfidence, TopMargin
-from mdm_jax.runs.policy_specs import Klass, PcSampler, Perturbed, resolve
+from mdm_jax.policies import credit, klass, pc_sampler, randomised
+from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence, TopMargin
+from mdm_jax.runs.policy_specs import CreditDecoding, Klass, PcSampler, Perturbed, resolve
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 from mdm_jax.tasks.sudoku import Sudoku
@@ -25,6 +25,11 @@ def resolved(spec):
 
 def test_klass_is_as_wide_as_the_logits():
     assert resolved(Klass(0.7, 0.1, 3)) == klass.Klass(TASK.vocabulary.size + 2, 0.7, 0.1, 3)
+
+
+def test_credit_is_as_wide_as_the_logits_and_on_top_of_a_threshold():
+    expected = credit.CreditDecoding(TASK.vocabulary.size + 2, ConfidenceThreshold(0.7), 0.5)
+    assert resolved(CreditDecoding(0.7, 0.5)) == expected
 
 
 def test_perturbed_is_around_its_base():
@@ -50,7 +55,7 @@ def test_other_policies_are_themselves():
 
 
 @pytest.mark.parametrize(
-    "spec", [Klass(), PcSampler(), Perturbed()], ids=lambda s: type(s).__name__
+    "spec", [Klass(), CreditDecoding(), PcSampler(), Perturbed()], ids=lambda s: type(s).__name__
 )
 def test_they_generate(spec):
     policy, config = resolved(spec), SamplerConfig().for_task(TASK)

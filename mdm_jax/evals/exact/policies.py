@@ -10,11 +10,21 @@ from jaxtyping import Float
 from mdm_jax.errors import MdmError
 from mdm_jax.evals.exact.worlds import World
 from mdm_jax.orders.counts import optimal_counts
-from mdm_jax.policies import bisection, heuristics, klass, threshold_quota
+from mdm_jax.policies import (
+    bisection,
+    credit,
+    dilated,
+    heuristics,
+    hierarchical,
+    klass,
+    random_shift,
+    threshold_quota,
+)
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.base import Policy, RevealAll, wants_hidden
 from mdm_jax.policies.count_schedules import AlphaCounts, CountRule, GivenCounts
-from mdm_jax.policies.remasking import p2, rcr, remdm
+from mdm_jax.policies.lookahead import info_gain, lopa, punt
+from mdm_jax.policies.remasking import p2, rcr, remdm, saber
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.policies import load_policy
 
@@ -28,6 +38,7 @@ SCHEDULED = (
 )
 STEPS = (2, 3, 5, 8)
 PRICES = (1.0, 0.3, 0.1, 0.03)  # of a learned policy's call
+EPSILONS = (0.01, 0.1, 0.3)  # nats, of PUNT's tests
 THRESHOLDS, FACTORS, GAMMAS = (0.5, 0.7, 0.9), (0.5, 2.0), (0.1, 0.5, 2.0, 5.0)
 
 
@@ -55,8 +66,10 @@ def table_policies(profile: Float[np.ndarray, " masked"], vocab: int) -> list[En
         *(Entry(heuristics.Random(n, rule)) for n, rule in zip(steps, best, strict=True)),
         *_adaptive(),
         Entry(bisection.Bisection()),
+        Entry(dilated.Dilated()),
         Entry(klass.Klass(vocab)),
-        *_remasking(steps),
+        *(Entry(random_shift.RandomShift(n)) for n in steps),
+        *_unfollowed(steps, vocab),
     ]
 
 
@@ -66,14 +79,23 @@ def _adaptive() -> list[Entry]:
         *(Entry(heuristics.ConfidenceThreshold(x)) for x in THRESHOLDS),
         *(Entry(heuristics.Factor(x)) for x in FACTORS),
         *(Entry(heuristics.EntropyBound(x)) for x in GAMMAS),
+        *(Entry(hierarchical.Hierarchical(0.9, x)) for x in (0.2, 0.4)),
         Entry(threshold_quota.ThresholdQuota(8, 0.7)),
     ]
 
 
-def _remasking(steps: list[int]) -> list[Entry]:
-    """Policies that take back what they revealed."""
-    kinds = p2.P2, rcr.Rcr, remdm.RemdmCap
-    return [Entry(kind(n), followed=False) for kind in kinds for n in steps[-1:]]
+def _unfollowed(steps: list[int], vocab: int) -> list[Entry]:
+    """Policies that re-mask, look at what they drew, or change what they draw from."""
+    most = steps[-1]
+    found = [
+        *(kind(most) for kind in (p2.P2, rcr.Rcr, remdm.RemdmCap)),
+        saber.Saber(),
+        *(credit.CreditDecoding(vocab, heuristics.ConfidenceThreshold(x)) for x in THRESHOLDS),
+        *(punt.Punt(x) for x in EPSILONS),
+        *(lopa.Lopa(x) for x in THRESHOLDS),
+        *(info_gain.InfoGain(n) for n in steps[-2:]),
+    ]
+    return [Entry(policy, followed=False) for policy in found]
 
 
 def learned_entries(runs: Sequence[str], world: World) -> list[Entry]:
