@@ -36,6 +36,9 @@ class Observation(NamedTuple):
     # at each revealed position of the current block when that token is hidden from it; 1 at all other
     # positions. None unless the policy's `wants_verifier` is True
     verifier_prob: Float[Array, " length"] | None = None
+    # how much each position (row) depends on each other one: attention, or exact where it is known; see
+    # `DenoiseDependence`. None unless the policy's `wants_dependence` is True
+    dependence: Float[Array, "length length"] | None = None
     # [branches, length] bool -> [branches, length, vocab]: the logits that each branch would show, had it
     # revealed those positions with their proposed tokens; a denoiser call for each branch. None unless
     # the policy's `wants_lookahead` is True

@@ -25,7 +25,7 @@ from mdm_jax.policies.count_schedules import (
     GivenCounts,
     LinearCounts,
 )
-from mdm_jax.policies.kinds import AnyHeuristic, AnyLookahead, AnyRemasking
+from mdm_jax.policies.kinds import AnyHeuristic, AnyLookahead, AnyPairwise, AnyRemasking
 from mdm_jax.runs.policy_specs import CreditDecoding, Klass, Learned, PcSampler, Perturbed
 from mdm_jax.sampling.config import FROM_TASK, SamplerConfig
 from mdm_jax.tasks.chains import Chains
@@ -40,7 +40,7 @@ Tasks = Trained | PromptedGsm8k | PromptedMath | HumanEval | FreePrompt
 AnyTask = Annotated[Tasks, tyro.conf.AvoidSubcommands]
 OptionalTask = Annotated[Tasks | None, tyro.conf.AvoidSubcommands]
 RunDir = Annotated[str, tyro.conf.arg(aliases=("--denoiser",))]
-ByRule = AnyHeuristic | AnyRemasking | AnyLookahead
+ByRule = AnyHeuristic | AnyRemasking | AnyLookahead | AnyPairwise
 AnyPolicy = ByRule | Perturbed | PcSampler | Klass | CreditDecoding | Learned
 Flat = tyro.conf.OmitArgPrefixes
 Fixed = tyro.conf.Suppress  # not shown by --help: the preset decides

@@ -9,6 +9,8 @@ from mdm_jax.errors import MdmError
 from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Count, Mask, Scalar, Tokens
 
+ATTENTION = "attention"  # the collection in which modules keep it where they are asked to
+
 
 @runtime_checkable
 class Denoise(Protocol):
@@ -37,6 +39,21 @@ class DenoiseHidden(Denoise, Protocol):
         self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
     ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
         """The same logits, and the last normalised hidden states at `positions`, float32."""
+        ...
+
+
+@runtime_checkable
+class DenoiseDependence(Denoise, Protocol):
+    """A `Denoise` that also says how much positions depend on each other, for pairwise policies."""
+
+    def with_dependence(
+        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted wanted"]]:
+        """The same logits, and for each pair of `positions` how much the first depends on the second.
+
+        A network gives its attention, mean over heads and late layers; an oracle the mean total variation
+        between p(x_i) and p(x_i | x_j), which is exact and in 0..1.
+        """
         ...
 
 
@@ -113,8 +130,9 @@ class DenoiseVerifier(Denoise, Protocol):
 class Bound:
     """A Flax module with its parameters: meets `Denoise`. The parameters are leaves.
 
-    Meets `DenoiseHidden` where the module has a method `with_hidden`, `DenoiseCached` where it has
-    `prefill`, `extend` and `read`, and `DenoiseVerifier` where it has `with_verifier_logits`.
+    Meets `DenoiseHidden` where the module has a method `with_hidden`, `DenoiseDependence` where it has
+    `mean_attention`, `DenoiseCached` where it has `prefill`, `extend` and `read`, and `DenoiseVerifier`
+    where it has `with_verifier_logits`.
     """
 
     module: Any = static()
@@ -149,6 +167,15 @@ class Bound:
         arguments = {"params": self.params}, kv_cache, positions
         logits, hidden = self.module.apply(*arguments, method="read")
         return logits, hidden.astype(jnp.float32)
+
+    def with_dependence(
+        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted wanted"]]:
+        _require(self.module, "mean_attention", "gives no attention")
+        arguments = {"params": self.params}, canvas, valid, positions
+        logits, kept = self.module.apply(*arguments, mutable=[ATTENTION])
+        attention = self.module.mean_attention(kept[ATTENTION])
+        return logits, attention if positions is None else attention[positions][:, positions]
 
     def with_verifier_logits(
         self,

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.pytrees import pytree_dataclass, static
-from mdm_jax.types import Mask, Scalar, Tokens
+from mdm_jax.types import Count, Mask, Scalar, Tokens
 
 
 @pytree_dataclass
@@ -76,6 +76,29 @@ class MarkovOracle:
         found = jnp.where(before < 0, _entropy(alone), after)
         found = jnp.where(jnp.any(mass > 0, axis=-1), found, jnp.log(float(self.vocab)))
         return jnp.sum(jnp.where(chosen, found, 0.0))
+
+    def with_dependence(
+        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted wanted"]]:
+        """Logits, and sum_ab |p(a_i, b_j) - p(a_i) p(b_j)| / 2 of each pair: see `DenoiseDependence`.
+
+        Two positions of one gap depend on each other, one row of pairs at a time; others do not.
+        """
+        shown, place = valid & (canvas != self.mask_id), self._places(canvas)
+        alone = _normalised(self._mass(canvas, shown, place))
+        towards = self._towards(canvas, shown, place)
+        gap = jnp.cumsum(shown)
+
+        def row(i: Count) -> Float[Array, " length"]:
+            """Of position i with every later one."""
+            then = _normalised(self.powers[place - i] * towards[:, None, :])
+            apart = jnp.abs(then - alone[:, None, :])
+            found = jnp.einsum("v,jvw->j", alone[i], apart, precision="highest") / 2
+            return jnp.where((place > i) & (gap == gap[i]) & ~shown[i] & ~shown, found, 0.0)
+
+        upper = jax.lax.map(row, place)
+        both, wanted = upper + upper.T, place if positions is None else positions
+        return self(canvas, valid, positions), both[wanted][:, wanted]
 
     def log_prob(self, canvas: Tokens) -> Scalar:
         """Log-probability that a drawn sequence has the revealed tokens, nats."""

@@ -36,6 +36,20 @@ class Oracle:
         consistent = jnp.sum(totals, axis=-1, keepdims=True) > 0
         return jnp.log(jnp.where(consistent, totals, 1.0))
 
+    def with_dependence(
+        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted wanted"]]:
+        """Logits, and sum_ab |p(a_i, b_j) - p(a_i) p(b_j)| / 2 of each pair: see `DenoiseDependence`."""
+        table = self.table if positions is None else self.table[:, positions]
+        mass = self._mass(canvas, valid)
+        shares = mass / jnp.where(jnp.sum(mass) > 0, jnp.sum(mass), 1.0)
+        ids = jax.nn.one_hot(table, self.vocab)
+        pairs = jnp.einsum("n,niv,njw->ijvw", shares, ids, ids, precision="highest")
+        alone = jnp.einsum("n,nlv->lv", shares, ids, precision="highest")
+        apart = alone[:, None, :, None] * alone[None, :, None, :]
+        found = jnp.sum(jnp.abs(pairs - apart), axis=(2, 3)) / 2
+        return self(canvas, valid, positions), found * ~jnp.eye(len(found), dtype=bool)
+
     def log_prob(self, canvas: Tokens) -> Scalar:
         """Log-probability that a drawn sequence agrees with the revealed tokens, nats."""
         mass = self._mass(canvas, jnp.ones(canvas.shape, bool))

@@ -4,15 +4,17 @@ Cost of one call: about 2 FLOPs per non-embedding parameter and position, 4 * wi
 layer for attention, 2 * width * vocab per position whose logits are wanted.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mdm_jax.denoisers.base import ATTENTION
 from mdm_jax.denoisers.rope import apply_rope, rope_table
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.types import Mask, Tokens
@@ -21,6 +23,7 @@ Hidden = Float[Array, "length width"]
 Dtype = Literal["float32", "bfloat16"]
 
 DEEPEST = 1000  # blocks; more is a slip of the finger
+LATE = 0.3  # share of the blocks, the last ones, whose attention says what depends on what
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,15 @@ def rotate(x: Float[Array, "length heads dim"], base: float) -> Float[Array, "le
     return apply_rope(x, (cos.astype(x.dtype), sin.astype(x.dtype)))
 
 
+def attention_weights(
+    query: Float[Array, "length heads dim"], key: Float[Array, "length heads dim"], valid: Mask
+) -> Float[Array, "length length"]:
+    """What each position (row) attends to, mean over heads, float32."""
+    scores = jnp.einsum("qhd,khd->hqk", query, key, preferred_element_type=jnp.float32)
+    scores = jnp.where(valid, scores * query.shape[-1] ** -0.5, -jnp.inf)
+    return jnp.mean(jax.nn.softmax(scores, axis=-1), axis=0)
+
+
 class Attention(nn.Module):
     """Every valid position attends to every valid position."""
 
@@ -91,6 +103,8 @@ class Attention(nn.Module):
             query = _norm(config, "query_norm")(query)
             key = _norm(config, "key_norm")(key)
         query, key = rotate(query, config.rope_base), rotate(key, config.rope_base)
+        if self.is_mutable_collection(ATTENTION) and not self.is_initializing():
+            self.sow(ATTENTION, "weights", attention_weights(query, key, valid))
         mixed = jax.nn.dot_product_attention(query, key, value, mask=valid[None, None, :])
         return _linear(config, name="out", features=config.width, axis=(-2, -1), residual=True)(
             mixed
@@ -140,6 +154,18 @@ class Transformer(nn.Module):
         hidden = hidden if positions is None else hidden[positions]
         return _linear(self.config, name="unembed", features=self.vocab)(hidden), hidden
 
+    def mean_attention(self, kept: Any) -> Float[Array, "length length"]:
+        """Attention, mean over the last `LATE` of the layers, from what they kept of themselves.
+
+        Reference: the layers that DAPD, arXiv:2603.12996, reads.
+        """
+        if self.config.scan:
+            layers = kept["blocks"]["attention"]["weights"][0]
+        else:
+            blocks = [kept[f"block_{i}"] for i in range(self.config.depth)]
+            layers = jnp.stack([block["attention"]["weights"][0] for block in blocks])
+        return jnp.mean(layers[-math.ceil(LATE * self.config.depth) :], axis=0)
+
     @nn.compact
     def hidden(self, canvas: Tokens, valid: Mask) -> Hidden:
         """Final normalised hidden states, [length, width]."""
@@ -160,7 +186,7 @@ class Transformer(nn.Module):
         if config.scan:
             layers = nn.scan(
                 block,
-                variable_axes={"params": 0},
+                variable_axes={"params": 0, ATTENTION: 0},
                 split_rngs={"params": True},
                 in_axes=nn.broadcast,
                 length=config.depth,

@@ -20,13 +20,15 @@ T = TypeVar("T")
 class Policy(Protocol):
     """Decides which positions to reveal (or re-mask) next: a callable pytree, knobs are leaves.
 
-    Four optional boolean attributes tell the sampler what to put into the `Observation`:
+    Five optional boolean attributes tell the sampler what to put into the `Observation`:
 
     - `wants_window` (default True): show the whole window. False: only the current block, so that
       logits are computed of nothing else.
     - `wants_hidden` (default False): fill in `Observation.hidden`; needs a `DenoiseHidden`.
     - `wants_verifier` (default False): fill in `Observation.verifier_prob`; needs a
       `DenoiseVerifier`.
+    - `wants_dependence` (default False): fill in `Observation.dependence`; needs a
+      `DenoiseDependence`.
     - `wants_lookahead` (default False): fill in `Observation.lookahead`, with which the policy calls the
       denoiser itself; `Decision.extra_calls` says how often, so that the calls are counted.
 
@@ -56,6 +58,11 @@ def wants_hidden(policy: Policy) -> bool:
 def wants_verifier(policy: Policy) -> bool:
     """Whether the policy uses the verifier's probabilities of the revealed tokens."""
     return getattr(policy, "wants_verifier", False)
+
+
+def wants_dependence(policy: Policy) -> bool:
+    """Whether the policy uses how much positions depend on each other."""
+    return getattr(policy, "wants_dependence", False)
 
 
 def wants_lookahead(policy: Policy) -> bool:

@@ -10,6 +10,7 @@ from mdm_jax.policies import (
     threshold_quota,
 )
 from mdm_jax.policies.lookahead import info_gain, lopa, punt
+from mdm_jax.policies.pairwise import adas, dapd, dawn, demask
 from mdm_jax.policies.remasking import p2, rcr, remdm, rounds, saber, wino
 
 AnyHeuristic = (
@@ -43,3 +44,4 @@ AnyRemasking = (
     | wino.Wino
 )
 AnyLookahead = punt.Punt | lopa.Lopa | info_gain.InfoGain
+AnyPairwise = adas.Adas | demask.Demask | dapd.Dapd | dawn.Dawn

@@ -10,6 +10,7 @@ from mdm_jax.policies.base import (
     Policy,
     PolicyState,
     adjust_logits,
+    wants_dependence,
     wants_hidden,
     wants_lookahead,
     wants_verifier,
@@ -40,6 +41,11 @@ class SwitchPolicy:
     def wants_verifier(self) -> bool:
         """Whether any member does."""
         return any(wants_verifier(member) for member in self.members)
+
+    @property
+    def wants_dependence(self) -> bool:
+        """Whether any member does."""
+        return any(wants_dependence(member) for member in self.members)
 
     @property
     def wants_lookahead(self) -> bool:

@@ -1,8 +1,18 @@
 """Settings that do not fit each other, refused before anything is compiled."""
 
-from mdm_jax.denoisers.base import DenoiseCached, DenoiseHidden, DenoiseVerifier
+from mdm_jax.denoisers.base import (
+    DenoiseCached,
+    DenoiseDependence,
+    DenoiseHidden,
+    DenoiseVerifier,
+)
 from mdm_jax.errors import MdmError
-from mdm_jax.policies.base import wants_hidden, wants_lookahead, wants_verifier
+from mdm_jax.policies.base import (
+    wants_dependence,
+    wants_hidden,
+    wants_lookahead,
+    wants_verifier,
+)
 from mdm_jax.sampling.rows import Sampler
 
 
@@ -23,6 +33,17 @@ def check_denoiser(sampler: Sampler) -> None:
     if wants_verifier(policy) and (wants_hidden(policy) or config.cache is not None):
         raise MdmError(
             f"{name} wants verifier logits, which cannot be combined with hidden states or a cache"
+        )
+    if wants_dependence(policy) and not isinstance(denoise, DenoiseDependence):
+        raise MdmError(
+            f"{name} wants dependence, but the denoiser {given} gives none: it has no method "
+            "with_dependence"
+        )
+    others = wants_hidden(policy) or wants_verifier(policy) or config.cache is not None
+    if wants_dependence(policy) and others:
+        raise MdmError(
+            f"{name} wants dependence, which cannot be combined with hidden states, verifier logits or a "
+            "cache"
         )
     if wants_lookahead(policy) and config.cache is not None:
         raise MdmError(f"{name} looks ahead, which cannot be combined with a cache")

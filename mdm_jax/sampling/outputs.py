@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mdm_jax.policies.base import Scores, log_prob, wants_hidden, wants_verifier
+from mdm_jax.policies.base import (
+    Scores,
+    log_prob,
+    wants_dependence,
+    wants_hidden,
+    wants_verifier,
+)
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.rows import (
     Positions,
@@ -28,6 +34,7 @@ class Outputs(NamedTuple):
     logits: Logits  # float32; ids that are never produced are -inf
     hidden: Float[Array, "length features"] | None = None
     verifier_prob: Scores | None = None  # see `Observation`
+    dependence: Float[Array, "length length"] | None = None
 
 
 def call_denoiser(
@@ -39,6 +46,9 @@ def call_denoiser(
     denoise, config = sampler.denoise, sampler.config
     wanted = None if len(positions) == len(context.canvas) else context.start + positions
     arguments = whole_canvas(row, context), context.canvas != config.pad_id, wanted
+    if wants_dependence(sampler.policy):
+        logits, dependence = denoise.with_dependence(*arguments)
+        return Outputs(positions, apply_logit_mask(logits, config), dependence=dependence)
     if wants_hidden(sampler.policy):
         logits, hidden = denoise.with_hidden(*arguments)
     else:

@@ -93,6 +93,7 @@ def _observe(
         num_blocks=context.num_blocks,
         hidden=outputs.hidden,
         verifier_prob=outputs.verifier_prob,
+        dependence=outputs.dependence,
     )
 
 

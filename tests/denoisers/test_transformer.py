@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mdm_jax.denoisers.base import Denoise, DenoiseHidden, bind
+from mdm_jax.denoisers.base import Denoise, DenoiseDependence, DenoiseHidden, bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig, rotate
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.policies.heuristics import TopConfidence
@@ -370,3 +370,24 @@ def test_a_batch_is_its_rows(small):
     for row in range(6):
         one = logits_of(module, params, canvases[row], valid[row])
         assert_allclose(batch[row][valid[row]], one[valid[row]], atol=1e-5)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_attention_says_what_depends_on_what(scan):
+    """A mean of softmaxes over valid positions, from late layers; the logits are the same."""
+    module, params = network(replace(SMALL, depth=2, scan=scan))
+    denoise = bind(module, params)
+    assert isinstance(denoise, DenoiseDependence) and set(params) == set(shapes_of(module))
+    canvas, valid = jnp.asarray(CANVAS), jnp.asarray(VALID).at[6].set(False)
+    some = jnp.array([1, 3])
+
+    @jax.jit
+    def called(denoise):
+        whole = denoise.with_dependence(canvas, valid)
+        return denoise(canvas, valid), *whole, denoise.with_dependence(canvas, valid, some)[1]
+
+    alone, logits, attention, pairs = called(denoise)
+    assert_allclose(logits, alone, atol=1e-6)
+    assert_allclose(attention.sum(axis=1), 1, rtol=1e-5)
+    assert (np.asarray(attention)[:, 6] == 0).all() and (np.asarray(attention)[:, :6] > 0).all()
+    assert_allclose(pairs, attention[some][:, some])

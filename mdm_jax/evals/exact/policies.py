@@ -24,6 +24,7 @@ from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.base import Policy, RevealAll, wants_hidden
 from mdm_jax.policies.count_schedules import AlphaCounts, CountRule, GivenCounts
 from mdm_jax.policies.lookahead import info_gain, lopa, punt
+from mdm_jax.policies.pairwise import adas, dapd, dawn, demask
 from mdm_jax.policies.remasking import p2, rcr, remdm, saber
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.policies import load_policy
@@ -38,6 +39,8 @@ SCHEDULED = (
 )
 STEPS = (2, 3, 5, 8)
 PRICES = (1.0, 0.3, 0.1, 0.03)  # of a learned policy's call
+# exact dependence is a total variation, of another size than the attention that the papers use
+ALPHA, BUDGETS, EDGES = 5.0, (0.02, 0.2, 0.5, 1.0), (0.02, 0.1, 0.2)
 EPSILONS = (0.01, 0.1, 0.3)  # nats, of PUNT's tests
 THRESHOLDS, FACTORS, GAMMAS = (0.5, 0.7, 0.9), (0.5, 2.0), (0.1, 0.5, 2.0, 5.0)
 
@@ -69,6 +72,7 @@ def table_policies(profile: Float[np.ndarray, " masked"], vocab: int) -> list[En
         Entry(dilated.Dilated()),
         Entry(klass.Klass(vocab)),
         *(Entry(random_shift.RandomShift(n)) for n in steps),
+        *_pairwise(steps),
         *_unfollowed(steps, vocab),
     ]
 
@@ -82,6 +86,17 @@ def _adaptive() -> list[Entry]:
         *(Entry(hierarchical.Hierarchical(0.9, x)) for x in (0.2, 0.4)),
         Entry(threshold_quota.ThresholdQuota(8, 0.7)),
     ]
+
+
+def _pairwise(steps: list[int]) -> list[Entry]:
+    """Policies that know which positions depend on each other: exactly, here."""
+    found = [
+        *(adas.Adas(heuristics.TopConfidence(n), ALPHA) for n in steps),
+        *(demask.Demask(x) for x in BUDGETS),
+        *(dapd.Dapd(x) for x in EDGES),
+        *(dawn.Dawn(induced=x, sink=1.0) for x in (0.2, 0.4)),
+    ]
+    return [Entry(policy) for policy in found]
 
 
 def _unfollowed(steps: list[int], vocab: int) -> list[Entry]:

@@ -1,7 +1,7 @@
 """The table of exact results: its rows, made once and kept, and how they are written."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from mdm_jax.evals.exact.policies import Entry
 from mdm_jax.evals.labels import acting, describe_policy, label_of
 from mdm_jax.orders.counts import excess_nats, optimal_counts
 from mdm_jax.orders.exact.divergences import Estimate
+from mdm_jax.policies.base import Policy, wants_dependence
 from mdm_jax.policies.switch import as_switch
 from mdm_jax.runs.description import digest
 from mdm_jax.runs.json_files import append_rows, read_rows
@@ -63,9 +64,8 @@ def measure_all(
     """
     path, rows = directory / ROWS, {}
     known = {row["label"]: row for row in read_rows(path)}
-    for followed in (True, False):
-        chosen = [entry.policy for entry in entries if entry.followed == followed]
-        for policy in as_switch(tuple(chosen)) if chosen else []:
+    for followed, policies in _groups(entries):
+        for policy in as_switch(policies):
             label = _label(bench, policy.chosen)
             if label not in known:
                 known[label] = _as_json(_row(bench, policy, followed)) | {"label": label}
@@ -73,6 +73,15 @@ def measure_all(
             rows[label] = _from_json(known[label])
             on_row(rows[label])
     return [rows[_label(bench, entry.policy)] for entry in entries]
+
+
+def _groups(entries: Sequence[Entry]) -> Iterator[tuple[bool, tuple[Policy, ...]]]:
+    """Policies that may share a program: what one of them wants is computed for all."""
+    groups: dict[tuple[bool, bool], list[Policy]] = {}
+    for policy, followed in entries:
+        groups.setdefault((followed, wants_dependence(policy)), []).append(policy)
+    for (followed, _), policies in groups.items():
+        yield followed, tuple(policies)
 
 
 def _label(bench: Bench, policy: Any) -> str:

@@ -11,7 +11,7 @@ from mdm_jax.denoisers.base import DenoiseExact
 from mdm_jax.diffusion.corruption import apply_mask
 from mdm_jax.orders.fidelity.teacher_forcing import Forcing, State, observe, reveal, start_state
 from mdm_jax.orders.variational.model import Sequence
-from mdm_jax.policies.base import Policy
+from mdm_jax.policies.base import Policy, wants_dependence
 from mdm_jax.types import Count, RowKey, Scalar
 
 
@@ -92,6 +92,10 @@ def _step(
 ) -> _Row:
     """One denoiser call."""
     observation, log_probs = observe(sequence, row.state, oracle, forcing)
+    if wants_dependence(policy):
+        canvas = apply_mask(sequence.tokens, row.state.is_masked, forcing.mask_id)
+        _, dependence = oracle.with_dependence(canvas, jnp.ones(canvas.shape, bool))
+        observation = observation._replace(dependence=dependence)
     _, k_policy = jax.random.split(jax.random.fold_in(key, call))  # as in `sampling.step`
     decision, memory = policy(k_policy, observation, row.memory)
     allowed = decision.unmask & observation.eligible

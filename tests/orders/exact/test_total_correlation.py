@@ -5,7 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from small_world import LENGTH, MASK, ORACLE, TABLE, VOCAB, correlation
+from small_world import LENGTH, MASK, ORACLE, PROBS, TABLE, VOCAB, correlation, fitting
 
 from mdm_jax.denoisers.markov_oracle import markov_oracle_of
 from mdm_jax.denoisers.oracle import oracle_of
@@ -50,3 +50,21 @@ def test_independent_tokens_copies_and_contradictions():
     )
     contradiction = blank.at[:, 2:].set(jnp.array([0, 1]))
     np.testing.assert_allclose(of_all(copies, contradiction, sets > 0)[0], 0, atol=2e-6)
+
+
+def test_dependence_of_pairs_equals_the_enumeration():
+    """Mean total variation between p(x_i) and p(x_i | x_j), from both oracles, on every canvas."""
+    canvases = np.unique([canvas for canvas, _ in canvases_and_sets()], axis=0)
+    for oracle, probs in [(ORACLE, PROBS), (CHAIN, CHAIN_PROBS)]:
+        given = jax.jit(
+            jax.vmap(lambda c, o=oracle: o.with_dependence(c, jnp.ones(LENGTH, bool))[1])
+        )
+        for canvas, got in zip(canvases, np.asarray(given(jnp.asarray(canvases))), strict=True):
+            shares = fitting(canvas, probs)
+            expected = np.zeros((LENGTH, LENGTH))
+            for i, j in itertools.permutations(range(LENGTH), 2):
+                for a, b in itertools.product(range(VOCAB), repeat=2):
+                    is_a, is_b = TABLE[:, i] == a, TABLE[:, j] == b
+                    both = shares[is_a & is_b].sum()
+                    expected[i, j] += abs(both - shares[is_a].sum() * shares[is_b].sum()) / 2
+            np.testing.assert_allclose(got, expected, atol=2e-6)

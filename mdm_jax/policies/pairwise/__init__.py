@@ -1,0 +1,1 @@
+"""Policies that ask which positions depend on each other, pair by pair."""
