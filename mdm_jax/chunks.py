@@ -5,6 +5,7 @@ the chunk is the whole batch, and the program then is that of `jax.vmap`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -77,6 +78,48 @@ def map_batches(
         fn = jax.checkpoint(fn, policy=jax.checkpoint_policies.save_only_these_names(KEPT))
     found = jax.lax.map(lambda part: fn(jax.tree.map(restore, part, rows)), chunked)
     return jax.tree.map(join, found)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def sum_of_chunks(
+    fn: Callable[[PyTree, PyTree], tuple[Array, PyTree]], params: PyTree, chunks: PyTree
+) -> tuple[Array, PyTree]:
+    """The sum of fn(params, chunk)[0] over chunks, one after another, and all fn(params, chunk)[1].
+
+    The gradient, with respect to `params` and of the sum alone, is added up beside the sum: what
+    derivatives need is in memory of one chunk alone, and nothing is computed twice.
+
+    Args:
+      fn: returns a float32 scalar, and a pytree.
+      chunks: pytree with a leading axis.
+    """
+
+    def add(total: Array, chunk: PyTree) -> tuple[Array, PyTree]:
+        value, rest = fn(params, chunk)
+        return total + value, rest
+
+    return jax.lax.scan(add, jnp.zeros((), jnp.float32), chunks)
+
+
+def _sum_and_gradient(
+    fn: Callable[[PyTree, PyTree], tuple[Array, PyTree]], params: PyTree, chunks: PyTree
+) -> tuple[tuple[Array, PyTree], PyTree]:
+    def add(total: PyTree, chunk: PyTree) -> tuple[PyTree, PyTree]:
+        (value, rest), gradient = jax.value_and_grad(fn, has_aux=True)(params, chunk)
+        return jax.tree.map(jnp.add, total, (value, gradient)), rest
+
+    zeros = jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params)
+    (total, gradient), rest = jax.lax.scan(add, zeros, chunks)
+    return (total, rest), gradient
+
+
+def _scaled(
+    fn: Callable, gradient: PyTree, cotangents: tuple[Array, PyTree]
+) -> tuple[PyTree, None]:
+    return jax.tree.map(lambda leaf: leaf * cotangents[0].astype(leaf.dtype), gradient), None
+
+
+sum_of_chunks.defvjp(_sum_and_gradient, _scaled)
 
 
 def _is_key(x: Array) -> bool:

@@ -12,9 +12,10 @@ FLAGS = (
     " --xla_force_host_platform_device_count=4"
     # most of the time is compilation, two thirds of which these save
     " --xla_backend_optimization_level=0"
-    " --xla_cpu_use_fusion_emitters=false"
     " --xla_cpu_parallel_codegen_split_count=1"
 )
+if jax.__version_info__ < (0, 11):  # later versions do not know it
+    FLAGS += " --xla_cpu_use_fusion_emitters=false"
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):  # workers inherit them from the main process
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + FLAGS
 CACHE_BYTES = 2**30

@@ -1,12 +1,14 @@
 """Chunks: what a function of rows gives is the same, in whatever pieces and on whatever devices."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mdm_jax import sharding
-from mdm_jax.chunks import canvases_at_once, map_batches, map_rows
+from mdm_jax.chunks import canvases_at_once, map_batches, map_rows, sum_of_chunks
 
 
 def noisy(row):
@@ -35,6 +37,27 @@ def test_derivatives_of_pieces_are_those_of_the_whole(recompute):
 
     pieces, whole = (jax.jit(jax.grad(loss), static_argnums=1)(2.0, size) for size in (3, 10))
     np.testing.assert_allclose(pieces, whole, rtol=1e-6)
+
+
+def test_a_sum_of_chunks_and_its_gradient_are_those_of_the_whole():
+    rows = jnp.linspace(0.1, 1.0, 12)
+
+    def of_rows(params, rows):
+        values = jnp.sin(params["weight"] * rows) + params["bias"]
+        return jnp.sum(values), values
+
+    def loss(params, chunks):
+        total, values = sum_of_chunks(of_rows, params, chunks)
+        return total**2, values.ravel()
+
+    params, run = {"weight": 2.0, "bias": 0.5}, jax.jit(jax.value_and_grad(loss, has_aux=True))
+    pieces, whole = (run(params, rows.reshape(shape)) for shape in ((4, 3), (1, 12)))
+    expected = jax.value_and_grad(lambda params: of_rows(params, rows)[0] ** 2)(params)
+    for (value, rest), gradient in (pieces, whole):
+        np.testing.assert_allclose(value, expected[0], rtol=1e-6)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), gradient, expected[1])
+        np.testing.assert_allclose(rest, of_rows(params, rows)[1], rtol=1e-6)
+    np.testing.assert_allclose(loss(params, rows.reshape(4, 3))[0], expected[0], rtol=1e-6)
 
 
 def test_rows_stay_on_their_device():

@@ -3,6 +3,7 @@
 Blocks of a network use the same memory one after another, so one block stands for all of them.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from mdm_jax.denoisers.base import bind
-from mdm_jax.denoisers.pretrained.config import PretrainedConfig
+from mdm_jax.denoisers.pretrained.llada import LLADA_8B
 from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
+from mdm_jax.denoisers.pretrained.smdm import SMDM_170M
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.orders import search, static
 from mdm_jax.orders.variational import evaluation
@@ -35,10 +37,11 @@ from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.state import init_state
 
 GIB = 2**30
-LENGTH = {"gsm8k": 416, "llada": 512}
+LENGTH = {"gsm8k": 416, "llada": 512, "smdm": 512}
 MODELS = {
     "gsm8k": OrderModel(MaxNormalised(), 10, 2048, 2049, window=224, eos_id=1),
     "llada": OrderModel(MaxNormalised(), 64, 126_336, 126_464, window=256, eos_id=126_081),
+    "smdm": OrderModel(MaxNormalised(), 64, 32_000, 32_001, window=256, eos_id=2),
 }
 KEY = jax.eval_shape(lambda: jax.random.key(0))
 SMALL = {"width": 32, "heads": 2}
@@ -57,14 +60,14 @@ def clean(name, count):
     return Sequence(shape(*size, dtype=jnp.int32), shape(*size, dtype=bool))
 
 
-def denoiser(name):
-    """One block of it, without numbers."""
+def denoiser(name, depth=1):
+    """Without numbers."""
     if name == "gsm8k":
-        module = Transformer(TransformerConfig(width=512, depth=1, heads=8, max_length=416), 2048)
+        config = TransformerConfig(width=768, depth=depth, heads=12, max_length=416)
+        module = Transformer(config, 2048)
     else:
-        sizes = {"vocab": 126_464, "embeddings": 126_464, "width": 4096, "mlp": 12_288}
-        sizes |= {"depth": 1, "heads": 32, "kv_heads": 32, "max_length": 4096}
-        module = PretrainedTransformer(PretrainedConfig(**sizes, norm_eps=1e-5, rope_base=5e5))
+        config = replace({"llada": LLADA_8B, "smdm": SMDM_170M}[name], depth=depth)
+        module = PretrainedTransformer(replace(config, dtype="float32"))
     canvas = jnp.zeros(4, int)
     return bind(module, jax.eval_shape(module.init, KEY, canvas, canvas == 0)["params"])
 
@@ -127,24 +130,24 @@ def sampling(name):
     return sweep.lower(keys(batch), canvases, **settings)
 
 
+def loss_of(parts):
+    return partial(order_loss, parts=parts, objective=OrderObjective(samples=4))
+
+
 def order_gradient(name, rows=64):
     parts = parts_of(name)
-
-    def loss(params, key, batch, denoise):
-        objective = OrderObjective(samples=4)
-        return order_loss(params, key, batch, parts=parts, objective=objective, denoise=denoise)
-
     batch = OrderBatch(*clean(name, rows), shape(rows))
-    gradient = jax.jit(jax.grad(loss, has_aux=True))
-    return gradient.lower(init_shapes(parts, name), KEY, batch, denoiser(name))
+    gradient = jax.jit(jax.grad(loss_of(parts), has_aux=True))
+    return gradient.lower(init_shapes(parts, name), KEY, batch, denoise=denoiser(name))
 
 
-def policy_step(name, prompts=16):
+def policy_step(name, prompts=16, hidden=False):
     """Rollouts of 8 for each prompt, rewards, and two updates."""
-    model = MODELS[name]
-    network = ConfidenceNetwork(ConfidenceConfig(width=32, mlp=128))
+    model, denoise = MODELS[name], denoiser(name)
+    network = ConfidenceNetwork(ConfidenceConfig(width=32, mlp=128, hidden=hidden))
     logits, here = shape(model.window, model.pad_id), shape(model.window, dtype=bool)
-    features = jax.eval_shape(network.featurize, logits, here, shape(dtype=jnp.int32))
+    seen = shape(model.window, denoise.module.config.width)
+    features = jax.eval_shape(network.featurize, logits, here, shape(dtype=jnp.int32), seen)
     init = partial(network.init, method="utilities")
     params = jax.eval_shape(init, KEY, features)["params"]
     optimizer = make_optimizer(OptimizerConfig(), 400)
@@ -157,18 +160,19 @@ def policy_step(name, prompts=16):
     state = jax.eval_shape(partial(init_state, optimizer=optimizer), params)
     given = Prompts(shape(prompts, LENGTH[name], dtype=jnp.int32), shape(prompts))
     iteration = jax.jit(partial(iterate, learner=learner, verify=lambda canvas, _: canvas[0] == 0))
-    return iteration.lower(state, KEY, given, denoiser(name))
+    return iteration.lower(state, KEY, given, denoise)
 
 
 @pytest.mark.parametrize(
     ("program", "name", "limit"),
     [
-        (sequential, "gsm8k", 1.7),
+        (sequential, "gsm8k", 2.2),
         (sequential, "llada", 1.2),
         (moves, "llada", 0.6),
         (bound, "llada", 1.8),
         (sampling, "llada", 2.3),
         (policy_step, "llada", 2.5),
+        (partial(policy_step, hidden=True), "gsm8k", 2.5),  # all hidden states would be 18.4
         (order_gradient, "llada", 6.0),  # 2.7 of it are matrices that a CPU transposes
     ],
 )
@@ -180,3 +184,25 @@ def test_memory_beside_the_weights(program, name, limit):
 def test_more_sequences_need_no_more_memory():
     few, many = (gigabytes(sequential("gsm8k", count)) for count in (78, 4096))
     assert many < few + 0.1
+
+
+@pytest.mark.parametrize(("name", "rows", "limit"), [("smdm", 4, 2.0), ("gsm8k", 19, 5.0)])
+def test_joint_fine_tuning_keeps_the_inputs_of_its_blocks(name, rows, limit):
+    """In GiB, with 18 blocks and as many paths as are worked on at once: what the backward pass has of
+    the forward pass. A CPU's compiler does not mind where a block is computed again, so it is not asked.
+    """
+    parts = parts_of(name)
+
+    def kept(depth):
+        denoise, batch = denoiser(name, depth), OrderBatch(*clean(name, rows), shape(rows))
+        params = init_shapes(parts, name) | {"denoiser": denoise.params}
+
+        def backward(params, *rest, denoise):
+            loss = loss_of(parts)
+            return jax.vjp(lambda p: loss(p, *rest, denoise=denoise), params, has_aux=True)[1]
+
+        leaves = jax.tree.leaves(jax.eval_shape(backward, params, KEY, batch, denoise=denoise))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / GIB
+
+    one, two = kept(1), kept(2)
+    assert one + 17 * (two - one) < limit, (one, two)

@@ -18,6 +18,7 @@ from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Mask, Observation, RowKey, Scalar
 
 FAMILY = Independent()
+TIES = 2**31  # folded into a key to break ties, so that ties never change a draw
 
 
 @pytree_dataclass
@@ -73,15 +74,9 @@ class AdaptivePolicy(RevealOnly):
         return jnp.where(features.calls_left <= 1, eligible, chosen)
 
 
-def or_first_best(chosen: Mask, utilities: Utilities, eligible: Mask) -> Mask:
-    """`chosen`, or where it is empty the eligible position of highest utility.
-
-    Of equal utilities the first: learning needs no key for them. They are systematic before the first
-    update alone, where the start clips them; a trained network tells positions apart.
-    """
-    best = jnp.argmax(jnp.where(eligible, utilities, -jnp.inf))
-    alone = eligible & (jnp.arange(len(eligible)) == best)
-    return jnp.where(jnp.any(chosen), chosen, alone)
+def or_best_utility(key: RowKey, chosen: Mask, utilities: Utilities, eligible: Mask) -> Mask:
+    """`or_best` while learning: `key` may be used for other draws as well."""
+    return or_best(jax.random.fold_in(key, TIES), chosen, utilities, eligible)
 
 
 def init_adaptive(network: AdaptiveNetwork, key: RowKey, length: int = 16) -> AdaptivePolicy:

@@ -37,7 +37,8 @@ class Network(Protocol):
         hidden: Float[Array, "length width"] | None = None,
         time: Scalar | float = 0.0,
     ) -> Any:
-        """The network's input: a small pytree without logits.
+        """The network's input: a NamedTuple without logits, small but for its field `hidden`, the
+        denoiser's hidden states where they are used.
 
         Args:
           left: denoiser calls that may still be made, this one included.

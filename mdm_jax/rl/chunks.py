@@ -1,4 +1,4 @@
-"""Work on a long axis of steps, a chunk at a time."""
+"""Work on rollouts and their steps, a chunk of both at a time."""
 
 from functools import partial
 
@@ -7,21 +7,34 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 
-def in_chunks(tree: PyTree, size: int) -> PyTree:
-    """Leaves [rollouts, steps, ...] -> [chunks, rollouts, size, ...], the last chunk padded with 0."""
-    return jax.tree.map(partial(_in_chunks, size=size), tree)
+def in_chunks(tree: PyTree, rollouts: int, steps: int) -> PyTree:
+    """Leaves [rollouts, steps, ...] -> [chunks, at most `rollouts`, at most `steps`, ...], padded with 0.
+
+    Every n-th rollout goes to the same chunk, so that rollouts that are split over devices stay split.
+    """
+    return jax.tree.map(partial(_in_chunks, rollouts=rollouts, steps=steps), tree)
 
 
-def _in_chunks(x: Array, size: int) -> Array:
-    steps = x.shape[1]
-    size = min(size, steps)
-    x = jnp.pad(x, ((0, 0), (0, -steps % size), *((0, 0),) * (x.ndim - 2)))
-    return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
+def _in_chunks(x: Array, rollouts: int, steps: int) -> Array:
+    parts, rows, times, size = _sizes(*x.shape[:2], rollouts, steps)
+    padding = (0, rows * parts - x.shape[0]), (0, times * size - x.shape[1])
+    x = jnp.pad(x, (*padding, *((0, 0),) * (x.ndim - 2)))
+    x = x.reshape(rows, parts, times, size, *x.shape[2:])
+    x = jnp.moveaxis(x, (2, 1), (0, 1))
+    return x.reshape(times * parts, rows, size, *x.shape[4:])
 
 
 def out_of_chunks(
-    x: Float[Array, "chunks rollouts size length"], steps: int
+    x: Float[Array, "chunks some size length"], rollouts: int, steps: int
 ) -> Float[Array, "rollouts steps length"]:
-    """The inverse, without the padding."""
-    x = jnp.moveaxis(x, 0, 1)
-    return x.reshape(x.shape[0], -1, x.shape[-1])[:, :steps]
+    """The inverse for `rollouts` rollouts of `steps` steps, without the padding."""
+    _, rows, size, length = x.shape
+    parts = -(-rollouts // rows)
+    x = jnp.moveaxis(x.reshape(-1, parts, rows, size, length), (0, 1), (2, 1))
+    return x.reshape(rows * parts, -1, length)[:rollouts, :steps]
+
+
+def _sizes(count: int, length: int, rollouts: int, steps: int) -> tuple[int, int, int, int]:
+    """Parts of the rollouts and rows in each; parts of the steps and steps in each."""
+    parts, size = -(-count // rollouts), min(steps, length)
+    return parts, -(-count // parts), -(-length // size), size

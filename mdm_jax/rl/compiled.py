@@ -61,7 +61,8 @@ def _two_programs(
         on_device = sharding.shard(Prompts(prompts.canvases, ()), by_row)
         rollout = generate(state.params, k_rollout, on_device, denoise)
         correct = verify_groups(verifier, sharding.to_host(rollout.canvas), prompts.references)
-        return update(state, k_update, rollout, sharding.shard(correct, by_row))
+        correct = sharding.shard(correct, by_row)
+        return update(state, k_update, rollout, correct, on_device.canvases, denoise=denoise)
 
     return iteration
 

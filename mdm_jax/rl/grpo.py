@@ -6,20 +6,20 @@ arXiv:2510.05725 (divergence from a reference order).
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mdm_jax.chunks import canvases_at_once, map_batches
+from mdm_jax.chunks import sum_of_chunks
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.policies.action_distributions import Independent, from_logits
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.rl.advantages import clipped, mixture_log_prob
 from mdm_jax.rl.chunks import in_chunks, out_of_chunks
 from mdm_jax.rl.episodes import Episodes, Steps
+from mdm_jax.rl.hidden import Reader
 from mdm_jax.rl.recording import Action
 from mdm_jax.rl.reference_kl import ReferenceOrder
 from mdm_jax.rl.rewards import Multiplicative, Reward
@@ -64,11 +64,11 @@ class GrpoObjective:
 
 
 class StepValues(NamedTuple):
-    """What steps contribute to the objective, and their metrics."""
+    """What a step contributes to the objective, and its metrics."""
 
-    value: Float[Array, "..."]
-    divergence: Float[Array, "..."]  # from the reference order, nats
-    log_probs: Float[Array, "... length"]
+    value: Scalar
+    divergence: Scalar  # from the reference order, nats
+    log_probs: Float[Array, " length"]
 
 
 def position_log_probs(
@@ -144,7 +144,7 @@ def grpo_loss(
     key: RowKey,
     episodes: Episodes,
     *,
-    policy: LearnedPolicy,
+    reader: Reader,
     experts: int,
     objective: GrpoObjective,
     devices: int = 1,
@@ -157,54 +157,61 @@ def grpo_loss(
     Returns:
       The loss, and metrics with `log_probs` [rollouts, steps, length] under these parameters.
     """
-    active = episodes.active
+    active, steps = episodes.active, episodes.steps
     count = jnp.sum(active, axis=1, keepdims=True, dtype=jnp.float32)
     weight = active / jnp.maximum(count, 1) / len(active)
-    policy = replace(policy, params=params)
-    of_step = partial(step_values, policy, experts=experts, objective=objective)
-    size = canvases_at_once(episodes.steps.confidence.shape[-1], 1) * devices // objective.chunk
-    sums = _weighted_sums(of_step, episodes, weight, objective.chunk, max(size, devices))
-    loss = -jnp.sum(sums.value)
+
+    def of_step(params: Any, step: Steps, *of_rollout: Array) -> StepValues:
+        policy = replace(reader.policy, params=params)
+        step = step._replace(action=reader.with_hidden(step.action, step.call))
+        return step_values(policy, step, *of_rollout, experts=experts, objective=objective)
+
+    at_once = reader.at_once(steps.action, steps.call)
+    chunk = min(objective.chunk, at_once)
+    value, (divergence, logs) = _weighted_sums(
+        of_step, params, episodes, weight, at_once // chunk * devices, chunk
+    )
     metrics = {
-        "loss": loss,
-        "divergence": jnp.sum(sums.divergence),
-        "entropy": -jnp.sum(weight * jnp.sum(sums.log_probs, axis=-1)),
-        "log_probs": sums.log_probs,
+        "loss": -value,
+        "divergence": divergence,
+        "entropy": -jnp.sum(weight * jnp.sum(logs, axis=-1)),
+        "log_probs": logs,
     }
-    return loss, metrics
+    return -value, metrics
 
 
 def _weighted_sums(
     of_step: Callable[..., StepValues],
+    params: Any,
     episodes: Episodes,
     weight: Float[Array, "rollouts steps"],
+    rollouts: int,
     chunk: int,
-    size: int,
-) -> StepValues:
-    """`of_step` of all steps, `chunk` of them at a time in `size` rollouts, and recomputed in the
-    backward pass; chunks in which no rollout is active are skipped.
+) -> tuple[Scalar, tuple[Scalar, Float[Array, "rollouts steps length"]]]:
+    """`of_step` of all steps, `chunk` of them at a time in as many `rollouts`; chunks in which no
+    rollout is active are skipped.
 
     Returns:
-      StepValues: weighted sums over each chunk [chunks], and log_probs [rollouts, steps, length].
+      The weighted sums of values and divergences, and the log-probabilities.
     """
-    over_steps = jax.vmap(of_step, in_axes=(0, None, None, None))
-    over_rollouts = jax.checkpoint(jax.vmap(lambda rollout: over_steps(*rollout)))
+    axes = None, *[0] * 4
+    of_rollouts = jax.vmap(jax.vmap(of_step, axes), axes)
     of_rollout = episodes.advantage, episodes.by_expert, episodes.first_update
+    of_rollout = (jnp.broadcast_to(x[:, None], weight.shape) for x in of_rollout)
 
-    def compute(steps: Steps, weight: Array) -> StepValues:
-        found = map_batches(over_rollouts, (steps, *of_rollout), size)
+    def compute(params: Any, weight: Array, *step: Any) -> tuple:
+        found = of_rollouts(params, *step)
         sums = (jnp.sum(weight * x) for x in (found.value, found.divergence))
-        return StepValues(*sums, found.log_probs)
+        return *sums, found.log_probs
 
-    def skip(steps: Steps, weight: Array) -> StepValues:
-        return StepValues(
-            jnp.zeros((), jnp.float32),
-            jnp.zeros((), jnp.float32),
-            jnp.zeros_like(steps.old_log_probs),
-        )
+    def skip(params: Any, weight: Array, steps: Steps, *_: Any) -> tuple:
+        zero = jnp.zeros((), jnp.float32)
+        return zero, zero, jnp.zeros_like(steps.old_log_probs)
 
-    def one(part: tuple[Steps, Array]) -> StepValues:
-        return jax.lax.cond(jnp.any(part[0].action.allowed), compute, skip, *part)
+    def one(params: Any, chunk: tuple) -> tuple[Scalar, tuple]:
+        value, *rest = jax.lax.cond(jnp.any(chunk[0] > 0), compute, skip, params, *chunk)
+        return value, tuple(rest)
 
-    values = jax.lax.map(one, in_chunks((episodes.steps, weight), chunk))
-    return values._replace(log_probs=out_of_chunks(values.log_probs, weight.shape[1]))
+    chunks = in_chunks((weight, episodes.steps, *of_rollout), rollouts, chunk)
+    value, (divergences, logs) = sum_of_chunks(one, params, chunks)
+    return value, (jnp.sum(divergences), out_of_chunks(logs, *weight.shape))

@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from mdm_jax.chunks import canvases_at_once, map_batches, map_rows
+from mdm_jax.chunks import canvases_at_once, map_batches, sum_of_chunks
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.errors import MdmError
 from mdm_jax.policies.action_distributions import Independent
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.rl.chunks import in_chunks
+from mdm_jax.rl.hidden import Call, Reader, calls_of, check_no_cache
 from mdm_jax.rl.recording import Action, ExpertRecorder
 from mdm_jax.rl.rollouts import Prompts
 from mdm_jax.sampling.canvas import window_start
@@ -23,6 +25,8 @@ from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 from mdm_jax.training.state import Metrics, TrainState, train_step
 from mdm_jax.types import Rollout, RowKey, Scalar
+
+CHUNK = 16  # steps of a rollout that are differentiated at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,8 @@ class Imitation:
       devices: that the prompts are split over.
 
     Raises:
-      MdmError: `final` with a family whose positions are not independent: the labels are any set.
+      MdmError: `final` with a family whose positions are not independent: the labels are any set; a
+        policy that reads hidden states, with a cache.
     """
 
     policy: LearnedPolicy
@@ -49,6 +54,7 @@ class Imitation:
     devices: int = 1
 
     def __post_init__(self) -> None:
+        check_no_cache(self.policy, self.sampler)
         if self.final and self.policy.family != Independent():
             raise MdmError(
                 "labels of the final answer need independent positions, but the policy's family is "
@@ -70,35 +76,46 @@ def imitate(
     actions = rollout.trace.record
     if imitation.final:
         actions = final_labels(rollout, prompts.canvases, imitation.sampler.mask_id)
-    loss = partial(imitation_loss, policy=imitation.policy, devices=imitation.devices)
+    calls = calls_of(rollout, prompts.canvases, imitation.policy, config)
+    reader = Reader(imitation.policy, denoise, config.pad_id)
+    loss = partial(imitation_loss, reader=reader, devices=imitation.devices)
     state, metrics = train_step(
-        state, k_update, actions, loss=loss, optimizer=imitation.optimizer, ema_decay=0.0
+        state, k_update, (actions, calls), loss=loss, optimizer=imitation.optimizer, ema_decay=0.0
     )
     return state, metrics | {"teacher_nfe": jnp.mean(rollout.nfe)}
 
 
 def imitation_loss(
-    params: Any, key: RowKey, actions: Action, *, policy: LearnedPolicy, devices: int = 1
+    params: Any,
+    key: RowKey,
+    steps: tuple[Action, Call | None],
+    *,
+    reader: Reader,
+    devices: int = 1,
 ) -> tuple[Scalar, Metrics]:
     """-log p(action), mean over the steps in which something could be decided; nats.
 
     Args:
-      actions: leading axes [rows, steps].
+      steps: leading axes [rows, steps].
       devices: that the rows are split over.
     """
-    policy = replace(policy, params=params)
 
-    def log_prob(action: Action) -> Scalar:
+    def log_prob(params: Any, action: Action, call: Call | None) -> Scalar:
+        policy, action = replace(reader.policy, params=params), reader.with_hidden(action, call)
         utilities = policy.utilities(action.features)
         return policy.family.log_prob(utilities, action.order, action.allowed)
 
-    active = jnp.any(actions.allowed, axis=-1)
-    rows, steps = active.shape
-    flat = jax.tree.map(lambda x: x.reshape(rows * steps, *x.shape[2:]), actions)
-    size = canvases_at_once(actions.allowed.shape[-1], 1) * devices
-    logs = map_rows(log_prob, flat, size, recompute=True).reshape(rows, steps)
-    logs = jnp.where(active, logs, 0.0)
-    loss = -jnp.sum(logs) / jnp.maximum(jnp.sum(active), 1)
+    def one(params: Any, chunk: tuple[Array, Action, Call | None]) -> tuple[Scalar, None]:
+        active, *steps = chunk
+        axes = None, 0, 0
+        logs = jax.vmap(jax.vmap(log_prob, axes), axes)(params, *steps)
+        return -jnp.sum(jnp.where(active, logs, 0.0)), None
+
+    active = jnp.any(steps[0].allowed, axis=-1)
+    at_once = reader.at_once(*steps)
+    chunk = min(CHUNK, at_once)
+    chunks = in_chunks((active, *steps), at_once // chunk * devices, chunk)
+    loss = sum_of_chunks(one, params, chunks)[0] / jnp.maximum(jnp.sum(active), 1)
     return loss, {"imitation_nll": loss}
 
 

@@ -19,6 +19,7 @@ from mdm_jax.policies.kinds import AnyHeuristic
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.rl.episodes import Episodes, as_episodes
 from mdm_jax.rl.grpo import GrpoObjective, grpo_loss
+from mdm_jax.rl.hidden import Reader, calls_of, check_no_cache
 from mdm_jax.rl.rollouts import (
     GroupConfig,
     Prompts,
@@ -62,6 +63,9 @@ class Learner:
       expert_block: block length of the experts' rollouts; None: that of `sampler`.
       ema_decay: of the averaged parameters; 0: the latest ones.
       devices: that the prompts are split over.
+
+    Raises:
+      MdmError: a policy that reads hidden states, with a cache.
     """
 
     policy: LearnedPolicy
@@ -72,6 +76,9 @@ class Learner:
     expert_block: int | None = None
     ema_decay: float = 0.0
     devices: int = 1
+
+    def __post_init__(self) -> None:
+        check_no_cache(self.policy, self.sampler)
 
     def rollouts(self, params: Any, key: RowKey, prompts: Prompts, denoise: Denoise) -> Rollout:
         """Groups of rollouts with these parameters: see `generate_groups`."""
@@ -104,7 +111,9 @@ def iterate(
     rollout = learner.rollouts(state.params, k_rollout, prompts, denoise)
     verify_all = jax.vmap(jax.vmap(verify, in_axes=(0, None)))
     correct = verify_all(rollout.canvas, prompts.references)
-    return reinforce(state, k_update, rollout, correct, learner)
+    return reinforce(
+        state, k_update, rollout, correct, prompts.canvases, learner=learner, denoise=denoise
+    )
 
 
 def reinforce(
@@ -112,19 +121,28 @@ def reinforce(
     key: RowKey,
     rollout: Rollout,
     correct: Bool[Array, "prompts group"],
+    canvases: Int[Array, "prompts length"],
+    *,
     learner: Learner,
+    denoise: Denoise,
 ) -> tuple[TrainState, Metrics]:
-    """The second half of an iteration: from verified rollouts to the next state. Pure; jit it."""
+    """The second half of an iteration: from verified rollouts to the next state. Pure; jit it.
+
+    Args:
+      canvases: that the rollouts started from.
+    """
     objective, most = learner.objective, rollout.revealed_at.shape[-1]  # one position per call
     rewards = rewards_of(rollout, correct, objective.reward, most)
-    episodes = as_episodes(rollout, rewards, len(learner.experts), objective.by_deviation)
+    calls = calls_of(rollout, canvases, learner.policy, learner.sampler)
+    episodes = as_episodes(rollout, rewards, len(learner.experts), objective.by_deviation, calls)
     metrics = rollout_metrics(rollout, correct, rewards, objective.group)
-    state, update_metrics = learn_from(state, key, episodes, learner)
+    reader = Reader(learner.policy, denoise, learner.sampler.pad_id)
+    state, update_metrics = learn_from(state, key, episodes, reader, learner)
     return state, metrics | update_metrics
 
 
 def learn_from(
-    state: TrainState, key: RowKey, episodes: Episodes, learner: Learner
+    state: TrainState, key: RowKey, episodes: Episodes, reader: Reader, learner: Learner
 ) -> tuple[TrainState, Metrics]:
     """`objective.updates` optimizer steps on the same rollouts; the state's step counts iterations.
 
@@ -133,7 +151,7 @@ def learn_from(
     Returns:
       The state, and the metrics of the first update; `log_ratio` is that of the last.
     """
-    update = partial(_update, key=key, learner=learner)
+    update = partial(_update, key=key, reader=reader, learner=learner)
     (new, _), metrics = jax.lax.scan(
         update, (state, episodes), jnp.arange(learner.objective.updates)
     )
@@ -145,7 +163,11 @@ def learn_from(
 
 
 def _update(
-    carry: tuple[TrainState, Episodes], index: Int[Array, ""], key: RowKey, learner: Learner
+    carry: tuple[TrainState, Episodes],
+    index: Int[Array, ""],
+    key: RowKey,
+    reader: Reader,
+    learner: Learner,
 ) -> tuple[tuple[TrainState, Episodes], Metrics]:
     """Update number `index` on the same rollouts."""
     state, episodes = carry
@@ -153,7 +175,7 @@ def _update(
     first_update = jnp.broadcast_to(index == 0, episodes.advantage.shape)
     loss = partial(
         grpo_loss,
-        policy=learner.policy,
+        reader=reader,
         experts=len(learner.experts),
         objective=learner.objective,
         devices=learner.devices,

@@ -15,7 +15,7 @@ from mdm_jax.types import Decision, Mask, Observation, RowKey
 class Action(NamedTuple):
     """The decision of one step, with all that its log-probability depends on."""
 
-    features: Any  # the network's input
+    features: Any  # the network's input, without hidden states: see `mdm_jax.rl.hidden`
     order: SelectionOrder  # the revealed positions, in the order in which they were drawn
     allowed: Mask  # positions that could be drawn; none if the step was not the policy's decision
 
@@ -47,7 +47,8 @@ class RecordingPolicy:
         order = policy.family.draw(key, policy.utilities(features), allowed)
         order = jnp.where(allowed, order, 0)
         unmask = jnp.where(forced, observation.eligible, order > 0)
-        return Decision(unmask, jnp.zeros_like(unmask), Action(features, order, allowed)), state
+        action = Action(_small(features, policy), order, allowed)
+        return Decision(unmask, jnp.zeros_like(unmask), action), state
 
 
 @pytree_dataclass
@@ -76,7 +77,11 @@ class ExpertRecorder:
         decision, state = self.expert(k_expert, observation, state)
         chosen = decision.unmask & observation.eligible
         order = rank(k_ties, confidence(observation.logits), chosen) + 1  # the most confident first
-        action = Action(
-            self.learner.featurize(observation), jnp.where(chosen, order, 0), observation.is_masked
-        )
+        features = _small(self.learner.featurize(observation), self.learner)
+        action = Action(features, jnp.where(chosen, order, 0), observation.is_masked)
         return decision._replace(record=action), state
+
+
+def _small(features: Any, policy: LearnedPolicy) -> Any:
+    """Features as they are recorded."""
+    return features._replace(hidden=None) if policy.wants_hidden else features

@@ -1,34 +1,50 @@
 """One generation step by step: the canvas before the first denoiser call and after each."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int
 
+from mdm_jax.sampling.canvas import window_start
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.types import Rollout
+from mdm_jax.types import Rollout, Tokens, Trace
 
 Canvas = Int[np.ndarray, " length"]
 
 
+def shown_canvases(
+    trace: Trace, canvas: Tokens, config: SamplerConfig
+) -> Int[Array, "budget length"]:
+    """The canvas that the denoiser was called on at every step; the finished one at steps not needed.
+
+    Args:
+      trace: of one sequence.
+      canvas: what it started from.
+    """
+    length, mask_id = trace.is_masked.shape[-1], config.mask_id
+    start = window_start(canvas, mask_id, length)
+
+    def step(written: Tokens, now: Trace) -> tuple[Tokens, Tokens]:
+        closed = mask_id if config.eos_id is None else config.eos_id  # by an EOS: never written
+        window = jnp.where(written == mask_id, closed, written)
+        window = jnp.where(now.is_masked, mask_id, window)
+        written = jnp.where(now.unmask, now.proposal, written)
+        return jnp.where(now.remask, mask_id, written), window
+
+    window = jax.lax.dynamic_slice(canvas, (start,), (length,))
+    windows = jax.lax.scan(step, window, trace._replace(record=None))[1]
+    return jax.vmap(lambda window: jax.lax.dynamic_update_slice(canvas, window, (start,)))(windows)
+
+
 def replay_trace(rollout: Rollout, canvas: Canvas, config: SamplerConfig) -> list[Canvas]:
-    """The canvases of a recorded rollout.
+    """The canvases of a recorded rollout: before its first call, and after each.
 
     Args:
       rollout: of one sequence, with its trace.
       canvas: what it started from.
     """
-    trace = jax.device_get(rollout.trace)
-    length = trace.unmask.shape[1]
-    start = min(int(np.argmax(canvas == config.mask_id)), len(canvas) - length)  # as `prepare` does
-    canvases = [np.array(canvas)]
-    for step in range(int(rollout.nfe)):
-        after = canvases[-1].copy()
-        window = after[start : start + length]  # a view
-        window[trace.unmask[step]] = trace.proposal[step][trace.unmask[step]]
-        window[trace.remask[step]] = config.mask_id
-        canvases.append(after)
-    canvases[-1] = np.asarray(rollout.canvas)  # with what was closed after EOS
-    return canvases
+    shown = shown_canvases(rollout.trace, jnp.asarray(canvas, jnp.int32), config)
+    return [*np.asarray(shown)[: int(rollout.nfe)], np.asarray(rollout.canvas)]
 
 
 def replay_reveals(

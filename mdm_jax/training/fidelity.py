@@ -11,6 +11,7 @@ import optax
 from jaxtyping import PyTree
 
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.orders.fidelity.actor_critic import critic_loss, policy_loss, targets
 from mdm_jax.orders.fidelity.config import CriticParts, Parts, VineParts
 from mdm_jax.orders.fidelity.evaluation import Prices, prices_between, score
@@ -19,7 +20,7 @@ from mdm_jax.orders.fidelity.exploration import FidelityBatch
 from mdm_jax.orders.fidelity.replay import Replay, add, draw_transitions, empty_replay
 from mdm_jax.orders.fidelity.returns import Fidelity
 from mdm_jax.orders.fidelity.vine import vine_loss
-from mdm_jax.policies.adaptive import AdaptivePolicy
+from mdm_jax.policies.adaptive import TIES, AdaptivePolicy
 from mdm_jax.policies.base import stack
 from mdm_jax.policies.networks.adaptive_network import blank_features
 from mdm_jax.training.loop import Row, Update
@@ -142,12 +143,12 @@ def gradient_step(
 ) -> tuple[TrainState, Metrics]:
     """One gradient step of critic and policy on replayed calls."""
     k_replay, k_sets = jax.random.split(key)
+    k_ties = row_keys(jax.random.fold_in(key, TIES), jnp.arange(parts.config.replayed))
     learning, params = state.opt_state, state.params
     batch = draw_transitions(k_replay, learning.replay, parts.config)
     acting = replace(policy, params=params["policy"])
-    wanted = jax.vmap(partial(targets, policy=acting, critic_params=learning.target, parts=parts))(
-        batch
-    )
+    target = partial(targets, policy=acting, critic_params=learning.target, parts=parts)
+    wanted = jax.vmap(target)(k_ties, batch)
     critic_gradient = jax.value_and_grad(critic_loss, has_aux=True)
     (loss, errors), critic = critic_gradient(params["critic"], batch, wanted, parts)
     policy_gradient = jax.grad(

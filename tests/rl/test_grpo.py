@@ -20,6 +20,7 @@ from mdm_jax.policies.networks.confidence_network import ConfidenceConfig, Confi
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
 from mdm_jax.rl.episodes import as_episodes
 from mdm_jax.rl.grpo import GrpoObjective, grpo_loss
+from mdm_jax.rl.hidden import Reader
 from mdm_jax.rl.imitation import final_labels, imitation_loss
 from mdm_jax.rl.learner import Learner, iterate
 from mdm_jax.rl.recording import ExpertRecorder
@@ -156,7 +157,7 @@ def at(episodes, row, step):
 
 def gradient(policy, episodes, objective, experts=0, first=True):
     episodes = episodes._replace(first_update=jnp.full(episodes.advantage.shape, first))
-    loss = partial(grpo_loss, policy=policy, experts=experts, objective=objective)
+    loss = partial(grpo_loss, reader=Reader(policy), experts=experts, objective=objective)
     return jax.grad(loss, has_aux=True)(policy.params, jax.random.key(0), episodes)
 
 
@@ -185,7 +186,7 @@ def test_first_gradient_is_that_of_plain_reinforce(family):
 def test_the_ratio_is_exactly_one_at_the_first_update():
     objective = GrpoObjective(group=4)
     policy, _, episodes = episodes_of(PAIRS, objective)
-    loss = partial(grpo_loss, policy=policy, experts=0, objective=objective)
+    loss = partial(grpo_loss, reader=Reader(policy), experts=0, objective=objective)
     value, _ = loss(policy.params, jax.random.key(0), episodes)
     weight = episodes.active / episodes.active.sum(1, keepdims=True)
     expected = -jnp.mean(jnp.sum(weight * episodes.advantage[:, None], axis=1))
@@ -297,10 +298,13 @@ def test_imitation_reproduces_the_teacher():
     policy, rollout, _ = episodes_of(DIFFERENT, objective, experts=(LeftToRight(3),))
     actions = jax.tree.map(lambda x: x[:, -1], rollout.trace.record)
     optimizer = make_optimizer(OptimizerConfig(learning_rate=0.05, warmup=1), 100)
-    state, loss = init_state(policy.params, optimizer), partial(imitation_loss, policy=policy)
+    state, loss = (
+        init_state(policy.params, optimizer),
+        partial(imitation_loss, reader=Reader(policy)),
+    )
     step = jax.jit(partial(train_step, loss=loss, optimizer=optimizer))
     for index in range(100):
-        state, _ = step(state, jax.random.key(index), actions)
+        state, _ = step(state, jax.random.key(index), (actions, None))
     learned = replace(policy, params=state.params, policy_temperature=0.0)
     keys = jax.random.split(jax.random.key(0), 4)
     found = sample(keys, blank(oracle, 4).canvases, denoise=oracle, policy=learned, config=settings)

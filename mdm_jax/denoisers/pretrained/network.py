@@ -30,7 +30,8 @@ class PretrainedTransformer(nn.Module):
     def setup(self) -> None:
         config = self.config
         self.embed = weight(self, "embed", (config.embeddings, config.width))
-        self.blocks = [Block(config, name=f"block_{i}") for i in range(config.depth)]
+        block = nn.remat(Block)  # computed again in a backward pass; without one nothing changes
+        self.blocks = [block(config, name=f"block_{i}") for i in range(config.depth)]
         self.final_norm = norm(config, "final_norm")
         self.head = weight(self, "head", (config.vocab, config.width))
 

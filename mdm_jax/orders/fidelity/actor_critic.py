@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from mdm_jax.orders.fidelity.config import CriticParts
 from mdm_jax.orders.fidelity.replay import Transition
 from mdm_jax.policies.action_distributions import bernoulli_entropy, bernoulli_log_prob, from_logits
-from mdm_jax.policies.adaptive import AdaptivePolicy, or_first_best
+from mdm_jax.policies.adaptive import AdaptivePolicy, or_best_utility
 from mdm_jax.policies.networks.adaptive_network import AdaptiveFeatures
 from mdm_jax.policies.networks.critic_network import Prediction
 from mdm_jax.types import Mask, RowKey, Scalar
@@ -38,16 +38,21 @@ Metrics = dict[str, Array]
 
 
 def targets(
-    transition: Transition, policy: AdaptivePolicy, critic_params: Any, parts: CriticParts
+    key: RowKey,
+    transition: Transition,
+    policy: AdaptivePolicy,
+    critic_params: Any,
+    parts: CriticParts,
 ) -> Prediction:
     """What the critic should have predicted for one call, if it is right about the next.
 
-    The policy's mode makes the next call. Positions that cost nothing because an EOS closed them have a
-    target of 0.
+    The policy's mode makes the next call, and `key` breaks its ties. Positions that cost nothing
+    because an EOS closed them have a target of 0.
     """
     features, survival = transition.next_features, transition.next_survival
     utilities = policy.utilities(features)
-    chosen = or_first_best(features.eligible & (utilities > 0), utilities, features.eligible)
+    mode = features.eligible & (utilities > 0)
+    chosen = or_best_utility(key, mode, utilities, features.eligible)
     later = parts.critic.apply({"params": critic_params}, features, chosen)
     nats = jnp.where(chosen, survival * features.entropy, later.nats)
     calls = jnp.where(jnp.any(features.is_masked), 1.0 + later.calls, 0.0)
@@ -123,7 +128,7 @@ def policy_loss(
             jax.random.bernoulli(key, jax.nn.sigmoid(fixed)[None], (config.draws, len(eligible)))
             & eligible[None]
         )
-        sets = jax.vmap(or_first_best, in_axes=(0, None, None))(drawn, fixed, eligible)
+        sets = jax.vmap(partial(or_best_utility, key), (0, None, None))(drawn, fixed, eligible)
         returns = returns_of(sets, features, critic_params, parts)
         returns = jax.lax.stop_gradient(returns) / (features.price + config.price_offset)
         bernoulli = from_logits(utilities)

@@ -24,7 +24,7 @@ from mdm_jax.orders.fidelity.teacher_forcing import (
     rows_at_once,
     state_at,
 )
-from mdm_jax.policies.adaptive import AdaptivePolicy, or_first_best
+from mdm_jax.policies.adaptive import AdaptivePolicy, or_best_utility
 from mdm_jax.policies.networks.adaptive_network import AdaptiveFeatures
 from mdm_jax.types import Count, Mask, RowKey, Scalar
 
@@ -107,9 +107,11 @@ def try_sets(
     chunk = rows_at_once(at.sequence.tokens.shape[1], parts.forcing, config.chunk)
     features, sets, same, branches = map_rows(lambda row: propose(*row), (keys, at), chunk)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), branches)
-    owner = jax.tree.map(lambda leaf: jnp.repeat(leaf, sets.shape[1], axis=0), at)
+    owner_keys, owner = jax.tree.map(
+        lambda leaf: jnp.repeat(leaf, sets.shape[1], axis=0), (keys, at)
+    )
     step = partial(branch_step, policy=policy, denoise=denoise, forcing=parts.forcing)
-    done = run_ragged(step, _is_pending, flat, owner, chunk)
+    done = run_ragged(step, _is_pending, flat, (owner_keys, owner), chunk)
     values = jax.vmap(partial(returns_of, config=config))(done, owner)
     values = jnp.take_along_axis(values.reshape(same.shape), same, axis=1)
     calls = states + jnp.sum(done.state.calls - flat.state.calls)
@@ -131,7 +133,8 @@ def propose_sets(
     shape = (parts.config.draws, len(eligible))
     drawn = jax.random.bernoulli(key, jax.nn.sigmoid(utilities)[None], shape) & eligible[None]
     sets = jnp.concatenate([drawn, fixed_sets(features, utilities, policy, parts.config)])
-    revealed = jax.vmap(or_first_best, in_axes=(0, None, None))(sets, utilities, eligible)
+    best = partial(or_best_utility, key)
+    revealed = jax.vmap(best, in_axes=(0, None, None))(sets, utilities, eligible)
     same = first_same(revealed)
 
     def branch(unmask: Mask, pending: Bool[Array, ""]) -> Branch:
@@ -157,13 +160,22 @@ def fixed_sets(
 
 
 def branch_step(
-    branch: Branch, at: Branching, policy: AdaptivePolicy, denoise: Denoise, forcing: Forcing
+    branch: Branch,
+    fixed: tuple[RowKey, Branching],
+    policy: AdaptivePolicy,
+    denoise: Denoise,
+    forcing: Forcing,
 ) -> Branch:
-    """One denoiser call of one branch, which the mode of the policy goes on with."""
+    """One denoiser call of one branch, which the mode of the policy goes on with.
+
+    Args:
+      fixed: the key of the state, and what the branch is at.
+    """
+    key, at = jax.random.fold_in(fixed[0], branch.state.calls), fixed[1]
     observation, log_probs = observe(at.sequence, branch.state, denoise, forcing)
     features = policy.featurize(observation)._replace(price=at.price)
     utilities, eligible = policy.utilities(features), observation.eligible
-    unmask = or_first_best(eligible & (utilities > 0), utilities, eligible)
+    unmask = or_best_utility(key, eligible & (utilities > 0), utilities, eligible)
     state, unmask = reveal(branch.state, unmask, at.sequence, forcing)
     log_w = branch.log_w + jnp.sum(jnp.where(unmask, log_probs, 0.0))
     return branch._replace(state=state, log_w=log_w)

@@ -20,7 +20,7 @@ from mdm_jax.orders.fidelity.teacher_forcing import (
     rows_at_once,
     start_state,
 )
-from mdm_jax.policies.adaptive import AdaptivePolicy, or_first_best
+from mdm_jax.policies.adaptive import AdaptivePolicy, or_best_utility
 from mdm_jax.policies.networks.adaptive_network import AdaptiveFeatures, blank_features
 from mdm_jax.types import Count, Mask, RowKey, Scalar, Tokens
 
@@ -123,7 +123,7 @@ def explore_step(
     utilities = policy.utilities(features)
     probs = mixed(k_mix, jax.nn.sigmoid(utilities), exploration)
     drawn = jax.random.bernoulli(k_set, probs) & observation.eligible
-    chosen = or_first_best(drawn, utilities, observation.eligible)
+    chosen = or_best_utility(k_set, drawn, utilities, observation.eligible)
     after, chosen = reveal(state, chosen, sequence, forcing)
     replaced = chosen & row.on_policy
     sequence, log_probs = with_own_tokens(

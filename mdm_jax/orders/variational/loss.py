@@ -1,6 +1,6 @@
 """The loss of posterior and policy, and of the denoiser where it is fine-tuned jointly."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mdm_jax.chunks import map_rows
 from mdm_jax.denoisers.base import Denoise, bind
+from mdm_jax.denoisers.transformer import Transformer
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.orders.variational.elbo import Draws, draw_terms, predicted_nll_loss, surrogate
 from mdm_jax.orders.variational.model import (
@@ -102,8 +103,8 @@ def order_loss(
     """A loss whose gradient estimates that of the bound, per maskable token.
 
     One random step per sequence, stratified over the batch, and `samples` paths to it. The denoiser is
-    fine-tuned jointly where `params` has a "denoiser". Of a batch that is too large to be in memory
-    activations are computed again in the backward pass.
+    fine-tuned jointly where `params` has a "denoiser"; its blocks are then computed again in the backward
+    pass, as are all activations of a batch that is too large to be in memory.
 
     Args:
       devices: that the batch is split over.
@@ -111,7 +112,7 @@ def order_loss(
     Returns:
       The loss, whose value means nothing, and the bound and its terms as metrics in nats.
     """
-    denoise = bound_denoiser(params, denoise)
+    denoise = _recomputing(bound_denoiser(params, denoise))
     budget, count = parts.model.budget, batch.tokens.shape[0]
     k_shift, k_steps, k_rows = jax.random.split(key, 3)
     # so that a part of a round favours no step
@@ -156,6 +157,14 @@ def bound_denoiser(params: PyTree, denoise: Denoise) -> Denoise:
         lambda leaf, before: leaf.astype(before.dtype), params["denoiser"], denoise.params
     )
     return bind(denoise.module, tuned)
+
+
+def _recomputing(denoise: Denoise) -> Denoise:
+    """The denoiser, with `TransformerConfig.remat`; published networks always do so."""
+    module = getattr(denoise, "module", None)
+    if not isinstance(module, Transformer):
+        return denoise
+    return bind(module.clone(config=replace(module.config, remat=True)), denoise.params)
 
 
 def bound_metrics(draws: Draws, budget: int) -> dict[str, Scalar]:

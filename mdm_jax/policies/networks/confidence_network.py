@@ -59,7 +59,8 @@ class ConfidenceConfig:
 class ConfidenceFeatures(NamedTuple):
     """Input of one step."""
 
-    values: Float[Array, "length features"]  # largest probabilities, or hidden states
+    values: Float[Array, "length features"] | None  # largest probabilities, or in their place
+    hidden: Hidden | None  # the denoiser's hidden states
     is_masked: Mask
     time: Scalar  # denoiser calls so far / length
 
@@ -84,14 +85,14 @@ class ConfidenceNetwork(nn.Module):
         """
         time = jnp.asarray(time, jnp.float32)
         if self.config.hidden:
-            return ConfidenceFeatures(hidden, is_masked, time)
-        return ConfidenceFeatures(largest(logits, self.config.top_p), is_masked, time)
+            return ConfidenceFeatures(None, hidden, is_masked, time)
+        return ConfidenceFeatures(largest(logits, self.config.top_p), None, is_masked, time)
 
     @nn.compact
     def utilities(self, features: ConfidenceFeatures) -> Utilities:
         """LN(X2) w + bias, as the paper describes the confidence policy."""
         config = self.config
-        x = _dense(config.width, "values")(features.values)
+        x = _dense(config.width, "values")(features.hidden if config.hidden else features.values)
         scale_1, shift_1, gate_1, scale_2, shift_2, gate_2 = self._modulation(features)
         x += (1 + gate_1) * self._attention(_norm("norm_1")(x) * (1 + scale_1) + shift_1)
         h = _dense(config.mlp, "up")(_norm("norm_2")(x) * (1 + scale_2) + shift_2)

@@ -15,7 +15,8 @@ from mdm_jax.orders.fidelity.actor_critic import critic_loss, policy_loss, retur
 from mdm_jax.orders.fidelity.config import CriticParts, ReplayConfig
 from mdm_jax.orders.fidelity.replay import Transition
 from mdm_jax.policies.action_distributions import bernoulli_log_prob, from_logits
-from mdm_jax.policies.adaptive import init_adaptive, or_first_best
+from mdm_jax.policies.adaptive import init_adaptive
+from mdm_jax.policies.base import or_best
 from mdm_jax.policies.networks.adaptive_network import AdaptiveConfig, AdaptiveNetwork
 from mdm_jax.policies.networks.critic_network import CriticNetwork
 
@@ -56,7 +57,8 @@ def test_the_policy_follows_the_gradient_of_the_mean_return(world):
     def mean_return(params):
         utilities = replace(policy, params=params).utilities(features)
         fixed = jax.lax.stop_gradient(utilities)
-        revealed = jax.vmap(or_first_best, in_axes=(0, None, None))(SETS, fixed, features.eligible)
+        best = partial(or_best, jax.random.key(0))  # there are no ties
+        revealed = jax.vmap(best, in_axes=(0, None, None))(SETS, fixed, features.eligible)
         returns = returns_of(revealed, features, critic, PARTS) / scale
         bernoulli = from_logits(utilities)
         logs = jax.vmap(lambda one: bernoulli_log_prob(bernoulli, one, features.eligible))(SETS)
@@ -82,10 +84,12 @@ def test_the_policy_follows_the_gradient_of_the_mean_return(world):
 
 def test_targets_are_one_call_of_the_mode_ahead(world):
     policy, critic, transition = world
-    wanted = targets(transition, policy, critic, PARTS)
+    wanted = targets(jax.random.key(0), transition, policy, critic, PARTS)
     following = transition.next_features
     utilities = policy.utilities(following)
-    mode = or_first_best(following.eligible & (utilities > 0), utilities, following.eligible)
+    mode = or_best(
+        jax.random.key(0), following.eligible & (utilities > 0), utilities, following.eligible
+    )
     later = PARTS.critic.apply({"params": critic}, following, mode)
     np.testing.assert_allclose(wanted.nats[mode], 0.25 * following.entropy[mode], rtol=1e-6)
     np.testing.assert_allclose(wanted.nats[~mode], later.nats[~mode], rtol=1e-6)
@@ -97,7 +101,8 @@ def test_nothing_follows_the_last_call(world):
     policy, critic, transition = world
     nothing = jnp.zeros(LENGTH, bool)
     finished = transition.next_features._replace(is_masked=nothing, eligible=nothing)
-    wanted = targets(transition._replace(next_features=finished), policy, critic, PARTS)
+    transition = transition._replace(next_features=finished)
+    wanted = targets(jax.random.key(0), transition, policy, critic, PARTS)
     assert not wanted.nats.any() and wanted.calls == 0
 
 

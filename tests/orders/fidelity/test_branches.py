@@ -118,6 +118,17 @@ def test_the_gradient_is_that_of_all_sets(row, try_start):
     assert np.abs(exact).max() > 15 * error.max()  # so a wrong one would be seen
 
 
+def test_equal_utilities_are_revealed_in_any_order():
+    """As before the first update, where the start clips them."""
+    tied, count = policy_of(EntropyStart(offset=-50.0, slope=0.0, floor=-60.0), noise=0.0), 64
+    maskable, nothing = jnp.ones((count, LENGTH), bool), jnp.zeros(count, bool)
+    rows = Row(row_keys(3, count), maskable, nothing, PRICE * jnp.ones(count))
+    tokens = jnp.broadcast_to(jnp.asarray(TABLE[0]), (count, LENGTH))
+    seen = explore(tokens, rows, tied, ORACLE, FORCING, 256)
+    assert not seen.sets.any() and (seen.revealed.sum(-1)[:, :LENGTH] == 1).all()
+    assert len(np.unique(np.argmax(seen.revealed[:, :LENGTH], -1), axis=0)) > 15  # of 24
+
+
 def test_the_same_set_returns_the_same():
     """Whether it is finished itself or shares the branch of an equal one."""
     at = start_branching(TABLE[0], 50)
