@@ -13,6 +13,7 @@ from experiments import _cli as cli
 from experiments._cli.console import print_once, print_table, progress
 from mdm_jax.errors import MdmError, check_range, check_seed
 from mdm_jax.evals.exact.files import CSV, FIGURE, MARKDOWN, WorldTable, limit_curve, write_tables
+from mdm_jax.evals.exact.limit import limits, limits_text
 from mdm_jax.evals.exact.measure import bench_for
 from mdm_jax.evals.exact.policies import learned_entries, table_policies
 from mdm_jax.evals.exact.table import COLUMNS, ExactRow, cells, measure_all, settings_of
@@ -74,7 +75,9 @@ def measured_in(world: World, config: Config, home: Path) -> WorldTable:
         rows = measure_all(bench, entries, home, lambda row: advance(1, row.policy))
     lines = [(f"{row.policy} {settings_of(row)}", *cells(row)) for row in rows]
     print_table(f"{world.name}: {world.told}", ("policy", *COLUMNS), lines)
-    return WorldTable(world.name, world.told, rows, limit_curve(bench.profile))
+    best = limits(world)
+    print_once(limits_text(best))
+    return WorldTable(world.name, world.told, rows, limit_curve(bench.profile), best)
 
 
 PRESETS = {"default": Config()}

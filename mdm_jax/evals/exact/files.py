@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mdm_jax.evals import plots
+from mdm_jax.evals.exact.limit import Limit, limits_text
 from mdm_jax.evals.exact.measure import Measured
 from mdm_jax.evals.exact.table import COLUMNS, ExactRow, best_in, cells, settings_of
 from mdm_jax.runs.json_files import replace_text
@@ -24,6 +25,7 @@ class WorldTable(NamedTuple):
     told: str
     rows: list[ExactRow]
     best_counts: list[tuple[float, float]]  # excess nats of random positions by number of calls
+    limits: list[Limit]  # of all policies
 
 
 def limit_curve(profile: Float[np.ndarray, " masked"]) -> list[tuple[float, float]]:
@@ -33,13 +35,25 @@ def limit_curve(profile: Float[np.ndarray, " masked"]) -> list[tuple[float, floa
 
 def write_tables(tables: Sequence[WorldTable], directory: Path) -> None:
     """Write table.md, table.csv and exact.png."""
-    texts = [f"**{table.name}**: {table.told}\n\n{markdown(table.rows)}" for table in tables]
-    replace_text(directory / MARKDOWN, "\n".join(texts))
+    replace_text(directory / MARKDOWN, "\n".join(map(_section, tables)))
     rows = [row for table in tables for row in table.rows]
     replace_text(directory / CSV, comma_separated(rows))
-    curves = {table.name: table.best_counts for table in tables}
+    curves = {
+        "best counts, random positions": {table.name: table.best_counts for table in tables},
+        "the best of all policies": {table.name: _limit_points(table) for table in tables},
+    }
     worlds = {table.name: _points(table.rows) for table in tables}
     plots.save(plots.exact_figure(worlds, curves), directory / FIGURE)
+
+
+def _section(table: WorldTable) -> str:
+    """A world as Markdown."""
+    lines = (f"**{table.name}**: {table.told}", limits_text(table.limits), markdown(table.rows))
+    return "\n\n".join(filter(None, lines))
+
+
+def _limit_points(table: WorldTable) -> list[tuple[float, float]]:
+    return [(one.calls, one.excess) for one in table.limits]
 
 
 def _points(rows: Sequence[ExactRow]) -> dict[str, list[tuple[float, float]]]:

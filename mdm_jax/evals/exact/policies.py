@@ -108,7 +108,7 @@ def _unfollowed(steps: list[int], vocab: int) -> list[Entry]:
         *(credit.CreditDecoding(vocab, heuristics.ConfidenceThreshold(x)) for x in THRESHOLDS),
         *(punt.Punt(x) for x in EPSILONS),
         *(lopa.Lopa(x) for x in THRESHOLDS),
-        *(info_gain.InfoGain(n) for n in steps[-2:]),
+        *(info_gain.InfoGain(n) for n in steps[1:]),
     ]
     return [Entry(policy, followed=False) for policy in found]
 

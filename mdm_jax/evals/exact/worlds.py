@@ -1,13 +1,14 @@
 """Distributions with exact conditionals that every policy is measured on."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mdm_jax.denoisers.base import DenoiseExact
 from mdm_jax.denoisers.oracle import oracle_of
+from mdm_jax.orders.limits import StateGraph, state_graph
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Batch
 from mdm_jax.tasks.chains import Chains
@@ -15,6 +16,7 @@ from mdm_jax.tasks.chains.listed import listed_answers
 from mdm_jax.tasks.markov_chain import MarkovChain
 from mdm_jax.tasks.splits import shown_at_random
 from mdm_jax.tasks.sudoku import Sudoku
+from mdm_jax.tasks.sudoku.symmetries import grid_symmetries
 from mdm_jax.tasks.sudoku.task import all_grids
 
 CHAINS = Chains(depth=2, max_operand=4, operators="+-", max_value=9)
@@ -33,6 +35,10 @@ class World:
       draw: (generator, count) -> clean sequences, what is generated in `maskable`; the same number of
         positions in each.
       probs: of all the sequences of `table`, where they are listed and there is no prompt.
+      sequences: all of them where prompts show some of their tokens, uniform.
+      symmetries: permutations of the rows of `table` or `sequences` that change nothing; see
+        `orders.limits`.
+      shown: positions that a prompt shows.
       task: name of the task whose learned policies can be measured here.
     """
 
@@ -42,7 +48,17 @@ class World:
     draw: Callable[[np.random.Generator, int], Batch]
     table: Int[np.ndarray, "count length"] | None = None
     probs: Float[np.ndarray, " count"] | None = None
+    sequences: Int[np.ndarray, "count length"] | None = None
+    symmetries: Sequence[Int[np.ndarray, " count"]] = ()
+    shown: int = 0
     task: str | None = None
+
+    def graph(self) -> StateGraph | None:
+        """The states of generation, from which the best policy follows; None: not listed."""
+        sequences = self.table if self.sequences is None else self.sequences
+        if sequences is None:
+            return None
+        return state_graph(sequences, self.probs, (self.shown,), self.symmetries)
 
     @property
     def length(self) -> int:
@@ -66,7 +82,6 @@ def listed_world(
     table: Int[np.ndarray, "count length"],
     vocab: int,
     probs: Float[np.ndarray, " count"] | None = None,
-    task: str | None = None,
 ) -> World:
     """The world of a list of sequences, all of them generated from nothing."""
     shares = np.full(len(table), 1 / len(table)) if probs is None else probs
@@ -76,7 +91,13 @@ def listed_world(
         return Batch(tokens, np.ones(tokens.shape, bool))
 
     oracle = oracle_of(table, vocab, vocab, probs)
-    return World(name, told, oracle, draw, table, shares, task)
+    return World(name, told, oracle, draw, table, shares)
+
+
+def empty_sudoku() -> World:
+    """All of 4x4 Sudoku."""
+    world = listed_world("sudoku", "4x4 Sudoku, an empty grid", all_grids(), 4)
+    return replace(world, symmetries=grid_symmetries(), task=Sudoku.name)
 
 
 def sudoku_with_clues() -> World:
@@ -88,7 +109,8 @@ def sudoku_with_clues() -> World:
         return Batch(tokens, ~shown_at_random(rng, tokens.shape, CLUES, CLUES))
 
     told = f"4x4 Sudoku, {CLUES} random cells shown"
-    return World("sudoku-clues", told, task.oracle(), draw, task=task.name)
+    world = World("sudoku-clues", told, task.oracle(), draw, task=task.name)
+    return replace(world, sequences=grids, symmetries=grid_symmetries(), shown=CLUES)
 
 
 def chain_world(task: MarkovChain) -> World:
@@ -113,7 +135,7 @@ def all_worlds() -> list[World]:
     """What the table of exact results is about."""
     answers, chances = listed_answers(CHAINS)
     return [
-        listed_world("sudoku", "4x4 Sudoku, an empty grid", all_grids(), 4, task=Sudoku.name),
+        empty_sudoku(),
         sudoku_with_clues(),
         listed_world(
             "chains",
@@ -124,6 +146,9 @@ def all_worlds() -> list[World]:
         ),
         chain_world(MarkovChain()),
         listed_world(
-            "copy-pairs", f"{PAIRS} uniform tokens, each of them twice", copy_pairs(), VALUES
+            "copy-pairs",
+            f"{PAIRS} uniform tokens, each of them twice",
+            copy_pairs(),
+            VALUES,
         ),
     ]

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from mdm_jax.evals.plots.style import COLOURS, label_axes
+from mdm_jax.evals.plots.style import COLOURS, STYLES, label_axes
 
 MARKERS = "os^DvPX<>*hpd8H"
 LEAST = 1e-3  # nats; what is below is drawn here
@@ -15,13 +15,13 @@ Point = tuple[float, float]  # calls, excess nats
 
 def exact_figure(
     worlds: Mapping[str, Mapping[str, Sequence[Point]]],
-    limits: Mapping[str, Sequence[Point]] | None = None,
+    curves: Mapping[str, Mapping[str, Sequence[Point]]] | None = None,
 ) -> Figure:
     """What policies lose against what they cost.
 
     Args:
       worlds: by name, the settings of each policy by its name.
-      limits: by world, a curve to compare with, such as random positions with the best counts.
+      curves: lines to compare with, by name, and of each its points by world, if it has any there.
 
     Raises:
       ValueError: no worlds.
@@ -38,13 +38,15 @@ def exact_figure(
             calls, nats = np.array(sorted(points), float).T
             look = _look(names.index(name))
             panel.plot(calls, np.maximum(nats, LEAST), label=name, markersize=5, **look)
-        if limits and world in limits:
-            calls, nats = np.array(sorted(limits[world]), float).T
-            panel.plot(calls, np.maximum(nats, LEAST), color="0.6", label="best counts, random")
+        for (name, lines), style in zip((curves or {}).items(), STYLES, strict=False):
+            if points := lines.get(world):
+                calls, nats = np.array(sorted(points), float).T
+                look = {"color": "0.5", "linestyle": style, "zorder": 1}
+                panel.plot(calls, np.maximum(nats, LEAST), label=name, **look)
         panel.set_yscale("log")
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
-        label_axes(panel, "denoiser calls", "excess nats")
+        label_axes(panel, "denoiser calls", f"excess nats (less than {LEAST:g}: at {LEAST:g})")
         panel.set_title(world, fontsize="medium")
     for panel in panels[len(worlds) :]:
         panel.set_axis_off()

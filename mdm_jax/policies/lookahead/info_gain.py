@@ -7,16 +7,15 @@ import jax.numpy as jnp
 
 from mdm_jax.errors import check_range
 from mdm_jax.policies.base import PolicyState, confidence, entropy, top
-from mdm_jax.policies.count_schedules import CountRule, LinearCounts
-from mdm_jax.policies.heuristics import scheduled_count
+from mdm_jax.policies.heuristics import steps_per_block
 from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Decision, Mask, Observation, RowKey
 
 
 @pytree_dataclass
 class InfoGain:
-    """Draws `candidates` sets of as many positions as the schedule says, by confidence with noise, calls
-    the denoiser on what each leads to, and takes the one of largest
+    """Draws `candidates` sets of ceil(masked / steps) positions by confidence with noise, calls the
+    denoiser on what each leads to, and takes the one of largest
 
       J = - sum of the entropies of its positions - mean entropy of what then stays masked.
 
@@ -26,14 +25,13 @@ class InfoGain:
     Calls are counted as an implementation needs them that keeps the outputs of the set it takes: that
     set's call is the next step's.
 
-    Reference: Info-Gain, arXiv:2602.18176, as in its code; how the counts follow from a schedule and that
-    certain positions go alone are readings of notes on it.
+    Reference: Info-Gain, arXiv:2602.18176, as in its code; how large sets are and that certain positions
+    go alone are readings of notes on it.
     """
 
     wants_lookahead: ClassVar[bool] = True
 
-    steps: int = 8  # denoiser calls without the comparisons
-    schedule: CountRule = static(LinearCounts())  # how many positions each reveals
+    steps: int = 8  # sets in all, if nothing is certain
     candidates: int = static(8)  # sets that are compared
     position_temperature: float = 0.2  # smaller: sets of higher confidence
     certain: float = 0.8  # confidence above which nothing is compared
@@ -51,7 +49,7 @@ class InfoGain:
         self, key: RowKey, observation: Observation, state: PolicyState
     ) -> tuple[Decision, PolicyState]:
         scores, eligible = confidence(observation.logits), observation.eligible
-        count = scheduled_count(self.schedule, self.steps, observation)
+        count = -(-observation.block_masks // steps_per_block(self.steps, observation))
 
         def draw(key: RowKey) -> Mask:
             k_noise, k_ties = jax.random.split(key)
@@ -64,7 +62,7 @@ class InfoGain:
         left = eligible & ~reveals
         mean = jnp.sum(jnp.where(left, after, 0.0), axis=1) / jnp.maximum(jnp.sum(left, axis=1), 1)
         certain = eligible & (scores >= self.certain)
-        compared = ~jnp.any(certain) & (count < jnp.sum(eligible)) & (count > 0)
+        compared = ~jnp.any(certain) & (count < jnp.sum(eligible))
         unmask = jnp.where(jnp.any(certain), certain, reveals[jnp.argmax(-paid - mean)])
         calls = jnp.where(compared, self.candidates - 1, 0).astype(jnp.int32)
         return Decision(unmask, jnp.zeros_like(unmask), extra_calls=calls), state

@@ -10,6 +10,7 @@ import pytest
 
 from mdm_jax.denoisers.markov_oracle import markov_oracle_of
 from mdm_jax.evals.exact.files import WorldTable, comma_separated, limit_curve, write_tables
+from mdm_jax.evals.exact.limit import limits
 from mdm_jax.evals.exact.measure import bench_for, random_excess
 from mdm_jax.evals.exact.policies import Entry, table_policies
 from mdm_jax.evals.exact.table import best_in, cells, measure_all, settings_of
@@ -109,12 +110,15 @@ def test_a_chain_is_measured_by_bounds(tmp_path):
 
 def test_files(rows):
     home, bench, found = rows
-    tables = [WorldTable("copies", "two tokens", found, limit_curve(bench.profile))]
+    best = limits(WORLD)
+    np.testing.assert_allclose(best, [(2, 0, 1), (1, 2 * LOG3, 1 / 9)], atol=1e-9)
+    tables = [WorldTable("copies", "two tokens", found, limit_curve(bench.profile), best)]
     write_tables(tables, home)
     assert (home / "exact.png").stat().st_size > 10_000
     text = (home / "table.md").read_text()
     assert "| `LeftToRight` | steps 2, 2,2 | 2.00 |" in text
-    assert len(text.splitlines()) == 2 + 2 + len(found)
+    assert "no policy loses less than: 0.000 nats in 2.00 calls; 2.197 nats in 1.00" in text
+    assert len(text.splitlines()) == 4 + 2 + len(found)
     lines = comma_separated(found).splitlines()
     assert len(lines) == 1 + len(found) and lines[1].startswith("copies,LeftToRight,")
     assert [settings_of(row) for row in found[1:3]] == ["steps 2", "gamma 0.5"]
