@@ -50,7 +50,7 @@ def as_episodes(
       rollout: of `generate_groups`, [prompts, group, ...], the experts' rollouts last in each group.
       experts: how many experts there are.
       by_deviation: see `group_advantages`.
-      calls: of `calls_of`.
+      calls: of `calls_of`, [prompts, group, ...].
     """
     advantage = jax.vmap(partial(group_advantages, by_deviation=by_deviation))(rewards)
     prompts, group = rewards.shape

@@ -5,9 +5,7 @@ Those of all steps of all rollouts would be most of what an iteration has in mem
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
 
 from mdm_jax.chunks import canvases_at_once
 from mdm_jax.denoisers.base import Denoise
@@ -17,7 +15,7 @@ from mdm_jax.rl.recording import Action
 from mdm_jax.sampling.canvas import window_start
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.replay import shown_canvases
-from mdm_jax.types import Count, Rollout, Tokens, Trace
+from mdm_jax.types import Count, Tokens, Trace
 
 
 class Call(NamedTuple):
@@ -41,25 +39,14 @@ def check_no_cache(policy: LearnedPolicy, config: SamplerConfig) -> None:
 
 
 def calls_of(
-    rollout: Rollout,
-    prompts: Int[Array, "prompts length"],
-    policy: LearnedPolicy,
-    config: SamplerConfig,
+    trace: Trace, prompt: Tokens, *, policy: LearnedPolicy, config: SamplerConfig
 ) -> Call | None:
-    """The calls of recorded rollouts [prompts, group]; None for a policy without hidden states.
-
-    Returns:
-      Call with leading axes [prompts, group, steps].
-    """
+    """The calls of one recorded rollout, [steps, ...]; None for a policy without hidden states."""
     if not policy.wants_hidden:
         return None
-
-    def of_prompt(traces: Trace, prompt: Tokens) -> Call:
-        canvases = jax.vmap(lambda trace: shown_canvases(trace, prompt, config))(traces)
-        start = window_start(prompt, config.mask_id, traces.is_masked.shape[-1])
-        return Call(canvases, jnp.full(canvases.shape[:2], start))
-
-    return jax.vmap(of_prompt)(rollout.trace, prompts)
+    canvases = shown_canvases(trace, prompt, config)
+    start = window_start(prompt, config.mask_id, trace.is_masked.shape[-1])
+    return Call(canvases, jnp.full(len(canvases), start))
 
 
 class Reader(NamedTuple):

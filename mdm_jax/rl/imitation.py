@@ -76,7 +76,8 @@ def imitate(
     actions = rollout.trace.record
     if imitation.final:
         actions = final_labels(rollout, prompts.canvases, imitation.sampler.mask_id)
-    calls = calls_of(rollout, prompts.canvases, imitation.policy, config)
+    calls_of_one = partial(calls_of, policy=imitation.policy, config=config)
+    calls = jax.vmap(calls_of_one)(rollout.trace, prompts.canvases)
     reader = Reader(imitation.policy, denoise, config.pad_id)
     loss = partial(imitation_loss, reader=reader, devices=imitation.devices)
     state, metrics = train_step(

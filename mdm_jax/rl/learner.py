@@ -133,7 +133,8 @@ def reinforce(
     """
     objective, most = learner.objective, rollout.revealed_at.shape[-1]  # one position per call
     rewards = rewards_of(rollout, correct, objective.reward, most)
-    calls = calls_of(rollout, canvases, learner.policy, learner.sampler)
+    calls_of_one = partial(calls_of, policy=learner.policy, config=learner.sampler)
+    calls = jax.vmap(jax.vmap(calls_of_one, in_axes=(0, None)))(rollout.trace, canvases)
     episodes = as_episodes(rollout, rewards, len(learner.experts), objective.by_deviation, calls)
     metrics = rollout_metrics(rollout, correct, rewards, objective.group)
     reader = Reader(learner.policy, denoise, learner.sampler.pad_id)

@@ -83,6 +83,12 @@ def generate(denoise, policy):
     return jax.tree.map(lambda x: x.reshape(4, 3, *x.shape[1:]).swapaxes(0, 1), rollout)
 
 
+def calls_in(rollout, policy):
+    of_one = partial(calls_of, policy=policy, config=CONFIG)
+    of_group = jax.vmap(of_one, in_axes=(0, None))
+    return jax.vmap(of_group)(rollout.trace, jnp.asarray(CANVASES))
+
+
 @pytest.mark.reuses_keys  # the same generation, with other records
 def test_hidden_states_are_those_of_the_generation(world):
     """With windows that begin at different places, what an EOS closed, and what was masked again."""
@@ -92,7 +98,7 @@ def test_hidden_states_are_those_of_the_generation(world):
     again = jax.jit(jax.vmap(jax.vmap(jax.vmap(reader.with_hidden))))
     for actor in RecordingPolicy(policy), Hesitant():
         kept = generate(denoise, Keep(actor))
-        calls = calls_of(kept, jnp.asarray(CANVASES), policy, CONFIG)
+        calls = calls_in(kept, policy)
         found = again(blank, calls).features.hidden
         called = kept.trace.is_masked.any(-1)
         np.testing.assert_allclose(found[called], kept.trace.record[called], atol=1e-5)
@@ -108,7 +114,7 @@ def test_loss_and_gradient_are_those_of_recorded_hidden_states(world):
     recorded = rollout.trace.record
     recorded = recorded._replace(features=recorded.features._replace(hidden=kept.trace.record))
     old = rollout._replace(trace=rollout.trace._replace(record=recorded))
-    calls = calls_of(rollout, jnp.asarray(CANVASES), policy, CONFIG)
+    calls = calls_in(rollout, policy)
     rewards = jax.random.uniform(jax.random.key(3), (3, 4))
     objective, reader = GrpoObjective(group=4, chunk=4), Reader(policy, denoise, PAD)
     episodes = [
