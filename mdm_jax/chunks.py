@@ -15,6 +15,8 @@ from jaxtyping import Array, PyTree
 
 LIMIT = 2**27  # numbers in memory at once, in one array: 512 MiB as float32
 PER_POSITION = 4096  # that a network has of one position, beside its logits
+# logits of one canvas that are reduced at once; other compilers than that of CPUs fuse what is done
+LOGITS_AT_ONCE = {"cpu": 2**17}
 KEPT = "kept"
 
 
@@ -28,6 +30,39 @@ def canvases_at_once(length: int, ids: int, window: int | None = None) -> int:
     """
     numbers = max((window or length) * ids, length * PER_POSITION)
     return max(LIMIT // numbers, 1)
+
+
+def map_positions(fn: Callable[..., PyTree], logits: Array, *others: Array) -> PyTree:
+    """`fn(logits, *others)` of a function that treats every position on its own, in parts.
+
+    XLA keeps several arrays as large as the logits while it reduces them over the vocabulary; here they
+    are as large as a part. Small logits are reduced in one piece.
+
+    Args:
+      logits: [length, vocab].
+      others: with a leading axis of the same length.
+    """
+    at_once = LOGITS_AT_ONCE.get(jax.default_backend(), LIMIT // 8)
+    return map_parts(fn, max(at_once // logits.shape[1], 1), logits, *others)
+
+
+def map_parts(fn: Callable[..., PyTree], size: int, *arrays: Array) -> PyTree:
+    """`fn(*arrays)` of a function that treats entries of the leading axis on their own, `size` of them
+    at a time; the last part overlaps the one before where `size` does not divide.
+    """
+    length = len(arrays[0])
+    if size >= length:
+        return fn(*arrays)
+    starts = jnp.minimum(jnp.arange(0, length, size), length - size)
+
+    def part(start: Array) -> PyTree:
+        return fn(*(jax.lax.dynamic_slice_in_dim(x, start, size) for x in arrays))
+
+    def join(x: Array) -> Array:
+        whole = x[:-1].reshape(-1, *x.shape[2:])
+        return jnp.concatenate([whole, x[-1, len(whole) - (length - size) :]])
+
+    return jax.tree.map(join, jax.lax.map(part, starts))
 
 
 def kept(x: PyTree) -> PyTree:

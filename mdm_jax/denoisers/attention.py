@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mdm_jax.chunks import map_parts
 from mdm_jax.errors import MdmError
 from mdm_jax.types import Count, Mask
 
 Implementation = Literal["auto", "xla", "cudnn"]
+MANY_KEYS, QUERIES_AT_ONCE = 512, 128  # see `_attend_in_parts`
 WIDEST_HEAD = 128  # of cuDNN's fused attention on every GPU that has it
 
 
@@ -61,19 +63,40 @@ def attend(
     Padding is on the right, so the cuDNN kernel gets the number of valid keys in place of a mask. Where
     each query has valid keys of its own, XLA's attention is used.
     """
-    if valid.ndim == 2:
-        return jax.nn.dot_product_attention(
-            query, key, value, mask=valid[None], implementation="xla"
-        )
     chosen = choose(wanted, jax.default_backend(), query.dtype, query.shape[-1])
-    if chosen.implementation == "cudnn":
-        queries, keys = _lengths(query, valid)
-        counts = {"query_seq_lengths": queries, "key_value_seq_lengths": keys}
-    else:
-        counts = {"mask": valid[None, None, :]}
+    if valid.ndim == 2 or chosen.implementation == "xla":
+        return _attend_in_parts(query, key, value, valid)
+    queries, keys = _lengths(query, valid)
     return jax.nn.dot_product_attention(
-        query, key, value, implementation=chosen.implementation, **counts
+        query,
+        key,
+        value,
+        implementation="cudnn",
+        query_seq_lengths=queries,
+        key_value_seq_lengths=keys,
     )
+
+
+def _attend_in_parts(
+    query: Float[Array, "queries heads dim"],
+    key: Float[Array, "keys kv_heads dim"],
+    value: Float[Array, "keys kv_heads dim"],
+    valid: Mask | Bool[Array, "queries keys"],
+) -> Float[Array, "queries heads dim"]:
+    """XLA's attention, which keeps two arrays [queries, heads, keys]; on a CPU, of some queries at a
+    time where there are many keys.
+    """
+    many = jax.default_backend() == "cpu" and key.shape[0] > MANY_KEYS
+    size = QUERIES_AT_ONCE if many else query.shape[0]
+    visible = valid[None] if valid.ndim == 1 else valid
+
+    def some(query: Array, visible: Array) -> Array:
+        mask = visible[None]
+        return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="xla")
+
+    if valid.ndim == 1:
+        return map_parts(lambda part: some(part, visible), size, query)
+    return map_parts(some, size, query, visible)
 
 
 def _lengths(

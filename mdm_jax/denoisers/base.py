@@ -152,12 +152,13 @@ class Bound:
         return logits, hidden.astype(jnp.float32)
 
     def prefill(self, canvas: Tokens, valid: Mask) -> KVCache:
-        _require(self.module, "prefill", "keeps no cache")
+        _require(self.module, "prefill", "cannot be split")
         return self.module.apply({"params": self.params}, canvas, valid, method="prefill")
 
     def extend(
         self, tokens: Int[Array, " slice"], start: Count, valid: Mask, kv_cache: KVCache
     ) -> KVCache:
+        _require(self.module, "extend", "keeps no cache")
         arguments = {"params": self.params}, tokens, start, valid, kv_cache
         return self.module.apply(*arguments, method="extend")
 
@@ -198,6 +199,11 @@ def _require(module: Any, method: str, lack: str) -> None:
 def bind(module: Any, params: Any) -> Bound:
     """The denoiser that `module` is with these parameters."""
     return Bound(module=module, params=params)
+
+
+def is_split(denoise: Denoise) -> bool:
+    """Whether a call can be made as `prefill`, then `read` of some positions after others."""
+    return hasattr(getattr(denoise, "module", denoise), "read")
 
 
 def hidden_width(denoise: Denoise | None) -> int:

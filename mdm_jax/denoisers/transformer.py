@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mdm_jax.denoisers.base import ATTENTION
+from mdm_jax.denoisers.base import ATTENTION, KVCache
 from mdm_jax.denoisers.rope import apply_rope, rope_table
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.types import Mask, Tokens
@@ -141,17 +141,30 @@ class Transformer(nn.Module):
     ) -> Float[Array, "wanted vocab"]:
         return self.with_hidden(canvas, valid, positions)[0]
 
-    @nn.compact
     def with_hidden(
         self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
     ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
         """Logits, and what they were computed from: `hidden` at the same positions."""
+        return self.read(self.prefill(canvas, valid), positions)
+
+    def prefill(self, canvas: Tokens, valid: Mask) -> KVCache:
+        """Hidden states alone: for calls whose logits are read a part at a time.
+
+        Raises:
+          MdmError: the canvas is longer than `max_length`.
+        """
         if self.config.max_length is not None and canvas.shape[0] > self.config.max_length:
             raise MdmError(
                 f"a canvas of {canvas.shape[0]} is longer than max_length {self.config.max_length}"
             )
-        hidden = self.hidden(canvas, valid)
-        hidden = hidden if positions is None else hidden[positions]
+        return KVCache((), self.hidden(canvas, valid))
+
+    @nn.compact
+    def read(
+        self, kv_cache: KVCache, positions: Int[Array, " wanted"] | None = None
+    ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
+        """Logits at `positions` (None: everywhere) and what they were computed from."""
+        hidden = kv_cache.hidden if positions is None else kv_cache.hidden[positions]
         return _linear(self.config, name="unembed", features=self.vocab)(hidden), hidden
 
     def mean_attention(self, kept: Any) -> Float[Array, "length length"]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mdm_jax.chunks import map_positions
 from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.types import Decision, Logits, Mask, Observation, RowKey, Tokens
 
@@ -99,23 +100,38 @@ class RevealOnly(abc.ABC):
 
 def confidence(logits: Logits) -> Scores:
     """Largest probability at each position."""
-    return jnp.exp(jnp.max(jax.nn.log_softmax(logits, axis=-1), axis=-1))
+    return map_positions(lambda part: jnp.exp(-_log_normaliser(part)[1][:, 0]), logits)
 
 
 def margin(logits: Logits) -> Scores:
     """Largest minus second largest probability at each position."""
-    log_probs = jax.nn.log_softmax(logits, axis=-1)
-    best = jnp.argmax(log_probs, axis=-1, keepdims=True)
-    is_best = jnp.arange(log_probs.shape[-1])[None, :] == best
-    second = jnp.max(jnp.where(is_best, -jnp.inf, log_probs), axis=-1)  # far cheaper than a sort
-    return jnp.exp(jnp.max(log_probs, axis=-1)) - jnp.exp(second)
+    return map_positions(_margin, logits)
+
+
+def _margin(logits: Logits) -> Scores:
+    best = jnp.argmax(logits, axis=-1, keepdims=True)
+    is_best = jnp.arange(logits.shape[-1])[None, :] == best
+    others = jnp.where(is_best, -jnp.inf, logits)  # far cheaper than a sort
+    top, total = _log_normaliser(logits)
+    second = (jnp.max(others, axis=-1, keepdims=True) - top) - total
+    return (jnp.exp(-total) - jnp.exp(second))[:, 0]
 
 
 def entropy(logits: Logits) -> Scores:
     """Entropy of each position's distribution, nats."""
+    return map_positions(_entropy, logits)
+
+
+def _entropy(logits: Logits) -> Scores:
     log_probs = jax.nn.log_softmax(logits, axis=-1)
     probs = jnp.exp(log_probs)
     return -jnp.sum(jnp.where(probs > 0, probs * log_probs, 0.0), axis=-1)
+
+
+def _log_normaliser(logits: Logits) -> tuple[Float[Array, "length 1"], Float[Array, "length 1"]]:
+    """The largest logit, and log sum exp(logits - largest)."""
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    return top, jnp.log(jnp.sum(jnp.exp(logits - top), axis=-1, keepdims=True))
 
 
 def log_prob(logits: Logits, tokens: Tokens) -> Scores:

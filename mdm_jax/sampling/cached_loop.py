@@ -19,11 +19,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from mdm_jax.denoisers.base import KVCache
-from mdm_jax.policies.base import wants_hidden
+from mdm_jax.sampling.commit import commit_step
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.sampling.outputs import Outputs, apply_logit_mask
+from mdm_jax.sampling.outputs import Outputs, read_outputs
 from mdm_jax.sampling.rows import (
-    Positions,
     RowContext,
     RowState,
     Sampler,
@@ -44,7 +43,7 @@ class Cached(NamedTuple):
     """What the denoiser has computed of one row's canvas, and its outputs for the policy."""
 
     kv_cache: KVCache
-    outputs: Outputs
+    outputs: Outputs | None  # None between calls that compute all of them anew
 
 
 def sample_cached(
@@ -98,18 +97,29 @@ def _cached_calls(
 ) -> Calls:
     """Cached calls that compute `length` positions, while any row can make one."""
     call_all = jax.vmap(partial(_cached_call, sampler, length), in_axes=(0, 0, 0, None))
+    kept = _blank if _reads_all(sampler, carry[1][0]) else lambda cached: cached
 
     def advance(carry: tuple[Cached, Calls]) -> tuple[Cached, Calls]:
         cached, (calls, progress) = carry
         cached = call_all(progress[0], context, cached, block)
         acting = _may_use_cache(progress[0], block, sampler.config)
-        return cached, (calls + 1, _reveal_all(sampler, context, cached, acting, progress))
+        return kept(cached), (calls + 1, _reveal_all(sampler, context, cached, acting, progress))
 
     return jax.lax.while_loop(
         lambda carry: jnp.any(_may_use_cache(carry[1][1][0], block, sampler.config)),
         advance,
-        (cached, carry),
+        (kept(cached), carry),
     )[1]
+
+
+def _reads_all(sampler: Sampler, rows: RowState) -> bool:
+    """Whether a cached call computes all outputs that the policy is shown."""
+    one_block = sampler.config.block_length in (None, rows.window.shape[-1])
+    return one_block or shows_block_only(sampler)
+
+
+def _blank(cached: Cached) -> Cached:
+    return cached._replace(outputs=None)
 
 
 def _slice_lengths(rows: RowState, config: SamplerConfig) -> list[int]:
@@ -137,7 +147,7 @@ def _full_call(sampler: Sampler, row: RowState, context: RowContext) -> Cached:
     """The whole canvas computed."""
     valid = context.canvas != sampler.config.pad_id
     kv_cache = sampler.denoise.prefill(whole_canvas(row, context), valid)
-    return Cached(kv_cache, _read(sampler, context, kv_cache, shown_positions(sampler, row)))
+    return Cached(kv_cache, read_outputs(sampler, context, kv_cache, shown_positions(sampler, row)))
 
 
 def _cached_call(
@@ -154,8 +164,10 @@ def _cached_call(
     tokens = jax.lax.dynamic_slice(row.window, (begin,), (length,))
     valid = context.canvas != sampler.config.pad_id
     kv_cache = sampler.denoise.extend(tokens, context.start + begin, valid, cached.kv_cache)
-    new = _read(sampler, context, kv_cache, begin + jnp.arange(block_length, dtype=jnp.int32))
-    if shows_block_only(sampler):
+    new = read_outputs(
+        sampler, context, kv_cache, begin + jnp.arange(block_length, dtype=jnp.int32)
+    )
+    if _reads_all(sampler, row):
         return Cached(kv_cache, new)
     old = cached.outputs
     logits, hidden = jax.tree.map(
@@ -164,15 +176,6 @@ def _cached_call(
         (new.logits, new.hidden),
     )
     return Cached(kv_cache, old._replace(logits=logits, hidden=hidden))
-
-
-def _read(
-    sampler: Sampler, context: RowContext, kv_cache: KVCache, positions: Positions
-) -> Outputs:
-    """The outputs at some positions of the window, from what has been computed."""
-    logits, hidden = sampler.denoise.read(kv_cache, context.start + positions)
-    hidden = hidden if wants_hidden(sampler.policy) else None
-    return Outputs(positions, apply_logit_mask(logits, sampler.config), hidden)
 
 
 def _reveal_all(
@@ -186,12 +189,7 @@ def _reveal_all(
     if not (config.commit and shows_block_only(sampler)):
         return reveal(context, cached.outputs, acting, progress)
     last = acting & (rows.nfe == config.budget - 1)
-
-    def commit(progress: Progress) -> Progress:
-        positions = jax.vmap(partial(shown_positions, sampler, whole_window=True))(rows)
-        outputs = jax.vmap(partial(_read, sampler))(context, cached.kv_cache, positions)
-        return reveal(context, outputs, last, progress)
-
+    commit = partial(jax.vmap(partial(_commit, sampler)), context, cached.kv_cache, last)
     progress = reveal(context, cached.outputs, acting & ~last, progress)
     return jax.lax.cond(jnp.any(last), commit, lambda same: same, progress)
 
@@ -204,9 +202,33 @@ def _reveal(
     progress: Progress,
 ) -> Progress:
     """One step of a row; it changes only if `acting`."""
-    row, trace = progress
+    row = progress[0]
     after, entry = reveal_step(sampler, row, context, row.nfe, outputs)
-    after = enter_block(after, sampler.config)
-    step = jnp.where(acting, row.nfe, sampler.config.budget)  # beyond the budget: not recorded
+    return _taken(sampler.config, acting, progress, enter_block(after, sampler.config), entry)
+
+
+def _commit(
+    sampler: Sampler,
+    context: RowContext,
+    kv_cache: KVCache,
+    acting: Bool[Array, ""],
+    progress: Progress,
+) -> Progress:
+    """The last permitted call of a row; it changes only if `acting`."""
+    row, read = progress[0], partial(read_outputs, sampler, context, kv_cache)
+    after, entry = commit_step(sampler, row, context, row.nfe, read)
+    return _taken(sampler.config, acting, progress, after, entry)
+
+
+def _taken(
+    config: SamplerConfig,
+    acting: Bool[Array, ""],
+    before: Progress,
+    after: RowState,
+    entry: Trace | None,
+) -> Progress:
+    """A step added to what a row has made, if it is acting."""
+    row, trace = before
+    step = jnp.where(acting, row.nfe, config.budget)  # beyond the budget: not recorded
     trace = jax.tree.map(lambda all_, one: all_.at[step].set(one, mode="drop"), trace, entry)
     return jax.tree.map(lambda new, old: jnp.where(acting, new, old), after, row), trace

@@ -14,6 +14,7 @@ from mdm_jax.errors import MdmError
 from mdm_jax.policies.base import Policy
 from mdm_jax.sampling.cached_loop import sample_cached
 from mdm_jax.sampling.checks import check_denoiser
+from mdm_jax.sampling.commit import last_step
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.rows import (
     RowContext,
@@ -81,10 +82,7 @@ def sample(
         that wants hidden states or verifier logits that the denoiser does not give, or a `Guided`
         denoiser with blocks, instead of `config.guidance`.
     """
-    config.check(canvases.shape[1])
-    sampler = _with_guidance(Sampler(denoise, policy, config))
-    check_denoiser(sampler)
-    rows, context = jax.vmap(partial(prepare, sampler))(keys, canvases.astype(jnp.int32))
+    sampler, rows, context = prepared(Sampler(denoise, policy, config), keys, canvases)
     trace = _blank_trace(sampler, rows, context)
     run = _sample_uncached if config.cache is None else sample_cached
     calls, rows, trace = run(sampler, rows, context, trace)
@@ -120,7 +118,17 @@ def sweep(
     return map_rows(lambda policy: one(policy=policy), policies, max(size, 1))
 
 
-def _with_guidance(sampler: Sampler) -> Sampler:
+def prepared(
+    sampler: Sampler, keys: Key[Array, " batch"], canvases: Int[Array, "batch length"]
+) -> tuple[Sampler, RowState, RowContext]:
+    """The sampler as it is run, and all rows before their first step; see `sample` for errors."""
+    sampler.config.check(canvases.shape[1])
+    sampler = with_guidance(sampler)
+    check_denoiser(sampler)
+    return sampler, *jax.vmap(partial(prepare, sampler))(keys, canvases.astype(jnp.int32))
+
+
+def with_guidance(sampler: Sampler) -> Sampler:
     """The denoiser replaced by its guided version where `config.guidance` is set."""
     denoise, config = sampler.denoise, sampler.config
     if isinstance(denoise, Guided) and shows_block_only(sampler):
@@ -133,9 +141,9 @@ def _with_guidance(sampler: Sampler) -> Sampler:
     return sampler._replace(denoise=Guided(denoise, config.guidance, config.mask_id))
 
 
-def _step_all(sampler: Sampler, last: bool = False) -> StepAll:
-    """`denoise_step` of all rows, which share the step counter."""
-    return jax.vmap(partial(denoise_step, sampler, last=last), in_axes=(0, 0, None))
+def _step_all(sampler: Sampler, step: Callable = denoise_step) -> StepAll:
+    """A step of all rows, which share the step counter."""
+    return jax.vmap(partial(step, sampler), in_axes=(0, 0, None))
 
 
 def _blank_trace(sampler: Sampler, rows: RowState, context: RowContext) -> Trace | None:
@@ -158,7 +166,7 @@ def _sample_uncached(
     carry = jnp.zeros((), jnp.int32), rows, trace
     carry = _repeat(_step_all(sampler), context, carry, config.budget - separate, config.mask_id)
     if separate:
-        step_all = _step_all(sampler, last=True)
+        step_all = _step_all(sampler, last_step)
         carry = _repeat(step_all, context, carry, config.budget, config.mask_id)
     return carry
 

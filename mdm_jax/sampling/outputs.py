@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mdm_jax.denoisers.base import KVCache
 from mdm_jax.policies.base import (
     Scores,
     log_prob,
@@ -89,6 +90,15 @@ def look_ahead(
         return apply_logit_mask(logits, sampler.config)
 
     return jax.vmap(branch)
+
+
+def read_outputs(
+    sampler: Sampler, context: RowContext, computed: KVCache, positions: Positions
+) -> Outputs:
+    """The outputs at some positions of the window, from what has been computed of the canvas."""
+    logits, hidden = sampler.denoise.read(computed, context.start + positions)
+    hidden = hidden if wants_hidden(sampler.policy) else None
+    return Outputs(positions, apply_logit_mask(logits, sampler.config), hidden)
 
 
 def apply_logit_mask(logits: Float[Array, "wanted vocab"], config: SamplerConfig) -> Logits:

@@ -1,5 +1,7 @@
 """One step of one sequence: a denoiser call, the policy's decision, and the changed row."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
@@ -27,17 +29,15 @@ from mdm_jax.types import Count, Decision, Logits, Mask, Observation, RowKey, To
 
 
 def denoise_step(
-    sampler: Sampler, row: RowState, context: RowContext, step: Count, last: bool = False
+    sampler: Sampler, row: RowState, context: RowContext, step: Count
 ) -> tuple[RowState, Trace | None]:
     """One denoiser call and one decision; a finished row is returned unchanged.
 
     Args:
       step: index of the call; its random draws come from fold_in(context.key, step).
-      last: compute logits of the whole window, because this step reveals all that is masked.
     """
     row = enter_block(row, sampler.config)
-    positions = shown_positions(sampler, row, whole_window=last)
-    outputs = call_denoiser(sampler, row, context, positions)
+    outputs = call_denoiser(sampler, row, context, shown_positions(sampler, row))
     return reveal_step(sampler, row, context, step, outputs)
 
 
@@ -55,19 +55,22 @@ def reveal_step(
     k_token, k_policy = jax.random.split(jax.random.fold_in(context.key, step))
     logits, is_masked = outputs.logits, row.window[positions] == config.mask_id
     adjusted, state = adjust_logits(sampler.policy, logits, is_masked, row.state)
-    observation = _observe(k_token, row, context, step, outputs._replace(logits=adjusted), config)
+    observation = observe(k_token, row, context, step, outputs._replace(logits=adjusted), config)
     if wants_lookahead(sampler.policy):
         ahead = look_ahead(sampler, row, context, observation.proposal)
         observation = observation._replace(lookahead=ahead)
     decision, state = sampler.policy(k_policy, observation, state)
     decision = _permitted(decision, observation, context.response[positions], config)
-    after = _apply(decision, observation, row, context, positions, config)
-    finite = row.finite & _all_finite(logits, is_masked)
+    after = reveal(decision, observation.proposal, step, row, context, positions, config)
+    finite = row.finite & all_finite(logits, is_masked)
     after = after._replace(finite=finite, state=state)
-    return after, _trace(observation, decision, row, positions, config) if config.record else None
+    if not config.record:
+        return after, None
+    shown = shown_entries(observation, decision)
+    return after, trace_entry(shown, decision.record, row, positions, config)
 
 
-def _observe(
+def observe(
     key: RowKey,
     row: RowState,
     context: RowContext,
@@ -78,9 +81,8 @@ def _observe(
     """What the policy is shown; `key` draws the proposed tokens."""
     positions, length = outputs.positions, len(row.window)
     is_masked = row.window[positions] == config.mask_id
-    subset = None if len(positions) == length else (positions, length)
     drawn = config.temperature, config.top_p, config.top_k
-    proposal = propose(key, outputs.logits, *drawn, subset)
+    proposal = propose(key, outputs.logits, *drawn, positions)
     return Observation(
         logits=_shown_logits(outputs.logits, proposal, config),
         proposal=proposal,
@@ -97,7 +99,7 @@ def _observe(
     )
 
 
-def _all_finite(logits: Logits, is_masked: Mask) -> Bool[Array, ""]:
+def all_finite(logits: Logits, is_masked: Mask) -> Bool[Array, ""]:
     """Whether every masked position has a largest logit that is a number; ids at -inf are none."""
     return jnp.all(~is_masked | jnp.isfinite(jnp.max(logits, axis=-1)))
 
@@ -123,9 +125,10 @@ def _permitted(
     return decision._replace(unmask=unmask, remask=remask)
 
 
-def _apply(
+def reveal(
     decision: Decision,
-    observation: Observation,
+    proposal: Tokens,
+    step: Count,
     row: RowState,
     context: RowContext,
     positions: Positions,
@@ -136,14 +139,14 @@ def _apply(
     Positions that an EOS closed are masked again if it is re-masked.
     """
     was_masked = row.window == config.mask_id
-    revealed = jnp.where(decision.unmask, observation.proposal, row.window[positions])
+    revealed = jnp.where(decision.unmask, proposal, row.window[positions])
     written = row.window.at[positions].set(jnp.where(decision.remask, config.mask_id, revealed))
     window, closed = written, row.closed
     if config.cut_eos and config.eos_id is not None:
         window = jnp.where(closed, config.mask_id, written)
         closed = closed_by_eos(window, context.response, config.mask_id, config.eos_id)
         window = jnp.where(closed, config.eos_id, window)
-    revealed_at = jnp.where(was_masked, observation.step, row.revealed_at)
+    revealed_at = jnp.where(was_masked, step, row.revealed_at)
     spent = jnp.any(was_masked).astype(jnp.int32)
     calls = spent * (1 + jnp.asarray(decision.extra_calls, jnp.int32))
     return row._replace(
@@ -155,18 +158,10 @@ def _apply(
     )
 
 
-def _trace(
-    observation: Observation,
-    decision: Decision,
-    row: RowState,
-    positions: Positions,
-    config: SamplerConfig,
-) -> Trace:
-    """The step's entry of the trace: zero at positions that were not shown, and all zero for a row
-    that had finished.
-    """
-    logits, is_masked = observation.logits, row.window == config.mask_id
-    shown = {
+def shown_entries(observation: Observation, decision: Decision) -> dict[str, Array]:
+    """What the trace keeps of each position that was shown."""
+    logits = observation.logits
+    return {
         "unmask": decision.unmask,
         "remask": decision.remask,
         "eligible": observation.eligible,
@@ -175,11 +170,24 @@ def _trace(
         "margin": margin(logits),
         "entropy": entropy(logits),
     }
+
+
+def trace_entry(
+    shown: dict[str, Array],
+    record: Any,
+    row: RowState,
+    positions: Positions,
+    config: SamplerConfig,
+) -> Trace:
+    """The step's entry of the trace: zero at positions that were not shown, and all zero for a row
+    that had finished.
+    """
+    is_masked = row.window == config.mask_id
     window = jax.tree.map(
         lambda leaf: jnp.zeros(is_masked.shape, leaf.dtype).at[positions].set(leaf), shown
     )
     active = jnp.any(is_masked)
     return jax.tree.map(
         lambda leaf: jnp.where(active, leaf, jnp.zeros_like(leaf)),
-        Trace(is_masked=is_masked, record=decision.record, **window),
+        Trace(is_masked=is_masked, record=record, **window),
     )

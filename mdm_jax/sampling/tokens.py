@@ -1,16 +1,29 @@
 """The token that each position would take: temperature, top-p, top-k, and ids that are excluded."""
 
+import math
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt32
 
-from mdm_jax.types import Logits, RowKey, Tokens
+from mdm_jax.chunks import map_positions
+from mdm_jax.types import Count, Logits, RowKey, Tokens
+
+DRAWN_AT_ONCE = 256  # ids; a larger vocabulary is drawn from in two steps
+_SIGN = np.uint32(1 << 31)
 
 
 def mask_logits(logits: Logits, ids: tuple[int, ...]) -> Logits:
-    """Logits with `ids` at -inf; ids outside the vocabulary are skipped."""
-    inside = [i for i in ids if 0 <= i < logits.shape[-1]]
-    return logits.at[:, jnp.array(inside)].set(-jnp.inf) if inside else logits
+    """Logits with `ids` at -inf; ids outside the vocabulary are skipped.
+
+    Neighbouring ids are written as one slice, which XLA does in place.
+    """
+    inside = np.unique([i for i in ids if 0 <= i < logits.shape[-1]]).astype(int)
+    for run in np.split(inside, np.flatnonzero(np.diff(inside) > 1) + 1) if len(inside) else ():
+        never = jnp.full((len(logits), len(run)), -jnp.inf, logits.dtype)
+        logits = jax.lax.dynamic_update_slice_in_dim(logits, never, int(run[0]), axis=1)
+    return logits
 
 
 def keep_top_p(logits: Logits, top_p: float) -> Logits:
@@ -18,17 +31,47 @@ def keep_top_p(logits: Logits, top_p: float) -> Logits:
 
     The token that crosses the bound is kept, so at least one remains. Reference: Dream's filter.
     """
-    ordered = jnp.sort(logits, axis=-1, descending=True)
-    probs = jax.nn.softmax(ordered, axis=-1)
-    kept = jnp.cumsum(probs, axis=-1) - probs < top_p
-    least = jnp.min(jnp.where(kept, ordered, jnp.inf), axis=-1, keepdims=True)
+    least = _least_kept(logits, jax.nn.softmax(logits, axis=-1), top_p)
     return jnp.where(logits >= least, logits, -jnp.inf)
 
 
 def keep_top_k(logits: Logits, top_k: int) -> Logits:
     """-inf for every token that is less probable than the `top_k` most probable ones."""
-    least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
+    least = _least_kept(logits, jnp.ones_like(logits), float(top_k))
     return jnp.where(logits >= least, logits, -jnp.inf)
+
+
+def _least_kept(
+    logits: Logits, weights: Float[Array, "length vocab"], bound: float
+) -> Float[Array, "length 1"]:
+    """The least x such that the tokens with logits above x weigh less than `bound`.
+
+    Found by bisection over the bits of float32, in at most 32 sums over the vocabulary and no sort.
+    """
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    bottom = jnp.min(jnp.where(jnp.isfinite(logits), logits, top), axis=-1, keepdims=True)
+
+    def halve(bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = low + (high - low) // 2
+        above = jnp.where(logits > _from_rank(middle), weights, 0.0)
+        enough = jnp.sum(above, axis=-1, keepdims=True) < bound
+        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+
+    bracket = _rank_of(bottom), _rank_of(top)
+    return _from_rank(jax.lax.while_loop(lambda b: jnp.any(b[0] < b[1]), halve, bracket)[1])
+
+
+def _rank_of(x: Float[Array, "..."]) -> UInt32[Array, "..."]:
+    """The place of float32 numbers among all of them."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
+    return jnp.where(bits >> 31 == 1, ~bits, bits | _SIGN)
+
+
+def _from_rank(rank: UInt32[Array, "..."]) -> Float[Array, "..."]:
+    """The float32 number with this place; undoes `_rank_of`."""
+    bits = jnp.where(rank >> 31 == 1, rank ^ _SIGN, ~rank)
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def draw_logits(logits: Logits, temperature: float, top_p: float, top_k: int | None) -> Logits:
@@ -48,25 +91,46 @@ def propose(
     temperature: float,
     top_p: float = 1.0,
     top_k: int | None = None,
-    subset: tuple[Int[Array, " length"], int] | None = None,
+    positions: Int[Array, " length"] | None = None,
 ) -> Tokens:
     """One token for each position: argmax at temperature 0, else drawn from `draw_logits`.
 
-    `mode="high"` keeps the tail of the Gumbel noise (arXiv:2409.02908).
+    The draw of position i uses fold_in(key, i), so it does not depend on which others are given.
 
     Args:
-      subset: (positions, total): the logits are those of these positions of `total`, and each draws
-        the token that it would draw if all were given. None: all are given.
+      positions: of the logits; None: 0, 1, ...
     """
     if temperature == 0:
-        return _argmax(logits)
-    drawn_from = draw_logits(logits, temperature, top_p, top_k)
-    if subset is None:
-        drawn = jax.random.categorical(key, drawn_from, axis=-1, mode="high")
-        return drawn.astype(jnp.int32)
-    positions, length = subset
-    noise = jax.random.gumbel(key, (length, logits.shape[-1]), logits.dtype, mode="high")
-    return jnp.argmax(drawn_from + noise[positions], axis=-1).astype(jnp.int32)
+        return map_positions(_argmax, logits)
+    positions = jnp.arange(len(logits)) if positions is None else positions
+
+    def draw(logits: Logits, positions: Int[Array, " length"]) -> Tokens:
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, positions)
+        return jax.vmap(draw_token)(keys, draw_logits(logits, temperature, top_p, top_k))
+
+    return map_positions(draw, logits, positions)
+
+
+def draw_token(key: RowKey, logits: Float[Array, " vocab"]) -> Count:
+    """A token drawn with probabilities softmax(logits).
+
+    Of a large vocabulary first a group of tokens is drawn, by the group's probability, then one of the
+    group: the same distribution with 2 sqrt(vocab) random numbers instead of vocab.
+
+    `mode="high"` keeps the tail of the Gumbel noise (arXiv:2409.02908).
+    """
+    vocab = len(logits)
+    if vocab <= DRAWN_AT_ONCE:
+        return jax.random.categorical(key, logits, mode="high").astype(jnp.int32)
+    size = math.isqrt(vocab - 1) + 1
+    groups = -(-vocab // size)
+    noise = jax.random.gumbel(key, (groups + size,), logits.dtype, mode="high")
+    padded = jnp.pad(logits, (0, groups * size - vocab), constant_values=-jnp.inf)
+    weights = jax.nn.logsumexp(padded.reshape(groups, size), axis=-1)
+    members = jnp.argmax(weights + noise[:groups]) * size + jnp.arange(size)
+    in_group = jnp.where(members < vocab, logits[jnp.minimum(members, vocab - 1)], -jnp.inf)
+    drawn = members[jnp.argmax(in_group + noise[groups:])]
+    return jnp.minimum(drawn, vocab - 1).astype(jnp.int32)
 
 
 def _argmax(logits: Logits) -> Tokens:

@@ -117,7 +117,9 @@ def _denoise(denoise, canvas, valid):
 
 @jax.jit
 def _draw(key, logits):
-    return jax.random.categorical(key, logits, axis=-1, mode="high")
+    """One token for each position, by a key of its own."""
+    keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(jnp.arange(len(logits)))
+    return jax.vmap(lambda k, row: jax.random.categorical(k, row, mode="high"))(keys, logits)
 
 
 def _filtered(logits, temperature, top_p):

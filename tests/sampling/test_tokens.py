@@ -9,6 +9,7 @@ import pytest
 from recorded import arrays
 from scipy import stats
 
+from mdm_jax.chunks import LOGITS_AT_ONCE
 from mdm_jax.policies.base import confidence, entropy, margin
 from mdm_jax.sampling.tokens import (
     demote_tokens,
@@ -140,14 +141,58 @@ def test_temperature_zero_is_argmax_whatever_the_key():
     assert (np.asarray(cold) == np.argmax(logits, axis=-1)).mean() > 0.95
 
 
-def test_the_noise_is_not_truncated(monkeypatch):
+@pytest.mark.parametrize(("vocab", "name"), [(4, "categorical"), (1000, "gumbel")])
+def test_the_noise_is_not_truncated(monkeypatch, vocab, name):
     """float32 uniforms end at 2^-24: without `mode="high"` rare tokens are never drawn."""
-    modes = []
+    modes, drawn = [], getattr(jax.random, name)
 
-    def categorical(*_, mode, **__):
+    def noted(*args, mode):
         modes.append(mode)
-        return jnp.zeros(len(LOGITS), int)
+        return drawn(*args, mode=mode)
 
-    monkeypatch.setattr(jax.random, "categorical", categorical)
-    inspect.unwrap(propose)(jax.random.key(7), LOGITS, 1.0, 1.0)
+    monkeypatch.setattr(jax.random, name, noted)
+    inspect.unwrap(propose)(jax.random.key(7), jnp.zeros((1, vocab)), 1.0, 1.0)
     assert modes == ["high"]
+
+
+def test_a_large_vocabulary_is_drawn_from_by_group_and_token():
+    """Of 500 ids, some of them ruled out, in 22 groups of 23 and one of 17."""
+    logits = 2.0 * jax.random.normal(jax.random.key(10), (500,))
+    logits = logits.at[jnp.array([0, 40, 499])].set(-jnp.inf).at[100:140].set(-jnp.inf)
+    drawn = np.concatenate(
+        [_propose(jax.random.key(seed), jnp.tile(logits, (5000, 1))) for seed in range(8)]
+    )
+    counts, expected = np.bincount(drawn, minlength=500), 40000 * np.asarray(jax.nn.softmax(logits))
+    assert len(counts) == 500 and counts[expected == 0].sum() == 0
+    likely = expected >= 5
+    pooled = [np.append(x[likely], x[~likely].sum()) for x in (counts, expected)]
+    assert likely.sum() > 200
+    assert stats.chisquare(pooled[0], pooled[1] * pooled[0].sum() / pooled[1].sum()).pvalue > 1e-3
+
+
+@jax.jit
+def _propose(key, logits):
+    return propose(key, logits, 1.0)
+
+
+def test_a_position_draws_the_same_whichever_others_are_shown():
+    """Also where the logits are worked on in parts, the last of which overlaps the one before."""
+    logits = jax.random.normal(jax.random.key(11), (7, 40_000))
+    assert LOGITS_AT_ONCE["cpu"] < 7 * 40_000
+    whole = propose(jax.random.key(12), logits, 1.0, 0.9, 30_000)
+    some = jnp.array([5, 2])
+    part = propose(jax.random.key(12), logits[some], 1.0, 0.9, 30_000, some)
+    assert part.tolist() == whole[some].tolist()
+    assert len(set(whole.tolist())) > 3
+
+
+def test_the_filters_are_those_of_a_sort():
+    logits = 3.0 * jax.random.normal(jax.random.key(13), (20, 300)).at[:, 7].set(-jnp.inf)
+    logits = jnp.round(logits, 1)  # with ties
+    ordered = -np.sort(-np.asarray(logits), axis=1)
+    kept = np.isfinite(keep_top_k(logits, 30))
+    np.testing.assert_array_equal(kept, logits >= ordered[:, 29:30])
+    probs = np.exp(ordered - ordered[:, :1])
+    probs /= probs.sum(axis=1, keepdims=True)
+    least = np.where(np.cumsum(probs, axis=1) - probs < 0.8, ordered, np.inf).min(1, keepdims=True)
+    np.testing.assert_array_equal(np.isfinite(keep_top_p(logits, 0.8)), logits >= least)

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from published_world import PUBLISHED, family_of, small
 from recorded import EVERY, RECORDINGS, arrays
 
-from mdm_jax.denoisers.base import Denoise, DenoiseCached, bind
+from mdm_jax.denoisers.base import Denoise, DenoiseCached, KVCache, bind
 from mdm_jax.denoisers.pretrained.checkpoints import load
 from mdm_jax.denoisers.pretrained.config import PretrainedConfig
 from mdm_jax.denoisers.pretrained.dream import DREAM_7B
@@ -179,8 +179,10 @@ def test_meets_the_contracts(name):
 
 def test_a_network_without_a_cache_is_named():
     denoise = bind(Transformer(TransformerConfig(), 5), {})
-    with pytest.raises(ValueError, match="Transformer keeps no cache: it has no method prefill"):
-        denoise.prefill(jnp.zeros(3, int), jnp.ones(3, bool))
+    with pytest.raises(ValueError, match="Transformer keeps no cache: it has no method extend"):
+        denoise.extend(
+            jnp.zeros(3, int), jnp.int32(0), jnp.ones(3, bool), KVCache((), jnp.zeros((3, 4)))
+        )
 
 
 @pytest.mark.parametrize(
