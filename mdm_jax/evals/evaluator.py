@@ -111,8 +111,8 @@ class Evaluator:
             batching=Batching(self.batch_size, self.parallel),
             indices=self._missing(self.done(policy)),
         )
-        for number, batch in enumerate(batches):
-            self.store.append(self._samples(label, batch, timed=number > 0))
+        for batch in batches:
+            self.store.append(self._samples(label, batch))
             on_batch(len(batch.indices))
 
     def score(self, policy: Policy) -> Outcome:
@@ -170,31 +170,33 @@ class Evaluator:
         for batch in batches:
             for label, one in zip(labels, batch, strict=True):
                 done = self.store.done(label)
-                samples = self._samples(label, one, timed=False)
+                samples = self._samples(label, one)
                 self.store.append([sample for sample in samples if sample.index not in done])
         return [self.score(policy) for policy in policies]
 
     def _missing(self, done: Int[np.ndarray, " n"]) -> Int[np.ndarray, " todo"]:
         return np.setdiff1d(np.arange(len(self.examples.canvases)), done)
 
-    def _samples(self, label: str, batch: Generated, timed: bool) -> list[Sample]:
-        """A batch as records of the store; the first one's time includes compilation: not timed."""
-        rollout = batch.rollout
-        seconds = batch.seconds / len(rollout.nfe) if timed else None
-        columns = zip(batch.indices, rollout.canvas, rollout.nfe, rollout.revealed_at, strict=True)
+    def _samples(self, label: str, batch: Generated) -> list[Sample]:
+        """Finished canvases as records of the store."""
+        found = batch.rollout
+        seconds = None if batch.seconds is None else batch.seconds / len(found.nfe)
+        columns = zip(
+            batch.indices, found.canvas, found.nfe, found.passes, found.revealed_at, strict=True
+        )
         return [
             Sample(
                 setting=label,
                 index=index,
                 tokens=tokens,
                 nfe=nfe,
-                passes=batch.passes,
+                passes=passes,
                 seconds=seconds,
                 revealed_at=steps,
                 asked=self.asked[int(index)],
                 **self._text(int(index), tokens),
             )
-            for index, tokens, nfe, steps in columns
+            for index, tokens, nfe, passes, steps in columns
         ]
 
     def _text(self, index: int, canvas: Int[np.ndarray, " length"]) -> dict[str, str | None]:

@@ -14,9 +14,12 @@ from jaxtyping import Int
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.errors import MdmError, check_rows
+from mdm_jax.evals.refilled import refilled
 from mdm_jax.policies.base import Policy, stack
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample, sweep
+from mdm_jax.sampling.refill import Running, advance, begin
+from mdm_jax.sampling.rows import Sampler
 from mdm_jax.sharding import (
     by_row,
     check_batch,
@@ -42,12 +45,11 @@ class Batching(NamedTuple):
 
 
 class Generated(NamedTuple):
-    """One batch of finished canvases."""
+    """Finished canvases."""
 
     indices: Int[np.ndarray, " batch"]
     rollout: Rollout  # host arrays
-    passes: int
-    seconds: float
+    seconds: float | None  # None where compilation is part of it
 
 
 @lru_cache(maxsize=64)
@@ -57,6 +59,26 @@ def mapped_sampler(config: SamplerConfig, parallel: Parallel) -> Callable[..., R
     def run(shared: tuple, keys: jax.Array, canvases: jax.Array) -> Rollout:
         return sample(keys, canvases, denoise=shared[0], policy=shared[1], config=config)
 
+    return _map(run, parallel)
+
+
+@lru_cache(maxsize=64)
+def mapped_refill(config: SamplerConfig, parallel: Parallel) -> tuple[Callable, Callable]:
+    """`begin((denoise, policy), keys, canvases)` and `advance((denoise, policy, free), keys, canvases,
+    running, is_new)` of `sampling.refill`, each compiled once for these settings.
+    """
+
+    def first(shared: tuple, keys: jax.Array, canvases: jax.Array) -> Running:
+        return begin(Sampler(*shared, config), keys, canvases)
+
+    def on(shared: tuple, *rows: Any) -> tuple:
+        denoise, policy, free = shared
+        return advance(Sampler(denoise, policy, config), *rows, free)
+
+    return _map(first, parallel), _map(on, parallel)
+
+
+def _map(run: Callable, parallel: Parallel) -> Callable:
     match parallel:
         case "device_map":
             return device_map(run, make_mesh())
@@ -77,7 +99,11 @@ def generate(
     batching: Batching,
     indices: Int[np.ndarray, " todo"] | None = None,
 ) -> Iterator[Generated]:
-    """Complete canvases batch by batch; canvas i always uses fold_in(key, i).
+    """Complete canvases; canvas i always uses fold_in(key, i).
+
+    Where there are more canvases than a batch holds, waiting ones take the place of finished rows.
+    Not with a cache, under which the rows of a batch go through their blocks together, and not where
+    every step is recorded: then batch by batch.
 
     Args:
       key: of the whole evaluation.
@@ -85,26 +111,73 @@ def generate(
       indices: which of them; None: all.
 
     Yields:
-      One `Generated` per batch. The last batch is filled up with copies, which are dropped.
+      One `Generated` for every batch, or for rows that have finished. A batch that is not full is
+      filled up with copies, which are dropped.
 
     Raises:
       MdmError: logits that are NaN or infinite.
       MdmError: the batch does not fit the devices, or the canvases the response or its blocks.
     """
     check_request(canvases, config, batching)
-    run = mapped_sampler(config, batching.parallel)
     mesh = make_mesh() if batching.parallel == "device_map" else None
     shared = _on_devices((denoise, policy), mesh, replicated)
     indices = np.arange(len(canvases)) if indices is None else np.asarray(indices)
-    for chosen, filled in padded_batches(indices, batching.size):
-        inputs = row_keys(key, jnp.asarray(filled)), jnp.asarray(canvases[filled])
-        inputs = _on_devices(inputs, mesh, by_row)
+
+    def rows_of(chosen: Int[np.ndarray, " batch"]) -> tuple[jax.Array, jax.Array]:
+        inputs = row_keys(key, jnp.asarray(chosen)), jnp.asarray(canvases[chosen])
+        return _on_devices(inputs, mesh, by_row)
+
+    waits = len(indices) > batching.size and config.cache is None and not config.record
+    complete = _with_refill if waits else _in_batches
+    for one in complete(indices, shared, rows_of, config, batching):
+        check_rows(LOGITS, one.rollout.finite, one.indices)
+        yield one
+
+
+def _in_batches(
+    indices: Int[np.ndarray, " todo"],
+    shared: tuple[Denoise, Policy],
+    rows_of: Callable,
+    config: SamplerConfig,
+    batching: Batching,
+) -> Iterator[Generated]:
+    """Every batch completed before the next."""
+    run = mapped_sampler(config, batching.parallel)
+    for number, (chosen, filled) in enumerate(padded_batches(indices, batching.size)):
+        inputs = rows_of(filled)
         began = time.perf_counter()
-        rollout = to_host(run(shared, *inputs))
-        seconds = time.perf_counter() - began
-        check_rows(LOGITS, rollout.finite[: len(chosen)], chosen)
-        passes = int(rollout.passes.max())
-        yield Generated(chosen, _cut(rollout, slice(len(chosen))), passes, seconds)
+        rollout = _cut(to_host(run(shared, *inputs)), slice(len(chosen)))
+        seconds = time.perf_counter() - began if number else None
+        most = np.full_like(rollout.passes, rollout.passes.max())  # of all devices
+        yield Generated(chosen, rollout._replace(passes=most), seconds)
+
+
+def _with_refill(
+    indices: Int[np.ndarray, " todo"],
+    shared: tuple[Denoise, Policy],
+    rows_of: Callable,
+    config: SamplerConfig,
+    batching: Batching,
+) -> Iterator[Generated]:
+    """Finished rows replaced by waiting ones."""
+    first, on = mapped_refill(config, batching.parallel)
+    mesh = make_mesh() if batching.parallel == "device_map" else None
+    devices = 1 if batching.parallel == "vmap" else jax.device_count()
+
+    def go_on(prompts: np.ndarray, running: Running, is_new: np.ndarray, free: int) -> tuple:
+        is_new = _on_devices(jnp.asarray(is_new), mesh, by_row)
+        running, *found = on((*shared, np.int32(free)), *rows_of(prompts), running, is_new)
+        return running, *to_host(tuple(found))
+
+    def start(prompts: np.ndarray) -> Running:
+        rows = first(shared, *rows_of(prompts))
+        return go_on(prompts, rows, np.zeros(len(prompts), bool), 0)[
+            0
+        ]  # makes no call, and compiles
+
+    local = batching.size // devices
+    for one in refilled(indices, batching.size, local, start, go_on):
+        yield Generated(*one)
 
 
 def generate_sweep(
@@ -120,7 +193,8 @@ def generate_sweep(
     """`generate` under several settings of one policy at once, as one compiled call per batch.
 
     Yields:
-      One `Generated` per policy for each batch. They share their time and their passes.
+      One `Generated` per policy for each batch. They share their passes and have no time of their
+      own.
 
     Raises:
       MdmError: logits that are NaN or infinite.
@@ -131,13 +205,11 @@ def generate_sweep(
     stacked = stack(list(policies))
     for chosen, filled in padded_batches(indices, batch_size):
         inputs = row_keys(key, jnp.asarray(filled)), jnp.asarray(canvases[filled])
-        began = time.perf_counter()
         found = jax.device_get(sweep(*inputs, denoise=denoise, policies=stacked, config=config))
-        seconds = time.perf_counter() - began
         check_rows(LOGITS, found.finite.all(axis=0)[: len(chosen)], chosen)
-        passes = int(found.passes.max())
+        found = found._replace(passes=np.full_like(found.passes, found.passes.max()))
         yield [
-            Generated(chosen, _cut(found, (k, slice(len(chosen)))), passes, seconds)
+            Generated(chosen, _cut(found, (k, slice(len(chosen)))), None)
             for k in range(len(policies))
         ]
 

@@ -67,7 +67,7 @@ class TextModel:
         ]
 
     def _generate(self, canvases: np.ndarray, on_batch: Callable[[int], None]) -> list[np.ndarray]:
-        finished, batching = [], Batching(self.batch_size)
+        finished, batching = {}, Batching(self.batch_size)
         for batch in generate(
             stream(self.seed, Stream.GENERATION),
             canvases,
@@ -76,9 +76,9 @@ class TextModel:
             config=self.config,
             batching=batching,
         ):
-            finished += list(batch.rollout.canvas)
+            finished |= dict(zip(batch.indices.tolist(), batch.rollout.canvas, strict=True))
             on_batch(len(batch.indices))
-        return finished
+        return [finished[index] for index in range(len(canvases))]
 
     def log_likelihoods(self, contexts: Sequence[str], continuations: Sequence[str]) -> list[float]:
         """The any-order bound on log p(continuation | context) of each pair, nats."""

@@ -35,9 +35,10 @@ def generated(size, parallel="vmap", config=CONFIG, denoise=ORACLE, **settings):
 
 
 def gathered(batches):
-    """Canvases, costs and indices of all batches."""
+    """Canvases, costs and indices of all batches, by increasing index."""
     columns = zip(*((b.rollout.canvas, b.rollout.nfe, b.indices) for b in batches), strict=True)
-    return [np.concatenate(parts) for parts in columns]
+    columns = [np.concatenate(parts) for parts in columns]
+    return [column[np.argsort(columns[2])] for column in columns]
 
 
 def evaluator(directory, examples=EXAMPLES, **settings):

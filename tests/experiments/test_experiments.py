@@ -99,6 +99,7 @@ def test_quickstart_does_nothing_twice(trained, monkeypatch):
     before = contents(directory)
     monkeypatch.setattr("mdm_jax.training.denoiser.train_step", never)
     monkeypatch.setattr("mdm_jax.evals.generate.mapped_sampler", lambda *_: never)
+    monkeypatch.setattr("mdm_jax.evals.generate.mapped_refill", never)
     began = time.perf_counter()
     again = quickstart.run(tiny(directory), POLICIES)
     assert time.perf_counter() - began < 30

@@ -101,6 +101,7 @@ def test_the_same_command_again_learns_nothing(ordered, order, monkeypatch):
     monkeypatch.setattr("mdm_jax.training.order.train_step", never)
     monkeypatch.setattr(StaticStart, "search", never)
     monkeypatch.setattr("mdm_jax.evals.generate.mapped_sampler", lambda *_: never)
+    monkeypatch.setattr("mdm_jax.evals.generate.mapped_refill", never)
     monkeypatch.setattr(
         learn_variational_order, "draw_order_run", lambda *_: None
     )  # it looks at four prompts
