@@ -12,9 +12,9 @@ from pathlib import Path
 from experiments import _cli as cli
 from experiments._cli.console import print_once, print_table, progress
 from mdm_jax.errors import MdmError, check_range, check_seed
+from mdm_jax.evals.exact.bench import bench_for
 from mdm_jax.evals.exact.files import CSV, FIGURE, MARKDOWN, WorldTable, limit_curve, write_tables
 from mdm_jax.evals.exact.limit import limits, limits_text
-from mdm_jax.evals.exact.measure import bench_for
 from mdm_jax.evals.exact.policies import learned_entries, table_policies
 from mdm_jax.evals.exact.table import COLUMNS, ExactRow, cells, measure_all, settings_of
 from mdm_jax.evals.exact.worlds import World, all_worlds

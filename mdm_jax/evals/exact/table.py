@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mdm_jax.evals.exact.measure import Bench, Measured, measure
+from mdm_jax.evals.exact.bench import Bench
+from mdm_jax.evals.exact.measure import Measured, measure
 from mdm_jax.evals.exact.policies import Entry
 from mdm_jax.evals.labels import acting, describe_policy, label_of
 from mdm_jax.orders.counts import excess_nats, optimal_counts

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from mdm_jax.denoisers.markov_oracle import markov_oracle_of
+from mdm_jax.evals.exact.bench import bench_for
 from mdm_jax.evals.exact.files import WorldTable, comma_separated, limit_curve, write_tables
 from mdm_jax.evals.exact.limit import limits
-from mdm_jax.evals.exact.measure import bench_for, random_excess
+from mdm_jax.evals.exact.measure import random_excess
 from mdm_jax.evals.exact.policies import Entry, table_policies
 from mdm_jax.evals.exact.table import best_in, cells, measure_all, settings_of
 from mdm_jax.evals.exact.worlds import CHAINS, World, all_worlds, copy_pairs, listed_world
