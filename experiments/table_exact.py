@@ -76,7 +76,8 @@ def measured_in(world: World, config: Config, home: Path) -> WorldTable:
     lines = [(f"{row.policy} {settings_of(row)}", *cells(row)) for row in rows]
     print_table(f"{world.name}: {world.told}", ("policy", *COLUMNS), lines)
     best = limits(world)
-    print_once(limits_text(best))
+    if best:
+        print_once(limits_text(best))
     return WorldTable(world.name, world.told, rows, limit_curve(bench.profile), best)
 
 

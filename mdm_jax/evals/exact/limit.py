@@ -7,6 +7,7 @@ import numpy as np
 from mdm_jax.evals.exact.worlds import World
 from mdm_jax.orders.limits import StateGraph, best_at_price
 
+APART = 0.2
 PRICES = tuple(np.geomspace(0.003, 10, 60).tolist())  # of a call, nats
 
 
@@ -33,8 +34,10 @@ def limits(world: World) -> list[Limit]:
 
 
 def limits_text(found: list[Limit]) -> str:
-    """The limits in a sentence."""
-    if not found:
-        return ""
-    each = "; ".join(f"{one.excess:.3f} nats in {one.calls:.2f} calls" for one in found)
-    return f"no policy loses less than: {each}"
+    """The limits in a sentence, those that are `APART` calls apart."""
+    shown: list[Limit] = []
+    for one in found:
+        if not shown or one.calls <= shown[-1].calls - APART:
+            shown.append(one)
+    each = "; ".join(f"{one.excess:.3f} nats in {one.calls:.2f} calls" for one in shown)
+    return f"the least that any policy loses: {each}" if shown else ""

@@ -118,7 +118,7 @@ def test_files(rows):
     assert (home / "exact.png").stat().st_size > 10_000
     text = (home / "table.md").read_text()
     assert "| `LeftToRight` | steps 2, 2,2 | 2.00 |" in text
-    assert "no policy loses less than: 0.000 nats in 2.00 calls; 2.197 nats in 1.00" in text
+    assert "the least that any policy loses: 0.000 nats in 2.00 calls; 2.197 nats in 1.00" in text
     assert len(text.splitlines()) == 4 + 2 + len(found)
     lines = comma_separated(found).splitlines()
     assert len(lines) == 1 + len(found) and lines[1].startswith("copies,LeftToRight,")
