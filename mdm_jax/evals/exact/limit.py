@@ -8,7 +8,7 @@ from mdm_jax.evals.exact.worlds import World
 from mdm_jax.orders.limits import StateGraph, best_at_price
 
 APART = 0.2
-PRICES = tuple(np.geomspace(0.003, 10, 60).tolist())  # of a call, nats
+PRICES = tuple(np.geomspace(0.003, 50, 80).tolist())  # of a call, nats
 
 
 class Limit(NamedTuple):

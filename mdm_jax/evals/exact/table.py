@@ -31,6 +31,7 @@ COLUMNS = (
     "TV",
 )
 PLAIN = ("linear", "Linear()")  # schedules that need no mention
+UNSHOWN = ("vocab", "weights")
 
 
 class ExactRow(NamedTuple):
@@ -154,7 +155,7 @@ def shown(estimate: Estimate, digits: int = 3, before: str = "") -> str:
 
 def settings_of(row: ExactRow) -> str:
     """The knobs of a policy in a few words."""
-    known = {k: v for k, v in row.settings.items() if k != "vocab" and v not in PLAIN}
+    known = {k: v for k, v in row.settings.items() if k not in UNSHOWN and v not in PLAIN}
     return ", ".join(v if k == "schedule" else f"{k} {_short(v)}" for k, v in known.items())
 
 

@@ -1,8 +1,10 @@
 """Excess nats against denoiser calls, a panel for each world."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
@@ -10,6 +12,9 @@ from mdm_jax.evals.plots.style import COLOURS, STYLES, label_axes
 
 MARKERS = "os^DvPX<>*hpd8H"
 LEAST = 1e-3  # nats; what is below is drawn here
+GRID = 300  # points of a curve
+LEARNED_NAMES = ("AdaptivePolicy", "LearnedPolicy")
+LEARNED = {"color": "black", "marker": "*", "markersize": 11, "linestyle": "none", "zorder": 4}
 Point = tuple[float, float]  # calls, excess nats
 
 
@@ -36,11 +41,11 @@ def exact_figure(
     for panel, (world, policies) in zip(panels, worlds.items(), strict=False):
         for name, points in policies.items():
             calls, nats = np.array(sorted(points), float).T
-            look = _look(names.index(name))
-            panel.plot(calls, np.maximum(nats, LEAST), label=name, markersize=5, **look)
+            look = LEARNED if name in LEARNED_NAMES else _look(names.index(name))
+            panel.plot(calls, np.maximum(nats, LEAST), label=name, **look)
         for (name, lines), style in zip((curves or {}).items(), STYLES, strict=False):
             if points := lines.get(world):
-                calls, nats = np.array(sorted(points), float).T
+                calls, nats = _between(points)
                 look = {"color": "0.5", "linestyle": style, "zorder": 1}
                 panel.plot(calls, np.maximum(nats, LEAST), label=name, **look)
         panel.set_yscale("log")
@@ -64,9 +69,17 @@ def exact_figure(
     return figure
 
 
-def _look(index: int) -> dict[str, str]:
+def _look(index: int) -> dict[str, Any]:
     """Colour and marker of a policy: hollow markers from the eighth on."""
     colour, hollow = COLOURS[index % len(COLOURS)], index // len(COLOURS) % 2 == 1
     marker = MARKERS[index % len(MARKERS)]
     face = "white" if hollow else colour
-    return {"color": colour, "marker": marker, "markerfacecolor": face, "linestyle": "none"}
+    look = {"color": colour, "marker": marker, "markerfacecolor": face}
+    return look | {"linestyle": "none", "markersize": 5}
+
+
+def _between(points: Sequence[Point]) -> Float[np.ndarray, "2 grid"]:
+    """A curve through points and what mixtures of neighbours reach: straight where no axis is a log."""
+    calls, nats = np.array(sorted(points), float).T
+    grid = np.geomspace(calls[0], calls[-1], GRID)
+    return np.stack([grid, np.interp(grid, calls, nats)])
