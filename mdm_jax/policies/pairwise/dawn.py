@@ -15,12 +15,12 @@ from mdm_jax.types import Mask, Observation, RowKey
 
 @pytree_dataclass
 class Dawn(RevealOnly):
-    """Reveals three kinds of positions, or else the best one:
+    """Reveals three kinds of positions, or else the best one.
 
-    - confidence >= `threshold`;
-    - confidence >= `induced`, and dependence >= `edge` on a revealed position of confidence >= threshold;
-    - of the others with confidence >= `induced`, by falling confidence, each that has no edge, in either
-      direction, with a position of the first kinds or one taken before.
+    First, those of confidence >= `threshold`. Second, those of confidence >= `induced` whose dependence
+    on a revealed position of confidence >= `threshold` is >= `edge`. Third, of the others with confidence
+    >= `induced`, by falling confidence, each that has no such edge, in either direction, with a position
+    of the first two kinds or one taken before.
 
     Positions on which all others depend more than `sink` on average are no evidence, and are left out.
 
