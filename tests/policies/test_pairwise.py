@@ -42,7 +42,7 @@ def demask_twin(policy, c, a, eligible, masked, o):
     chosen, spent = [], 0.0
     for i in sorted(np.flatnonzero(eligible), key=lambda i: -c[i]):
         cost = sum(max(a[i, s], a[s, i]) for s in chosen)
-        if spent + cost <= policy.budget:
+        if spent + cost <= policy.allowance:
             chosen, spent = [*chosen, i], spent + cost
     return set(chosen)
 
@@ -72,21 +72,22 @@ def dawn_twin(policy, c, a, eligible, masked, o):
 
 
 CASES = [
-    (Adas(TopConfidence(5), 2.0), adas_twin),
-    (Adas(ConfidenceThreshold(0.5), 20.0), adas_twin),
-    (Demask(0.02), demask_twin),
-    (Demask(0.5), demask_twin),
-    (Dapd(0.03, 0.8), dapd_twin),
-    (Dawn(0.8, 0.4, 0.03, 0.04), dawn_twin),
-    (Dawn(0.95, 0.2, 0.01, 1.0), dawn_twin),
+    (Adas(TopConfidence(5), 2.0), adas_twin, 0),
+    (Adas(ConfidenceThreshold(0.5), 20.0), adas_twin, 0),
+    (Demask(0.02), demask_twin, 0),
+    (Demask(0.5), demask_twin, 0),
+    (Dapd(0.03, 0.8), dapd_twin, 0),
+    (Dapd(0.03, 0.8), dapd_twin, 9),
+    (Dawn(0.8, 0.4, 0.03, 0.04), dawn_twin, 0),
+    (Dawn(0.95, 0.2, 0.01, 1.0), dawn_twin, 0),
 ]
 
 
-@pytest.mark.parametrize("policy, twin", CASES, ids=[str(policy) for policy, _ in CASES])
-@pytest.mark.parametrize("block_step", [0, 9])
-def test_equals_its_twin(policy, twin, block_step):
+@pytest.mark.parametrize("policy, twin, done", CASES, ids=[f"{p}, {n}" for p, _, n in CASES])
+def test_equals_its_twin(policy, twin, done):
+    """With so many positions of the block revealed before."""
     seen = observe(5)._replace(dependence=jnp.asarray(dependences(), jnp.float32))
-    seen = seen._replace(block_masks=seen.block_masks + block_step)
+    seen = seen._replace(block_masks=seen.block_masks + done)
     got = reveal(policy, seen)
     odds = np.exp(np.asarray(seen.logits, float))
     scores = (odds / odds.sum(axis=-1, keepdims=True)).max(axis=-1)

@@ -40,7 +40,7 @@ SCHEDULED = (
 STEPS = (2, 3, 5, 8)
 PRICES = (1.0, 0.3, 0.1, 0.03)  # of a learned policy's call
 # exact dependence is a total variation, of another size than the attention that the papers use
-ALPHA, BUDGETS, EDGES = 5.0, (0.02, 0.2, 0.5, 1.0), (0.02, 0.1, 0.2)
+ALPHA, ALLOWANCES, EDGES = 5.0, (0.02, 0.2, 0.5, 1.0), (0.02, 0.1, 0.2)
 EPSILONS = (0.01, 0.1, 0.3)  # nats, of PUNT's tests
 THRESHOLDS, FACTORS, GAMMAS = (0.5, 0.7, 0.9), (0.5, 2.0), (0.1, 0.5, 2.0, 5.0)
 
@@ -92,7 +92,7 @@ def _pairwise(steps: list[int]) -> list[Entry]:
     """Policies that know which positions depend on each other: exactly, here."""
     found = [
         *(adas.Adas(heuristics.TopConfidence(n), ALPHA) for n in steps),
-        *(demask.Demask(x) for x in BUDGETS),
+        *(demask.Demask(x) for x in ALLOWANCES),
         *(dapd.Dapd(x) for x in EDGES),
         *(dawn.Dawn(induced=x, sink=1.0) for x in (0.2, 0.4)),
     ]

@@ -1,4 +1,4 @@
-"""DEMASK: as many positions as a budget of dependence allows."""
+"""DEMASK: as many positions as an allowance of dependence admits."""
 
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from mdm_jax.types import Mask, Observation, RowKey
 @pytree_dataclass
 class Demask(RevealOnly):
     """Goes through the positions by falling confidence and takes each whose dependence on those taken
-    before fits into what is left of `budget`.
+    before fits into what is left of `allowance`.
 
     With D_ij the total variation between p(x_i) and p(x_i | x_j), as an oracle gives it, the sum bounds
     the total variation between the parallel and the joint draw where dependence is sub-additive. The
@@ -28,10 +28,10 @@ class Demask(RevealOnly):
 
     wants_dependence: ClassVar[bool] = True
 
-    budget: float = 0.1  # sum of dependences in one set; larger reveals more
+    allowance: float = 0.1  # sum of dependences in one set; larger reveals more
 
     def __post_init__(self) -> None:
-        check_range("budget", self.budget, 0)
+        check_range("allowance", self.allowance, 0)
 
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         ranks = rank(key, confidence(observation.logits), observation.eligible)
@@ -40,6 +40,6 @@ class Demask(RevealOnly):
         def fits(chosen: Mask, position: Int[Array, ""]) -> Bool[Array, ""]:
             both = chosen.at[position].set(True)
             inside = jnp.sum(jnp.where(both[:, None] & both, jnp.triu(pairs, 1), 0.0))
-            return inside <= self.budget
+            return inside <= self.allowance
 
         return greedy(ranks, observation.eligible, fits)
