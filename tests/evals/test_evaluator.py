@@ -50,6 +50,24 @@ def test_only_what_is_missing_is_generated(tmp_path, whole):
     assert replace(every, examples=first(4)).score(POLICY).row.total == 4
 
 
+def test_a_killed_evaluation_goes_on_with_what_is_missing(tmp_path, whole):
+    """Killed while waiting prompts take the place of finished ones."""
+
+    def kill(count):
+        raise KeyboardInterrupt
+
+    killed = evaluator(tmp_path, batch_size=4)
+    with pytest.raises(KeyboardInterrupt):
+        killed.generate(POLICY, kill)
+    assert 0 < len(killed.done(POLICY)) < 10
+    resumed = evaluator(tmp_path, batch_size=4)
+    resumed.generate(POLICY)
+    found = resumed.store.read(resumed.label(POLICY))
+    assert_array_equal(found.tokens, whole[0])
+    assert_array_equal(found.nfe, whole[1])
+    assert (found.passes >= found.nfe).all()
+
+
 def test_a_sweep_stores_what_each_setting_generates_alone(tmp_path, whole):
     swept = evaluator(tmp_path / "swept", batch_size=6)
     swept.store.path.parent.mkdir()
