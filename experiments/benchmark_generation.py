@@ -37,6 +37,7 @@ class Config:
       block_length: of a block.
       steps: denoiser calls of a generation with fixed counts, and the most of one with a threshold.
       threshold: of `ConfidenceThreshold`. Random weights are never confident: expect `steps` calls.
+      temperature: of the token draws; 0 takes the most probable tokens.
       caches: keys and values that are kept between calls.
       batch_sizes: sequences generated together.
       repeats: of every measurement.
@@ -48,6 +49,7 @@ class Config:
     block_length: int = 32
     steps: int = 64
     threshold: float = 0.9
+    temperature: float = 0.0
     caches: tuple[Cache, ...] = ("none", "prefix", "dual")
     batch_sizes: tuple[int, ...] = (1, 8)
     repeats: int = 3

@@ -12,7 +12,7 @@ from mdm_jax.denoisers.base import Bound, bind
 from mdm_jax.denoisers.pretrained.config import PretrainedConfig
 from mdm_jax.denoisers.pretrained.network import PretrainedTransformer
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.errors import MdmError
+from mdm_jax.errors import MdmError, check_range
 from mdm_jax.keys import root_key
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence
@@ -79,6 +79,7 @@ class GenerationWorkload:
       block_length: of a block.
       steps: denoiser calls of a generation with fixed counts, and the most of one with a threshold.
       threshold: of `ConfidenceThreshold`.
+      temperature: of the token draws.
     """
 
     model: PretrainedConfig
@@ -87,6 +88,7 @@ class GenerationWorkload:
     block_length: int
     steps: int
     threshold: float
+    temperature: float = 0.0
 
     def __post_init__(self) -> None:
         if self.block_length < 1 or self.gen_length < 1:
@@ -99,6 +101,7 @@ class GenerationWorkload:
             )
         if self.steps < self.gen_length // self.block_length:
             raise MdmError(f"steps {self.steps} are less than one call for each block")
+        check_range("temperature", self.temperature, 0)
 
     def summary(self) -> str:
         """Shape and type of the denoiser, the canvas, and the attention kernel on this machine."""
@@ -141,6 +144,7 @@ class GenerationWorkload:
             budget=self.steps,
             block_length=self.block_length,
             gen_length=self.gen_length,
+            temperature=self.temperature,
             cache=None if cache == "none" else cache,
         )
 
