@@ -1,9 +1,10 @@
 """Learn the order of generation by variational inference, and compare it with the heuristic baselines.
 
-Takes a trained denoiser (--denoiser RUN) or trains one, searches for a good static order to start from,
-then learns a posterior, whose input is the clean sequence, and a policy, whose input is not. Writes a run
-directory with config.json, env.json, metrics.jsonl, start.json, checkpoints, bound.json, samples.jsonl,
-table.json and figures. The same command resumes a run that was interrupted or killed.
+Takes a trained denoiser (--denoiser RUN) or trains one, and searches for good static orders, of which
+every prompt chooses one. From there it learns a posterior, whose input is the clean sequence, and a
+policy, whose input is not. Writes a run directory with config.json, env.json, metrics.jsonl, start.json,
+checkpoints, bound.json, samples.jsonl, table.json and figures. The same command resumes a run that was
+interrupted or killed.
 """
 
 from dataclasses import dataclass, field, replace
@@ -63,10 +64,16 @@ class Config(LearningConfig):
     scorer: ScorerConfig = field(
         default_factory=lambda: ScorerConfig(width=32, heads=2, spread=0.1, conditioning="prompt")
     )
-    policy: PolicyConfig = field(default_factory=lambda: PolicyConfig(width=32, heads=2))
-    start: InitConfig = field(default_factory=InitConfig)
+    policy: PolicyConfig = field(
+        default_factory=lambda: PolicyConfig(width=32, heads=2, depth=0, canvas=256)
+    )
+    start: InitConfig = field(
+        default_factory=lambda: InitConfig(
+            search=SearchConfig(proposals=600, sequences=48, chains=24), by_prompt=True
+        )
+    )
     objective: OrderObjective = field(
-        default_factory=lambda: OrderObjective(samples=4, temperature=0.05, start_beta_kl=0.1)
+        default_factory=lambda: OrderObjective(samples=4, temperature=0.05)
     )
     joint: bool = False
     batch_size: int = 64
@@ -74,7 +81,7 @@ class Config(LearningConfig):
         default_factory=lambda: OptimizerConfig(learning_rate=2e-4, weight_decay=0.0)
     )
     policy_optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(learning_rate=2e-3, weight_decay=0.0)
+        default_factory=lambda: OptimizerConfig(learning_rate=2e-4, weight_decay=0.0)
     )
     denoiser_optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(learning_rate=3e-4)
@@ -97,7 +104,9 @@ PLAIN = replace(
     start=InitConfig(search=SearchConfig(proposals=0)),
     scorer=ScorerConfig(width=32, heads=2, spread=0.1),
     objective=OrderObjective(predicted_nll=False),
+    policy=PolicyConfig(width=32, heads=2),
     posterior_optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=0.0),
+    policy_optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=0.0),
     batch_size=32,
 )
 PRESETS = {"default": Config(), "plain": PLAIN}
@@ -134,7 +143,9 @@ def learn(config: Config, denoise: Denoise | None = None) -> LearnedOrder:
     config = resolve(config)
     sharding.check_batch(config.batch_size, sharding.make_mesh().size)
     check_clean(config.task)
-    parts = order_parts(config.task, config.budget, config.form, config.scorer, config.policy)
+    parts = order_parts(
+        config.task, config.budget, config.form, config.scorer, config.policy, config.start
+    )
     with learning_run(config, "learn_variational_order", denoise) as (home, denoise):
         training = cli.select(VariationalTraining, config, denoise=denoise, parts=parts)
         cli.REPORTER.say(training.calls(home).summary())

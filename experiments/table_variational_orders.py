@@ -150,7 +150,8 @@ def run(config: Config) -> dict[str, list[PairedRow]]:
             learn_variational_order.resolve(replace(config.learn, task=case.task, budget=budget))
     for case, home in chosen_cases(config):
         denoiser, control = denoisers(config, case, home)
-        start = replace(config.learn.start, search=case.search)
+        by_prompt = config.learn.start.by_prompt and case.search.proposals > 0
+        start = replace(config.learn.start, search=case.search, by_prompt=by_prompt)
         learn = replace(config.learn, task=case.task, start=start, denoiser=denoiser)
         for budget in config.budgets:
             title = f"{case.task.name}, at most {budget} denoiser calls"

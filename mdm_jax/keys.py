@@ -34,6 +34,7 @@ class Stream(IntEnum):
     FIDELITY_UPDATES = 17
     FIDELITY_HELD_OUT = 18
     EXACT = 19  # policies under exact conditionals
+    ORDER_CHOICE = 20  # of one of several static orders for each prompt
 
 
 def root_key(seed: int) -> RowKey:

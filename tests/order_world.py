@@ -87,7 +87,7 @@ class PlainScorer(Scorer):
     """The same priorities and predictions for every sequence."""
 
     @nn.compact
-    def __call__(self, tokens, valid, maskable, here):
+    def __call__(self, tokens, valid, maskable, here, order=None):
         names = ("priority", "predicted_nll")
         return PosteriorScores(
             *(self.param(n, nn.initializers.zeros, (self.max_length,)) for n in names)

@@ -47,7 +47,7 @@ class Case:
 SUDOKU = Case(
     task=Sudoku(),
     train=train_denoiser.Config(steps=6000, batch_size=64),
-    search=SearchConfig(proposals=1000, chains=16, validation_sequences=2048),
+    search=SearchConfig(proposals=1000, chains=24, validation_sequences=2048),
 )
 # Four operations and two layers: a network that does several operations in one call needs no order
 # (three operations, three layers, as many updates: TopConfidence solves 80 % in 4 calls).
@@ -60,7 +60,7 @@ CHAINS = Case(
         eval_every=1000,
         save_every=1000,
     ),
-    search=SearchConfig(proposals=1000, chains=2),
+    search=SearchConfig(proposals=1000, chains=8),
 )
 
 

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.evals.generate import Batching, generate
 from mdm_jax.keys import root_key
+from mdm_jax.orders.variational.evaluation import FittedOrder
 from mdm_jax.orders.variational.forms.base import draw_path
-from mdm_jax.orders.variational.loss import OrderParts, scores_of
+from mdm_jax.orders.variational.loss import scores_of
 from mdm_jax.orders.variational.model import Sequence, eos_places, response
 from mdm_jax.runs.orders import LearnedOrder
 from mdm_jax.sampling.config import SamplerConfig
@@ -43,9 +45,8 @@ def example_priorities(
     chosen = np.unique(np.linspace(0, len(clean.tokens) - 1, EXAMPLES).astype(int))
     data = task.with_prompts(Batch(clean.tokens[chosen], clean.maskable[chosen]), seed=0)
     k_posterior, k_policy = jax.random.split(root_key(0))
-    expected, given = posterior_steps(
-        k_posterior, learned.params, data, learned.parts, posterior_temperature
-    )
+    order = FittedOrder(learned.parts, learned.params, posterior_temperature)
+    expected, given = posterior_steps(k_posterior, order, data, learned.denoise)
     config = SamplerConfig(temperature=temperature).for_task(task)
     prompts = np.where(data.maskable, np.int32(config.mask_id), data.tokens)
     (batch,) = generate(
@@ -60,18 +61,18 @@ def example_priorities(
 
 
 def posterior_steps(
-    key: RowKey, params: dict, data: Batch, parts: OrderParts, temperature: float
+    key: RowKey, order: FittedOrder, data: Batch, denoise: Denoise
 ) -> tuple[Float[np.ndarray, "n window"], np.ndarray]:
     """The step at which the posterior reveals each position, mean over `PATHS` paths, and what is
     given and never revealed.
     """
-    model = parts.model
+    parts, model = order.parts, order.parts.model
 
-    def row(row: tuple[RowKey, Sequence]) -> tuple[Array, Array]:
+    def row(row: tuple[RowKey, Sequence], denoise: Denoise) -> tuple[Array, Array]:
         key, sequence = row
         here = response(sequence, model)
         maskable, ends = sequence.maskable[here], eos_places(sequence, here, model)
-        scores = scores_of(params, sequence, parts).priority / temperature
+        scores = scores_of(order.params, sequence, parts, denoise).priority / order.temperature
 
         def masked_after(key: RowKey, steps: Array) -> Array:
             path = draw_path(key, model.form, scores, maskable, steps, model.budget, ends)
@@ -84,5 +85,7 @@ def posterior_steps(
         return jnp.mean(jax.lax.map(revealed_at, jax.random.split(key, PATHS)), axis=0), ~maskable
 
     keys = row_keys(key, jnp.arange(len(data.tokens)))
-    found = jax.jit(partial(jax.lax.map, row))((keys, Sequence(*map(jnp.asarray, data))))
+    rows = keys, Sequence(*map(jnp.asarray, data))
+    mapped = jax.jit(lambda rows, denoise: jax.lax.map(partial(row, denoise=denoise), rows))
+    found = mapped(rows, denoise)
     return tuple(np.asarray(part) for part in found)

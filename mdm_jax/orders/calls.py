@@ -5,6 +5,7 @@ from typing import NamedTuple
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.static import ORDERS
 from mdm_jax.orders.variational.model import OrderModel
+from mdm_jax.orders.variational.start import InitConfig
 
 
 class OrderCalls(NamedTuple):
@@ -20,6 +21,19 @@ class OrderCalls(NamedTuple):
             f"denoiser calls to make, on one canvas each: {sum(self):,} (search {self.search:,}, "
             f"training {self.training:,}, bound {self.bound:,})"
         )
+
+
+def start_calls(config: InitConfig, model: OrderModel, length: int) -> int:
+    """Calls before the first update, at most: a search, and where prompts choose an order, all orders
+    and sequential decoding followed along the same sequences.
+
+    Args:
+      length: positions of a canvas.
+    """
+    window = model.window or length
+    each = (config.search.chains + 1) * model.budget + window
+    chosen = config.choice.sequences * each if config.by_prompt else 0
+    return search_calls(config.search, model, length) + chosen
 
 
 def search_calls(config: SearchConfig, model: OrderModel, length: int) -> int:

@@ -200,6 +200,7 @@ class StaticOrder(NamedTuple):
     """A static order, and how the chains that it was chosen from compare on validation sequences."""
 
     order: Int[np.ndarray, " window"]
+    orders: Int[np.ndarray, "chains window"]  # of all chains
     nll: float  # its bound, nats per sequence
     costs_of_chains: Float[np.ndarray, " chains"]  # by the objective
     nll_of_chains: Float[np.ndarray, " chains"]
@@ -215,7 +216,8 @@ def best_order(
         for reference in (None, data.reference_nll)
     )
     best = int(costs.argmin())
-    return StaticOrder(np.asarray(orders[best]), float(nll[best]), costs, nll)
+    every = np.asarray(orders)
+    return StaticOrder(every[best], every, float(nll[best]), costs, nll)
 
 
 def _cost(sequences: Sequence, denoise: Denoise, model: OrderModel, size: int) -> Cost:

@@ -6,13 +6,17 @@ from typing import Any, NamedTuple, get_args
 import jax
 
 from mdm_jax.denoisers.base import Denoise, hidden_width
+from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand
 from mdm_jax.keys import root_key
+from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.forms import AnyForm
 from mdm_jax.orders.variational.forms.base import Form
 from mdm_jax.orders.variational.loss import OrderParts, bound_denoiser, init_order
 from mdm_jax.orders.variational.model import OrderModel
+from mdm_jax.orders.variational.order_choice import ChoiceConfig, ImitationConfig, OrderChoice
 from mdm_jax.orders.variational.posterior import Scorer, ScorerConfig
+from mdm_jax.orders.variational.start import InitConfig
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
 from mdm_jax.runs.description import from_json
@@ -33,9 +37,22 @@ class LearnedOrder(NamedTuple):
 
 
 def order_parts(
-    task: Task, budget: int, form: Form, scorer: ScorerConfig, policy: PolicyConfig
+    task: Task,
+    budget: int,
+    form: Form,
+    scorer: ScorerConfig,
+    policy: PolicyConfig,
+    start: InitConfig,
 ) -> OrderParts:
-    """The networks of an order on a task."""
+    """The networks of an order on a task.
+
+    Raises:
+      MdmError: the prompt is to choose an order, and the form's scores do not force one.
+    """
+    if start.by_prompt and not form.induces_order:
+        raise MdmError(
+            f"start.by_prompt: the scores of {type(form).__name__} do not force an order"
+        )
     vocabulary, window = task.vocabulary, task.gen_length or task.length
     model = OrderModel(
         form=form,
@@ -47,7 +64,10 @@ def order_parts(
         hidden=policy.hidden,
     )
     return OrderParts(
-        model, Scorer(scorer, vocabulary.size, task.length), PolicyNetwork(policy, window, budget)
+        model,
+        Scorer(scorer, vocabulary.size, task.length, start.orders),
+        PolicyNetwork(policy, window, budget),
+        OrderChoice(start.choice.width, start.orders) if start.by_prompt else None,
     )
 
 
@@ -59,7 +79,17 @@ def described_parts(config: dict[str, Any], task: Task) -> OrderParts:
         from_json(config["form"], *get_args(AnyForm)),
         from_json(config["scorer"], ScorerConfig),
         from_json(config["policy"], PolicyConfig),
+        start_from(config["start"]),
     )
+
+
+def start_from(described: dict[str, Any]) -> InitConfig:
+    """The start of a run from its config.json."""
+    parts = {"search": SearchConfig, "choice": ChoiceConfig, "imitation": ImitationConfig}
+    given = {
+        name: from_json(described[name], kind) for name, kind in parts.items() if name in described
+    }
+    return from_json(described | given, InitConfig)  # earlier runs have a search alone
 
 
 def fresh_params(

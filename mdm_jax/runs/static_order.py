@@ -1,51 +1,103 @@
-"""The static order that learning starts from: searched once, then read from the run directory."""
+"""The static orders that learning starts from: searched once, then read from the run directory."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import NOT_FINITE, MdmError
 from mdm_jax.keys import Stream, stream
 from mdm_jax.orders.search import SearchData, StaticOrder, best_order, search_orders
 from mdm_jax.orders.static import sequential_nll
-from mdm_jax.orders.variational.model import OrderModel, Sequence
+from mdm_jax.orders.variational.demonstrations import demonstrate
+from mdm_jax.orders.variational.loss import OrderParts
+from mdm_jax.orders.variational.model import Sequence
+from mdm_jax.orders.variational.order_choice import follow
 from mdm_jax.orders.variational.start import InitConfig, start_at
 from mdm_jax.runs.json_files import read_json, write_json
 from mdm_jax.runs.reporter import Progress
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
+from mdm_jax.training.order_choice import fit_choice
+from mdm_jax.training.order_imitation import fit_policy
+
+PARTS = 16  # in which clean sequences are followed
 
 
 class StaticStart(NamedTuple):
-    """The start of learning at the best static order that a search finds."""
+    """The start of learning at the static orders that a search finds."""
 
     task: Task
     seed: int
     denoise: Denoise
-    model: OrderModel
+    parts: OrderParts
     config: InitConfig
 
     def apply(
         self, params: dict[str, Any], temperature: float, path: Path, progress: Progress
     ) -> dict[str, Any]:
-        """The parameters with posterior and policy at the order; unchanged if none is asked for.
+        """The parameters with posterior and policy at the orders; unchanged if none is asked for.
 
         Args:
           temperature: of the posterior at the first update.
-          path: JSON file where the order is kept, and read from if it is there.
+          path: JSON file where the orders are kept, and read from if it is there.
           progress: shows the search.
         """
-        if not (self.config.search.proposals and self.model.form.induces_order):
+        if not (self.config.search.proposals and self.parts.model.form.induces_order):
             return params
-        order = _read(path) if path.exists() else self.search(path, progress)
-        return start_at(params, jnp.asarray(order.order), self.config, temperature)
+        found = _read(path) if path.exists() else self.search(path, progress)
+        if not self.config.by_prompt:
+            orders, alone = jnp.asarray([found.order]), jnp.ones(1, jnp.float32)
+            return start_at(params, orders, alone, self.config, temperature)
+        return self.by_prompt(params, jnp.asarray(found.orders), temperature, progress)
+
+    def by_prompt(
+        self,
+        params: dict[str, Any],
+        orders: Int[Array, "orders window"],
+        temperature: float,
+        progress: Progress,
+    ) -> dict[str, Any]:
+        """The parameters with a choice of one order for each prompt, and a policy that follows it."""
+        config, model = self.config.choice, self.parts.model
+        k_follow, k_fit, k_imitate = jax.random.split(stream(self.seed, Stream.ORDER_CHOICE), 3)
+        batches = self._batches()
+        with progress("choosing orders by the prompt", len(batches)) as advance:
+            followed = []
+            for part, batch in enumerate(batches):
+                k_part = jax.random.fold_in(k_follow, part)
+                followed.append(follow(k_part, orders, batch, self.denoise, model, config.cap))
+                advance(1, "")
+            fitted = fit_choice(k_fit, _joined(followed), self.parts.choice, config)
+            advance(0, f"worth {fitted.worth:.3f}, of one order {fitted.best_single:.3f}")
+        params = start_at(params, orders, fitted.shares, self.config, temperature)
+        params |= {"choice": fitted.params}
+        if model.hidden or not self.config.imitation.updates:
+            return params  # hidden states of all steps are too many to keep
+        choose = jax.vmap(partial(self.parts.choice.apply, {"params": fitted.params}))
+        shown = []
+        for seen, batch in zip(followed, batches, strict=True):
+            chosen = orders[jnp.argmax(choose(seen.features), axis=-1)]
+            shown.append(demonstrate(chosen, batch, self.denoise, self.parts))
+        steps = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), _joined(shown))
+        policy, _ = fit_policy(
+            k_imitate, params["policy"], steps, self.parts, self.config.imitation
+        )
+        return params | {"policy": policy}
+
+    def _batches(self) -> list[Sequence]:
+        """The clean sequences of the choice."""
+        size = -(-self.config.choice.sequences // PARTS)
+        batches = (clean_batch(self.task, self.seed, part, size) for part in range(PARTS))
+        return [Sequence(*map(jnp.asarray, batch)) for batch in batches]
 
     def search(self, path: Path, progress: Progress) -> StaticOrder:
-        """The best order, which is also written to `path`.
+        """The orders of all chains and the best of them, which are also written to `path`.
 
         Chains are compared on other sequences than those that the search is made on.
 
@@ -55,16 +107,16 @@ class StaticStart(NamedTuple):
         searched, validation = self._data(0), self._data(1)
         key = stream(self.seed, Stream.ORDER_SEARCH)
         config = self.config.search
-        with progress("searching a static order", config.proposals) as advance:
+        with progress("searching static orders", config.proposals) as advance:
             orders = search_orders(
                 key,
                 searched,
                 self.denoise,
-                self.model,
+                self.parts.model,
                 config,
                 lambda count, best: advance(count, f"{best:.3f} nats"),
             )
-            found = best_order(orders, validation, self.denoise, self.model)
+            found = best_order(orders, validation, self.denoise, self.parts.model)
             advance(0, f"{found.nll:.3f} nats per validation sequence")
         if np.isnan(found.nll):
             raise MdmError(f"the denoiser's logits {NOT_FINITE}")
@@ -80,8 +132,14 @@ class StaticStart(NamedTuple):
         if config.by == "bound":
             return SearchData(sequences)
         k_slow = jax.random.fold_in(stream(self.seed, Stream.SEQUENTIAL_NLL), part)
-        return SearchData(sequences, sequential_nll(k_slow, sequences, self.denoise, self.model))
+        return SearchData(
+            sequences, sequential_nll(k_slow, sequences, self.denoise, self.parts.model)
+        )
 
 
 def _read(path: Path) -> StaticOrder:
     return StaticOrder(**{name: np.asarray(value) for name, value in read_json(path).items()})
+
+
+def _joined(parts: list[Any]) -> Any:
+    return jax.tree.map(lambda *each: jnp.concatenate(each), *parts)

@@ -24,8 +24,9 @@ def order_optimizer(
     configs = {"posterior": posterior, "policy": policy}
     if denoiser is not None:
         configs["denoiser"] = denoiser
+    optimizers = {name: make_optimizer(config, steps) for name, config in configs.items()}
     return optax.multi_transform(
-        {name: make_optimizer(config, steps) for name, config in configs.items()},
+        optimizers | {"choice": optax.set_to_zero()},  # learned before the first update
         lambda params: {name: name for name in params},
     )
 

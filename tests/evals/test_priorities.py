@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mdm_jax.denoisers.oracle import oracle_of
 from mdm_jax.evals.priorities import posterior_steps
 from mdm_jax.orders.variational.elbo import OrderModel
+from mdm_jax.orders.variational.evaluation import FittedOrder
 from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.variational.loss import OrderParts, init_order
 from mdm_jax.orders.variational.posterior import Scorer, ScorerConfig, start_scores
@@ -13,6 +15,8 @@ from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
 from mdm_jax.tasks.base import Batch, Vocabulary
 
 WORDS = Vocabulary(size=3, eos_id=2)  # canvases of two prompt tokens, then five that are generated
+
+ANY_DENOISER = oracle_of(np.zeros((1, 7), int), WORDS.size, WORDS.mask_id)  # it is not asked
 
 
 def known(order, spacing):
@@ -36,7 +40,7 @@ def test_the_posterior_reveals_when_it_should():
     maskable = np.tile(np.arange(7) >= 2, (3, 1))
     maskable[2, 4] = False  # the first in line is shown together with the prompt
     steps, given = posterior_steps(
-        jax.random.key(1), params, Batch(tokens, maskable), parts, temperature=0.5
+        jax.random.key(1), FittedOrder(parts, params, 0.5), Batch(tokens, maskable), ANY_DENOISER
     )
     assert (given == ~maskable[:, 2:]).all()
     assert steps[0].tolist() == [2, 0, 0, 3, 1]
@@ -49,7 +53,9 @@ def test_the_posterior_is_averaged_over_paths():
     parts, params = known([0, 1, 200, 300, 400], np.log(2) / 2)
     tokens = np.tile([0, 1, 1, 0, 1, 0, 1], (3, 1))
     batch = Batch(tokens, np.tile(np.arange(7) >= 2, (3, 1)))
-    steps, _ = posterior_steps(jax.random.key(2), params, batch, parts, temperature=0.5)
+    steps, _ = posterior_steps(
+        jax.random.key(2), FittedOrder(parts, params, 0.5), batch, ANY_DENOISER
+    )
     late = steps[:, 1]
     assert (steps[:, 0] == 0).all() and ((late > 0.25) & (late < 0.75)).all()
     assert (steps[:, 2] == 1 + late).all()

@@ -15,6 +15,7 @@ from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.orders.fidelity.config import ReplayConfig
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.objective import OrderObjective
+from mdm_jax.orders.variational.order_choice import ChoiceConfig, ImitationConfig
 from mdm_jax.orders.variational.posterior import ScorerConfig
 from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
 from mdm_jax.policies.networks.adaptive_network import AdaptiveConfig
@@ -47,9 +48,12 @@ LEARN = learn_variational_order.Config(
     train=replace(TRAIN, steps=1),
     budget=3,
     scorer=ScorerConfig(width=8, depth=1, heads=2),
-    policy=PolicyConfig(width=8, heads=2),
+    policy=PolicyConfig(width=8, heads=2, canvas=8),
     start=learn_variational_order.InitConfig(
-        search=SearchConfig(proposals=4, chains=2, sequences=4, validation_sequences=4)
+        search=SearchConfig(proposals=4, chains=2, sequences=4, validation_sequences=4),
+        by_prompt=True,
+        choice=ChoiceConfig(width=8, sequences=16, updates=4, batch_size=4),
+        imitation=ImitationConfig(updates=2, batch_size=4),
     ),
     objective=OrderObjective(samples=2),
     steps=4,

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mdm_jax.orders.calls import OrderCalls, search_calls
+from mdm_jax.orders.calls import OrderCalls, search_calls, start_calls
 from mdm_jax.orders.search import SearchConfig, SearchData, best_order, search_orders
 from mdm_jax.orders.static import sequential_nll
 from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.variational.forms.sigmoid import SigmoidScores
 from mdm_jax.orders.variational.model import OrderModel, Sequence
+from mdm_jax.orders.variational.order_choice import ChoiceConfig
+from mdm_jax.orders.variational.start import InitConfig
 
 LENGTH, MASK, PAD = 4, 2, 3
 MODEL = OrderModel(MaxNormalised(), 2, MASK, PAD)
@@ -40,6 +42,16 @@ def test_a_search_makes_as_many_calls_as_it_says(by):
     best_order(orders, SearchData(data[1], nll[1]), denoise, MODEL)
     jax.effects_barrier()
     assert len(calls) == search_calls(config, MODEL, LENGTH)
+
+
+def test_what_prompts_choose_from_is_counted_as_well():
+    start = InitConfig(search=CONFIG, by_prompt=True, choice=ChoiceConfig(sequences=7))
+    each = (
+        2 * 2 + LENGTH + 1 + 1
+    )  # both orders, sequential decoding, the prompt, the policy's lesson
+    alone = start_calls(replace(start, by_prompt=False), MODEL, LENGTH)
+    assert alone == search_calls(CONFIG, MODEL, LENGTH)
+    assert start_calls(start, MODEL, LENGTH) == alone + 7 * each
 
 
 def test_no_search_makes_no_calls():

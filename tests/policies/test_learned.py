@@ -258,7 +258,9 @@ def test_other_parameters_and_knobs_do_not_compile_again(fresh):
 
 def test_a_static_start_follows_its_order():
     order = np.array([1, 0, 2, 1])
-    params = start_table({"table": jnp.zeros((STEPS + 1, LENGTH))}, jnp.asarray(order), 30.0)
+    params = start_table(
+        {"table": jnp.zeros((STEPS + 1, LENGTH))}, jnp.asarray([order]), jnp.ones(1), 30.0
+    )
     assert set(np.abs(params["table"]).ravel().tolist()) == {30.0}
     for temperature in (0.0, 1.0):
         policy = plain_policy(params["table"], policy_temperature=temperature, fallback="spend")

@@ -116,7 +116,7 @@ def _batch_terms(
 
     def row(row: tuple[RowKey, Sequence]) -> RowTerms:
         key, sequence = row
-        priorities = scores_of(params, sequence, parts).priority / temperature
+        priorities = scores_of(params, sequence, parts, denoiser).priority / temperature
         draws = sequence_draws(
             params, key, sequence, priorities, stops, parts=parts, denoise=denoiser
         )

@@ -21,6 +21,11 @@ from mdm_jax.orders.variational.model import (
     response,
 )
 from mdm_jax.orders.variational.objective import OrderObjective
+from mdm_jax.orders.variational.order_choice import (
+    PROMPT_FEATURES,
+    OrderChoice,
+    prompt_features,
+)
 from mdm_jax.orders.variational.posterior import PosteriorScores, Scorer
 from mdm_jax.policies.networks.policy_network import PolicyNetwork
 from mdm_jax.types import RowKey, Scalar
@@ -41,29 +46,45 @@ class OrderParts:
     model: OrderModel
     scorer: Scorer
     network: PolicyNetwork
+    choice: OrderChoice | None = None  # where the posterior has several static orders
 
 
 @partial(jax.jit, static_argnames=("parts", "length", "vocab", "hidden"))
 def init_order(parts: OrderParts, key: RowKey, length: int, vocab: int, hidden: int = 1) -> dict:
     """Fresh parameters of posterior and policy for canvases of `length`."""
     k_posterior, k_policy = jax.random.split(key)
+    k_choice = jax.random.fold_in(key, 2)
     ones = jnp.ones((length,), bool)
     positions = response(Sequence(jnp.zeros((length,), jnp.int32), ones), parts.model)
     window = len(positions)
-    scorer = parts.scorer.init(k_posterior, jnp.zeros((length,), jnp.int32), ones, ones, positions)
+    tokens, order = jnp.zeros((length,), jnp.int32), None
+    if parts.choice is not None:
+        order = jnp.zeros((), jnp.int32)
+    scorer = parts.scorer.init(k_posterior, tokens, ones, ones, positions, order)
     seen = jnp.zeros((window, hidden)) if parts.model.hidden else None
     policy = parts.network.init(
         k_policy, jnp.zeros((window, vocab)), ones[:window], jnp.asarray(1), seen
     )
-    return {"posterior": scorer["params"], "policy": policy["params"]}
+    params = {"posterior": scorer["params"], "policy": policy["params"]}
+    if parts.choice is not None:
+        features = jnp.zeros((window, PROMPT_FEATURES), jnp.float32)
+        params["choice"] = parts.choice.init(k_choice, features)["params"]
+    return params
 
 
-def scores_of(params: dict, sequence: Sequence, parts: OrderParts) -> PosteriorScores:
-    """The posterior's scores of one sequence: one call of the scorer."""
+def scores_of(
+    params: dict, sequence: Sequence, parts: OrderParts, denoise: Denoise
+) -> PosteriorScores:
+    """The posterior's scores of one sequence: one call of the scorer, and where the prompt chooses one
+    of several orders, one of the denoiser.
+    """
     valid = sequence.tokens != parts.model.pad_id
-    positions = response(sequence, parts.model)
+    positions, order = response(sequence, parts.model), None
+    if parts.choice is not None:
+        features = prompt_features(sequence, denoise, parts.model)
+        order = jnp.argmax(parts.choice.apply({"params": params["choice"]}, features))
     return parts.scorer.apply(
-        {"params": params["posterior"]}, sequence.tokens, valid, sequence.maskable, positions
+        {"params": params["posterior"]}, sequence.tokens, valid, sequence.maskable, positions, order
     )
 
 
@@ -122,7 +143,7 @@ def order_loss(
     def row(row: tuple[RowKey, OrderBatch, Array]) -> tuple[Scalar, Draws]:
         key, (tokens, maskable, progress), step = row
         sequence = Sequence(tokens, maskable)
-        scores = scores_of(params, sequence, parts)
+        scores = scores_of(params, sequence, parts, denoise)
         draws = sequence_draws(
             params,
             key,

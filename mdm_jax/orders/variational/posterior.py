@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from mdm_jax.denoisers.transformer import Block, TransformerConfig
 from mdm_jax.errors import check_range
-from mdm_jax.types import Mask, Tokens
+from mdm_jax.types import Count, Mask, Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +51,28 @@ class Scorer(nn.Module):
 
     Its input is the clean tokens and which of them are the prompt. `vocab` counts the ids that may be
     produced. Canvas positions have learned embeddings. `base` is the part of the scores that is the same
-    for all sequences.
+    for all sequences, or for all that get the same of several `orders`.
     """
 
     config: ScorerConfig
     vocab: int
     max_length: int
+    orders: int | None = None
 
     @nn.compact
     def __call__(
-        self, tokens: Tokens, valid: Mask, maskable: Mask, positions: Int[Array, " window"]
+        self,
+        tokens: Tokens,
+        valid: Mask,
+        maskable: Mask,
+        positions: Int[Array, " window"],
+        order: Count | None = None,
     ) -> PosteriorScores:
+        """Scores of the response.
+
+        Args:
+          order: which of the `orders` the sequence gets; None where there is one alone.
+        """
         config = self.config
         shape = TransformerConfig(width=config.width, depth=config.depth, heads=config.heads)
         init = nn.initializers.normal(0.3)
@@ -77,7 +88,9 @@ class Scorer(nn.Module):
         x = nn.RMSNorm(name="final_norm")(x[positions])
         last = nn.initializers.normal(config.spread / config.width**0.5)
         scores = nn.Dense(1, use_bias=False, kernel_init=last, name="score")(x)[:, 0]
-        scores += self.param("base", nn.initializers.zeros, positions.shape, jnp.float32)
+        shape = positions.shape if self.orders is None else (self.orders, *positions.shape)
+        base = self.param("base", nn.initializers.zeros, shape, jnp.float32)
+        scores += base if order is None else base[order]
         counts = maskable[positions]
         mean = jnp.sum(jnp.where(counts, scores, 0.0)) / jnp.maximum(jnp.sum(counts), 1)
         scores = config.limit * jnp.tanh((scores - mean) / config.limit)
@@ -87,11 +100,13 @@ class Scorer(nn.Module):
         return PosteriorScores(scores, predicted_nll)
 
 
-def start_scores(params: Any, order: Int[Array, " window"], spacing: float) -> Any:
-    """Scorer parameters whose scores are a static order, the same for every sequence.
+def start_scores(params: Any, order: Int[Array, "*orders window"], spacing: float) -> Any:
+    """Scorer parameters whose scores are a static order, or one of several.
 
     Args:
+      order: the step of each position.
       spacing: between the scores of neighbouring steps. The part that depends on the sequence is 0.
     """
     zero = jax.tree.map(jnp.zeros_like, params["score"])
-    return params | {"base": -spacing * (order - jnp.mean(order)), "score": zero}
+    mean = jnp.mean(order, axis=-1, keepdims=True)
+    return params | {"base": -spacing * (order - mean), "score": zero}

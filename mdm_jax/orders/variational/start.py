@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
-from mdm_jax.errors import check_range
+from mdm_jax.errors import MdmError, check_range
 from mdm_jax.orders.search import SearchConfig
+from mdm_jax.orders.variational.order_choice import ChoiceConfig, ImitationConfig
 from mdm_jax.orders.variational.posterior import start_scores
 from mdm_jax.policies.networks.policy_network import start_table
 
@@ -16,29 +17,49 @@ class InitConfig:
     """Where learning starts from.
 
     Attributes:
-      search: for a static order; with 0 proposals learning starts from the Ancestral sampler.
-      spacing: between the scores of neighbouring steps of the static order, in temperatures.
-      certainty: of the policy about the static order, nats.
+      search: for static orders; with 0 proposals learning starts from the Ancestral sampler.
+      by_prompt: the posterior starts with the orders of all chains of the search, of which every prompt
+        chooses one; False: with the best one, the same for all prompts.
+      choice: the network that chooses.
+      imitation: how the policy learns what was chosen.
+      spacing: between the scores of neighbouring steps of a static order, in temperatures.
+      certainty: of the policy about the static order, nats, at most.
     """
 
     search: SearchConfig = field(default_factory=SearchConfig)
+    by_prompt: bool = False
+    choice: ChoiceConfig = field(default_factory=ChoiceConfig)
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
     spacing: float = 5.0
     certainty: float = 5.0
 
     def __post_init__(self) -> None:
         for name in ("spacing", "certainty"):
             check_range(name, getattr(self, name), 0)
+        if self.by_prompt and not self.search.proposals:
+            raise MdmError("by_prompt chooses among the orders of a search: give it proposals")
+
+    @property
+    def orders(self) -> int | None:
+        """How many static orders the posterior has; None: one, which is not chosen."""
+        return self.search.chains if self.by_prompt else None
 
 
 def start_at(
-    params: dict[str, Any], order: Int[Array, " window"], config: InitConfig, temperature: float
+    params: dict[str, Any],
+    orders: Int[Array, "orders window"],
+    shares: Float[Array, " orders"],
+    config: InitConfig,
+    temperature: float,
 ) -> dict[str, Any]:
-    """The parameters with posterior and policy at a static order.
+    """The parameters with posterior and policy at one static order, or at several.
 
     Args:
+      shares: of the prompts that choose each of the orders.
       temperature: of the posterior at the first update.
     """
+    base = orders if config.by_prompt else orders[0]
     return params | {
-        "posterior": start_scores(params["posterior"], order, config.spacing * temperature),
-        "policy": start_table(params["policy"], order, config.certainty),
+        "posterior": start_scores(params["posterior"], base, config.spacing * temperature),
+        "policy": start_table(params["policy"], orders, shares, config.certainty),
     }

@@ -16,6 +16,7 @@ from mdm_jax.denoisers.transformer import Block, TransformerConfig
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.policies.action_distributions import Utilities
 from mdm_jax.policies.base import Scores, confidence, entropy, margin
+from mdm_jax.policies.networks.canvas_layers import canvas_layers
 from mdm_jax.types import Mask, Observation, Scalar
 
 CERTAIN = 0.02  # nats: below it a position counts as determined
@@ -150,10 +151,7 @@ class Trunk(nn.Module):
         shape = (config.max_length, config.width)
         x = self.param("positions", nn.initializers.normal(0.3), shape, jnp.float32)
         if config.canvas:
-            whole = jnp.pad(inputs, ((0, config.max_length - length), (0, 0))).ravel()
-            hidden = nn.silu(nn.Dense(config.canvas, name="canvas_1")(whole))
-            hidden = nn.silu(nn.Dense(config.canvas, name="canvas_2")(hidden))
-            x += nn.DenseGeneral(shape, name="canvas_out")(hidden)
+            x += canvas_layers(inputs, config.canvas, shape)
         return x[:length]
 
 

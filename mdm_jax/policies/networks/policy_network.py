@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -12,6 +13,7 @@ from mdm_jax.denoisers.transformer import Block, TransformerConfig
 from mdm_jax.errors import check_range
 from mdm_jax.policies.action_distributions import Utilities
 from mdm_jax.policies.base import confidence, entropy, margin
+from mdm_jax.policies.networks.canvas_layers import canvas_layers
 from mdm_jax.types import Count, Logits, Mask, RowKey, Scalar
 
 
@@ -23,6 +25,7 @@ class PolicyConfig:
       width: of the residual stream.
       depth: transformer blocks.
       heads: of the attention.
+      canvas: inner width of two dense layers over all positions at once; 0: none.
       confidence: top-1 probability as a feature.
       margin: top-1 minus top-2 probability as a feature.
       entropy: entropy in nats as a feature.
@@ -32,6 +35,7 @@ class PolicyConfig:
     width: int = 64
     depth: int = 1
     heads: int = 4
+    canvas: int = 0
     confidence: bool = True
     margin: bool = True
     entropy: bool = True
@@ -39,7 +43,8 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         TransformerConfig(width=self.width, depth=max(self.depth, 1), heads=self.heads)
-        check_range("depth", self.depth, 0)
+        for name in ("depth", "canvas"):
+            check_range(name, getattr(self, name), 0)
 
 
 class StepFeatures(NamedTuple):
@@ -90,7 +95,9 @@ class PolicyNetwork(nn.Module):
     def utilities(self, features: StepFeatures) -> Utilities:
         """Utilities from the features."""
         config, left, length = self.config, features.left, len(features.features)
-        shape = TransformerConfig(width=config.width, depth=config.depth, heads=config.heads)
+        shape = TransformerConfig(
+            width=config.width, depth=max(config.depth, 1), heads=config.heads
+        )
         init = nn.initializers.normal(0.3)
         x = nn.Dense(config.width, name="features")(features.features)
         if config.hidden:
@@ -98,6 +105,9 @@ class PolicyNetwork(nn.Module):
                 nn.RMSNorm(name="hidden_norm")(features.hidden)
             )
         x += self.param("positions", init, (self.max_length, config.width), jnp.float32)[:length]
+        if config.canvas:
+            shape_of_all = self.max_length, config.width
+            x += canvas_layers(self._with_left(features), config.canvas, shape_of_all)[:length]
         steps = nn.Embed(self.max_steps + 1, config.width, embedding_init=init, name="steps")
         x += steps(jnp.clip(left, 0, self.max_steps))[None, :]
         for layer in range(config.depth):
@@ -121,6 +131,15 @@ class PolicyNetwork(nn.Module):
         share = jnp.mean(is_masked.astype(jnp.float32))
         return jnp.stack([*values, is_masked, jnp.full(is_masked.shape, share)], axis=-1)
 
+    def _with_left(self, features: StepFeatures) -> Float[Array, "length inputs"]:
+        """The features, and which number of steps is left as one more column each."""
+        left = jnp.clip(features.left, 0, self.max_steps)
+        steps = jax.nn.one_hot(left, self.max_steps + 1)
+        length = len(features.features)
+        return jnp.concatenate(
+            [features.features, jnp.broadcast_to(steps, (length, len(steps)))], axis=-1
+        )
+
     @staticmethod
     def hidden_features(params: Any) -> int | None:
         """Of the denoiser's hidden states, how many these parameters look at; None: at none."""
@@ -133,8 +152,19 @@ def _ancestral_table(key: RowKey, shape: tuple[int, int]) -> Float[Array, "steps
     return jnp.broadcast_to(-jnp.log(jnp.maximum(left - 1.0, 0.5)), shape)
 
 
-def start_table(params: Any, order: Int[Array, " length"], certainty: float) -> Any:
-    """Network parameters that reveal in a static order: utilities +-certainty (nats) now or later."""
-    left = jnp.arange(params["table"].shape[0])[:, None]
-    now = order <= jnp.max(left) - left
-    return params | {"table": jnp.where(now, certainty, -certainty)}
+def start_table(
+    params: Any,
+    orders: Int[Array, "orders length"],
+    shares: Float[Array, " orders"],
+    certainty: float,
+) -> Any:
+    """Network parameters that reveal by a static order, or each of several with a probability.
+
+    Args:
+      shares: probability of each order.
+      certainty: utilities, the log-odds of now against later, stay within +- this; nats.
+    """
+    left = jnp.arange(params["table"].shape[0])
+    now = orders[:, None, :] <= (jnp.max(left) - left)[None, :, None]
+    share = jnp.tensordot(shares, now.astype(jnp.float32), 1)
+    return params | {"table": jnp.clip(jax.scipy.special.logit(share), -certainty, certainty)}

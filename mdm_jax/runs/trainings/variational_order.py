@@ -13,7 +13,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.likelihood import DRAWS
 from mdm_jax.evals.order_bounds import OrderBounds, order_bounds
 from mdm_jax.keys import Stream, stream
-from mdm_jax.orders.calls import OrderCalls, search_calls
+from mdm_jax.orders.calls import OrderCalls, start_calls
 from mdm_jax.orders.variational.evaluation import PATHS, FittedOrder
 from mdm_jax.orders.variational.loss import OrderBatch, OrderParts
 from mdm_jax.orders.variational.objective import OrderObjective
@@ -78,13 +78,13 @@ class VariationalTraining:
 
     def calls(self, run: TrainingRun) -> OrderCalls:
         """Denoiser calls that are left to make."""
-        model, paths = self.parts.model, self.objective.samples
+        model, chosen = self.parts.model, int(self.start.by_prompt)  # one call more, on the prompt
         searches = run.is_new and not (run.directory / START).exists()
         done = run.checkpoints.latest_step() or 0
         return OrderCalls(
-            search_calls(self.start.search, model, self.task.length) if searches else 0,
-            (self.steps - done) * self.batch_size * paths,
-            self.heldout_rows * (PATHS * model.budget + DRAWS),
+            start_calls(self.start, model, self.task.length) if searches else 0,
+            (self.steps - done) * self.batch_size * (self.objective.samples + chosen),
+            self.heldout_rows * (PATHS * model.budget + DRAWS + chosen),
         )
 
     def initial_state(self, run: TrainingRun, progress: Progress) -> TrainState:
@@ -96,7 +96,7 @@ class VariationalTraining:
         k_init = stream(self.seed, Stream.ORDER_INIT)
         params = fresh_params(self.parts, self.task, k_init, self.denoise, self.joint)
         if run.is_new:
-            start = StaticStart(self.task, self.seed, self.denoise, self.parts.model, self.start)
+            start = StaticStart(self.task, self.seed, self.denoise, self.parts, self.start)
             temperature = float(self.objective.temperature_at(jnp.zeros((), jnp.float32)))
             params = start.apply(params, temperature, run.directory / START, progress)
         return sharding.replicate(init_state(params, self._optimizer), sharding.make_mesh())
