@@ -64,8 +64,10 @@ def mapped_sampler(config: SamplerConfig, parallel: Parallel) -> Callable[..., R
 
 @lru_cache(maxsize=64)
 def mapped_refill(config: SamplerConfig, parallel: Parallel) -> tuple[Callable, Callable]:
-    """`begin((denoise, policy), keys, canvases)` and `advance((denoise, policy, free), keys, canvases,
-    running, is_new)` of `sampling.refill`, each compiled once for these settings.
+    """`begin` and `advance` of `sampling.refill`, each compiled once for these settings.
+
+    The first takes ((denoise, policy), keys, canvases), the second ((denoise, policy, free), keys,
+    canvases, running, is_new).
     """
 
     def first(shared: tuple, keys: jax.Array, canvases: jax.Array) -> Running:
