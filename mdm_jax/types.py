@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 Tokens = Int[Array, " length"]
@@ -51,7 +52,7 @@ class Decision(NamedTuple):
     unmask: Bool[Array, " length"]
     remask: Bool[Array, " length"]  # all False for policies that only reveal
     record: Any = None  # arrays that the policy wants in the trace
-    extra_calls: Int[Array, ""] | int = 0  # denoiser calls that its lookahead needed
+    extra_calls: Int[Array, ""] | np.int32 = np.int32(0)  # denoiser calls that its lookahead needed
 
 
 class Trace(NamedTuple):

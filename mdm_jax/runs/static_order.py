@@ -23,10 +23,11 @@ from mdm_jax.runs.json_files import read_json, write_json
 from mdm_jax.runs.reporter import Progress
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
-from mdm_jax.training.order_choice import fit_choice
+from mdm_jax.training.order_choice import Fitted, fit_choice
 from mdm_jax.training.order_imitation import fit_policy
 
 PARTS = 16  # in which clean sequences are followed
+IMITATION = 2  # folded into the key of the choice
 
 
 class StaticStart(NamedTuple):
@@ -64,31 +65,42 @@ class StaticStart(NamedTuple):
         progress: Progress,
     ) -> dict[str, Any]:
         """The parameters with a choice of one order for each prompt, and a policy that follows it."""
-        config, model = self.config.choice, self.parts.model
-        k_follow, k_fit, k_imitate = jax.random.split(stream(self.seed, Stream.ORDER_CHOICE), 3)
         batches = self._batches()
+        fitted, chosen = self._choose(orders, batches, progress)
+        params = start_at(params, orders, fitted.shares, self.config, temperature)
+        params |= {"choice": fitted.params}
+        if self.parts.model.hidden or not self.config.imitation.updates:
+            return params  # hidden states of all steps are too many to keep
+        return params | {"policy": self._imitate(params["policy"], chosen, batches)}
+
+    def _choose(
+        self, orders: Int[Array, "orders window"], batches: list[Sequence], progress: Progress
+    ) -> tuple[Fitted, list[Int[Array, "n window"]]]:
+        """The choice, and the order that each of the clean sequences gets."""
+        config, model, network = self.config.choice, self.parts.model, self.parts.choice
+        k_follow, k_fit = jax.random.split(stream(self.seed, Stream.ORDER_CHOICE))
         with progress("choosing orders by the prompt", len(batches)) as advance:
             followed = []
             for part, batch in enumerate(batches):
                 k_part = jax.random.fold_in(k_follow, part)
                 followed.append(follow(k_part, orders, batch, self.denoise, model, config.cap))
                 advance(1, "")
-            fitted = fit_choice(k_fit, _joined(followed), self.parts.choice, config)
+            fitted = fit_choice(k_fit, _joined(followed), network, config)
             advance(0, f"worth {fitted.worth:.3f}, of one order {fitted.best_single:.3f}")
-        params = start_at(params, orders, fitted.shares, self.config, temperature)
-        params |= {"choice": fitted.params}
-        if model.hidden or not self.config.imitation.updates:
-            return params  # hidden states of all steps are too many to keep
-        choose = jax.vmap(partial(self.parts.choice.apply, {"params": fitted.params}))
-        shown = []
-        for seen, batch in zip(followed, batches, strict=True):
-            chosen = orders[jnp.argmax(choose(seen.features), axis=-1)]
-            shown.append(demonstrate(chosen, batch, self.denoise, self.parts))
+        logits = jax.vmap(partial(network.apply, {"params": fitted.params}))
+        return fitted, [orders[jnp.argmax(logits(one.features), axis=-1)] for one in followed]
+
+    def _imitate(
+        self, policy: Any, chosen: list[Int[Array, "n window"]], batches: list[Sequence]
+    ) -> Any:
+        """The policy's parameters after imitating the orders that the sequences get."""
+        shown = [
+            demonstrate(orders, batch, self.denoise, self.parts)
+            for orders, batch in zip(chosen, batches, strict=True)
+        ]
         steps = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), _joined(shown))
-        policy, _ = fit_policy(
-            k_imitate, params["policy"], steps, self.parts, self.config.imitation
-        )
-        return params | {"policy": policy}
+        key = jax.random.fold_in(stream(self.seed, Stream.ORDER_CHOICE), IMITATION)
+        return fit_policy(key, policy, steps, self.parts, self.config.imitation)[0]
 
     def _batches(self) -> list[Sequence]:
         """The clean sequences of the choice."""

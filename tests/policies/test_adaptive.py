@@ -27,6 +27,13 @@ def fresh(**options):
     )
 
 
+def at_start(**options):
+    """Without the little that tells positions apart before training."""
+    policy = fresh(**options)
+    zero = jax.tree.map(jnp.zeros_like, policy.params["utility"])
+    return replace(policy, params=policy.params | {"utility": zero})
+
+
 def moved(policy, seed=1):
     leaves, treedef = jax.tree.flatten(policy.params)
     noise = jax.random.split(jax.random.key(seed), len(leaves))
@@ -41,7 +48,7 @@ def test_it_reveals_something_everywhere(step):
 
 def test_it_starts_at_a_confidence_threshold():
     observations = observe(1)
-    policy = fresh(start=ConfidenceStart(threshold=0.7))
+    policy = at_start(start=ConfidenceStart(threshold=0.7))
     np.testing.assert_array_equal(
         reveal(policy, observations), reveal(ConfidenceThreshold(0.7), observations)
     )
@@ -54,10 +61,25 @@ def test_it_starts_at_a_bound_on_entropies_that_grows_with_the_price():
     start = EntropyStart(offset=4.0, slope=8.0, eagerness=2.0)
     for price, bound in [(0.05, 0.5), (0.01, 0.5), (0.05 * np.e**2, 1.0)]:
         below = eligible & (bound > H)
-        got = reveal(replace(fresh(start=start), price=price), observations)
+        got = reveal(replace(at_start(start=start), price=price), observations)
         rows = below.any(axis=1)
         np.testing.assert_array_equal(got[rows], below[rows])
         assert (got[~rows].sum(axis=1) == eligible[~rows].any(axis=1)).all()
+
+
+def test_every_seed_breaks_the_ties_of_the_start_in_an_order_of_its_own():
+    """Where learning starts from equal utilities, it needs to tell positions apart, a little."""
+    blank = jax.tree.map(lambda x: x[0], observe(4))
+    blank = blank._replace(logits=jnp.zeros_like(blank.logits), eligible=blank.is_masked)
+    network = AdaptiveNetwork(AdaptiveConfig(width=8, heads=2, max_length=blank.is_masked.size))
+    length = blank.is_masked.size
+    found = []
+    for seed in range(8):
+        policy = init_adaptive(network, jax.random.key(seed), length)
+        utilities = policy.utilities(policy.featurize(blank))[blank.is_masked]
+        assert 0 < np.ptp(utilities) < 0.2
+        found.append(int(np.argmax(utilities)))
+    assert len(set(found)) > 2
 
 
 def test_prices_are_one_compiled_call():
@@ -124,7 +146,7 @@ def test_knobs_out_of_range(options):
 
 def test_confidence_start_reads_confidence():
     observation = jax.tree.map(lambda x: x[0], observe(7))
-    policy = fresh(start=ConfidenceStart(threshold=0.5, slope=2.0, floor=-50.0, ceiling=50.0))
+    policy = at_start(start=ConfidenceStart(threshold=0.5, slope=2.0, floor=-50.0, ceiling=50.0))
     got = policy.utilities(policy.featurize(observation))
     c = np.asarray(confidence(observation.logits))
     masked = np.asarray(observation.is_masked)

@@ -33,7 +33,7 @@ from mdm_jax.training.state import init_state
 
 # two pairs of copies: one call for one of each pair, one for the rest; a threshold needs four
 COPIES = np.array([[a, b, a, b] for a, b in itertools.product(range(2), repeat=2)])
-ORACLE, STEPS = oracle_of(COPIES, 2, 2), 60
+ORACLE, STEPS = oracle_of(COPIES, 2, 2), 240
 TOKENS, MASKABLE = jnp.asarray(np.tile(COPIES, (4, 1))), jnp.ones((16, 4), bool)
 NETWORK = AdaptiveConfig(width=16, depth=0, canvas=32, max_length=4, start=EntropyStart(floor=-1.0))
 FORCING = Forcing(2, 3, 4)
@@ -75,7 +75,7 @@ def trained(request):
         lambda state: kept.append(jax.device_get(state.ema)),
         count=2,
     )
-    services = Services(evaluate=monitor, eval_every=20, log=lambda step, row: rows.append(row))
+    services = Services(evaluate=monitor, eval_every=40, log=lambda step, row: rows.append(row))
     state = fit(state, update, batch_at, jax.random.key(2), steps=STEPS, services=services)
     return monitor, kept, state
 

@@ -1,6 +1,6 @@
 """A policy network for canvases of any length that starts at a heuristic and knows the price of a call.
 
-Utilities are a heuristic's, `start`, plus what a small transformer adds, which is 0 before training. It
+Utilities are a heuristic's, `start`, plus what a small transformer adds, nearly 0 before training. It
 sees the denoiser's confidence, margin and entropy where something is masked, how much is masked, what a
 call costs, and how many may still be made.
 """
@@ -156,7 +156,11 @@ class Trunk(nn.Module):
 
 
 class AdaptiveNetwork(nn.Module):
-    """Utilities of one step of one sequence."""
+    """Utilities of one step of one sequence.
+
+    Before training they are those of `config.start` but for a little that tells positions apart, which
+    breaks ties in an order that each seed draws.
+    """
 
     config: AdaptiveConfig = AdaptiveConfig()
 
@@ -169,7 +173,7 @@ class AdaptiveNetwork(nn.Module):
     def __call__(self, features: AdaptiveFeatures) -> Utilities:
         """The utility of each position."""
         x = Trunk(self.config, name="trunk")(inputs_of(features))
-        learned = nn.Dense(1, kernel_init=nn.initializers.zeros, name="utility")(x)[:, 0]
+        learned = nn.Dense(1, kernel_init=nn.initializers.normal(1e-2), name="utility")(x)[:, 0]
         return self.config.start(features) + learned
 
 
