@@ -119,8 +119,9 @@ def test_the_gradient_is_that_of_all_sets(row, try_start):
 
 
 def test_equal_utilities_are_revealed_in_any_order():
-    """As before the first update, where the start clips them."""
+    """Where the start clips them and the network adds nothing."""
     tied, count = policy_of(EntropyStart(offset=-50.0, slope=0.0, floor=-60.0), noise=0.0), 64
+    tied = replace(tied, params=jax.tree.map(jnp.zeros_like, tied.params))
     maskable, nothing = jnp.ones((count, LENGTH), bool), jnp.zeros(count, bool)
     rows = Row(row_keys(3, count), maskable, nothing, PRICE * jnp.ones(count))
     tokens = jnp.broadcast_to(jnp.asarray(TABLE[0]), (count, LENGTH))
