@@ -29,6 +29,13 @@ class Fitted(NamedTuple):
     shares: Float[Array, " orders"]  # of the prompts that choose each order
 
 
+class _State(NamedTuple):
+    params: Any
+    optimizer: optax.OptState
+    best: Any  # parameters
+    worth: Scalar  # of the best
+
+
 @partial(jax.jit, static_argnames=("network", "config"))
 def fit_choice(
     key: RowKey, followed: Followed, network: OrderChoice, config: ChoiceConfig
@@ -36,49 +43,67 @@ def fit_choice(
     """Fit the choice by AdamW, and keep the parameters that are best on held-out sequences."""
     k_init, k_updates = jax.random.split(key)
     count = max(len(followed.worth) // HELD_OUT, 1)
-    heldout, train = (
-        jax.tree.map(lambda x: x[:count], followed),
-        jax.tree.map(lambda x: x[count:], followed),
-    )
-    schedule = optax.cosine_decay_schedule(config.learning_rate, config.updates)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=config.weight_decay)
-    )
+    heldout = jax.tree.map(lambda x: x[:count], followed)
+    train = jax.tree.map(lambda x: x[count:], followed)
     params = network.init(k_init, followed.features[0])["params"]
+    state = _optimizer(config).init(params)
+    state = _State(params, state, params, worth_of(params, heldout, network))
+    update = partial(_update, key=k_updates, train=train, network=network, config=config)
 
-    def logits(params: Any, features: Array) -> Array:
-        return jax.vmap(partial(network.apply, {"params": params}))(features)
-
-    def update(carry: tuple, index: Array) -> tuple[tuple, None]:
-        params, state = carry
-        k_rows = jax.random.fold_in(k_updates, index)
-        rows = jax.random.randint(k_rows, (config.batch_size,), 0, len(train.worth))
-        progress = index / config.updates
-        weights = config.entropy * (1 - progress), config.diversity_cost * progress
-
-        def loss(params: Any) -> Scalar:
-            found = logits(params, train.features[rows])
-            return choice_loss(found, train.worth[rows], *weights)
-
-        changes, state = optimizer.update(jax.grad(loss)(params), state, params)
-        return (optax.apply_updates(params, changes), state), None
-
-    def chosen(params: Any) -> Array:
-        return jnp.argmax(logits(params, heldout.features), axis=-1)
-
-    def worth(params: Any) -> Scalar:
-        return jnp.mean(jnp.take_along_axis(heldout.worth, chosen(params)[:, None], axis=1))
-
-    def part(carry: tuple, indices: Array) -> tuple[tuple, None]:
-        now, best, reached = carry
-        now, _ = jax.lax.scan(update, now, indices)
-        found = worth(now[0])
-        best = jax.tree.map(lambda new, old: jnp.where(found > reached, new, old), now[0], best)
-        return (now, best, jnp.maximum(found, reached)), None
+    def part(state: _State, indices: Array) -> tuple[_State, None]:
+        state, _ = jax.lax.scan(update, state, indices)
+        return _keep_best(state, worth_of(state.params, heldout, network)), None
 
     parts = min(PARTS, config.updates)
     indices = jnp.arange(config.updates // parts * parts).reshape(parts, -1)
-    start = (params, optimizer.init(params)), params, worth(params)
-    (_, best, reached), _ = jax.lax.scan(part, start, indices)
-    shares = jnp.mean(jax.nn.one_hot(chosen(best), network.orders), axis=0)
-    return Fitted(best, reached, jnp.max(jnp.mean(heldout.worth, axis=0)), shares)
+    state, _ = jax.lax.scan(part, state, indices)
+    chosen = jnp.argmax(_logits(state.best, heldout, network), axis=-1)
+    shares = jnp.mean(jax.nn.one_hot(chosen, network.orders), axis=0)
+    return Fitted(state.best, state.worth, jnp.max(jnp.mean(heldout.worth, axis=0)), shares)
+
+
+def worth_of(params: Any, followed: Followed, network: OrderChoice) -> Scalar:
+    """Mean worth of the most probable order of each prompt."""
+    chosen = jnp.argmax(_logits(params, followed, network), axis=-1)
+    return jnp.mean(jnp.take_along_axis(followed.worth, chosen[:, None], axis=1))
+
+
+def _optimizer(config: ChoiceConfig) -> optax.GradientTransformation:
+    schedule = optax.cosine_decay_schedule(config.learning_rate, config.updates)
+    adamw = optax.adamw(schedule, weight_decay=config.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(1.0), adamw)
+
+
+def _logits(params: Any, followed: Followed, network: OrderChoice) -> Float[Array, "n orders"]:
+    return jax.vmap(partial(network.apply, {"params": params}))(followed.features)
+
+
+def _update(
+    state: _State,
+    index: Array,
+    *,
+    key: RowKey,
+    train: Followed,
+    network: OrderChoice,
+    config: ChoiceConfig,
+) -> tuple[_State, None]:
+    """One step of AdamW on random sequences."""
+    k_rows, progress = jax.random.fold_in(key, index), index / config.updates
+    rows = jax.random.randint(k_rows, (config.batch_size,), 0, len(train.worth))
+    batch = jax.tree.map(lambda x: x[rows], train)
+    weights = config.entropy * (1 - progress), config.diversity_cost * progress
+
+    def loss(params: Any) -> Scalar:
+        return choice_loss(_logits(params, batch, network), batch.worth, *weights)
+
+    gradient = jax.grad(loss)(state.params)
+    changes, optimizer = _optimizer(config).update(gradient, state.optimizer, state.params)
+    return state._replace(
+        params=optax.apply_updates(state.params, changes), optimizer=optimizer
+    ), None
+
+
+def _keep_best(state: _State, worth: Scalar) -> _State:
+    better = worth > state.worth
+    best = jax.tree.map(partial(jnp.where, better), state.params, state.best)
+    return state._replace(best=best, worth=jnp.maximum(worth, state.worth))

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from mdm_jax.errors import MdmError
 from mdm_jax.evals.exact.worlds import World
+from mdm_jax.evals.sweeps import SCHEDULED
 from mdm_jax.orders.counts import optimal_counts
 from mdm_jax.policies import (
     bisection,
@@ -29,14 +30,6 @@ from mdm_jax.policies.remasking import p2, rcr, remdm, saber
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.policies import load_policy
 
-SCHEDULED = (
-    heuristics.Random,
-    heuristics.Ancestral,
-    heuristics.LeftToRight,
-    heuristics.TopConfidence,
-    heuristics.TopMargin,
-    heuristics.LowEntropy,
-)
 STEPS = (2, 3, 5, 8)
 PRICES = (1.0, 0.3, 0.1, 0.03)  # of a learned policy's call
 # exact dependence is a total variation, of another size than the attention that the papers use
