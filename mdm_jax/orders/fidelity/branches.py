@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from mdm_jax.chunks import map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.orders.fidelity.config import VineConfig, VineParts
+from mdm_jax.orders.fidelity.credit import ProposedSets, Tried, proposed_sets
 from mdm_jax.orders.fidelity.exploration import Visit
 from mdm_jax.orders.fidelity.ragged import run_ragged
 from mdm_jax.orders.fidelity.returns import capped_ratio
@@ -47,15 +48,6 @@ class Branch(NamedTuple):
     state: State
     log_w: Scalar
     pending: Bool[Array, ""]  # False: another branch of the state tries the same set
-
-
-class Tried(NamedTuple):
-    """Sets tried at one state: the drawn ones, then the fixed ones."""
-
-    features: AdaptiveFeatures
-    sets: Bool[Array, "tried window"]  # as drawn: an empty set reveals the best position
-    returns: Float[Array, " tried"]
-    price: Scalar
 
 
 def returns_of(branch: Branch, at: Branching, config: VineConfig) -> Scalar:
@@ -105,58 +97,39 @@ def try_sets(
     config, states = parts.config, len(at.price)
     propose = partial(propose_sets, policy=policy, denoise=denoise, parts=parts)
     chunk = rows_at_once(at.sequence.tokens.shape[1], parts.forcing, config.chunk)
-    features, sets, same, branches = map_rows(lambda row: propose(*row), (keys, at), chunk)
+    features, sets, branches = map_rows(lambda row: propose(*row), (keys, at), chunk)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), branches)
     owner_keys, owner = jax.tree.map(
-        lambda leaf: jnp.repeat(leaf, sets.shape[1], axis=0), (keys, at)
+        lambda leaf: jnp.repeat(leaf, sets.same.shape[1], axis=0), (keys, at)
     )
     step = partial(branch_step, policy=policy, denoise=denoise, forcing=parts.forcing)
     done = run_ragged(step, _is_pending, flat, (owner_keys, owner), chunk)
     values = jax.vmap(partial(returns_of, config=config))(done, owner)
-    values = jnp.take_along_axis(values.reshape(same.shape), same, axis=1)
+    values = jnp.take_along_axis(values.reshape(sets.same.shape), sets.same, axis=1)
     calls = states + jnp.sum(done.state.calls - flat.state.calls)
-    return Tried(features, sets, values, at.price), calls
+    return Tried(features, sets.drawn, values, at.price), calls
 
 
 def propose_sets(
     key: RowKey, at: Branching, policy: AdaptivePolicy, denoise: Denoise, parts: VineParts
-) -> tuple[AdaptiveFeatures, Bool[Array, "tried window"], Int[Array, " tried"], Branch]:
+) -> tuple[AdaptiveFeatures, ProposedSets, Branch]:
     """One denoiser call at a state, and the sets that are tried there.
 
     Returns:
-      What the policy sees, the sets as drawn, for each the first that reveals the same, and the
-      branches after that.
+      What the policy sees, the sets, and the branches after them.
     """
     observation, log_probs = observe(at.sequence, at.state, denoise, parts.forcing)
     features = policy.featurize(observation)._replace(price=at.price)
-    utilities, eligible = policy.utilities(features), observation.eligible
-    shape = (parts.config.draws, len(eligible))
-    drawn = jax.random.bernoulli(key, jax.nn.sigmoid(utilities)[None], shape) & eligible[None]
-    sets = jnp.concatenate([drawn, fixed_sets(features, utilities, policy, parts.config)])
-    best = partial(or_best_utility, key)
-    revealed = jax.vmap(best, in_axes=(0, None, None))(sets, utilities, eligible)
-    same = first_same(revealed)
+    utilities = policy.utilities(features)
+    config = parts.config
+    sets = proposed_sets(key, features, utilities, policy, config.draws, config.try_start)
 
     def branch(unmask: Mask, pending: Bool[Array, ""]) -> Branch:
         state, unmask = reveal(at.state, unmask, at.sequence, parts.forcing)
         log_w = at.log_w + jnp.sum(jnp.where(unmask, log_probs, 0.0))
         return Branch(state, log_w, pending)
 
-    return features, sets, same, jax.vmap(branch)(revealed, same == jnp.arange(len(sets)))
-
-
-def fixed_sets(
-    features: AdaptiveFeatures,
-    utilities: Float[Array, " window"],
-    policy: AdaptivePolicy,
-    config: VineConfig,
-) -> Bool[Array, "fixed window"]:
-    """The policy's mode, everything, and with `try_start` the set of the heuristic it started at."""
-    eligible = features.eligible
-    sets = [eligible & (utilities > 0), eligible]
-    if config.try_start:
-        sets.append(eligible & (policy.network.config.start(features) > 0))
-    return jnp.stack(sets)
+    return features, sets, jax.vmap(branch)(sets.revealed, sets.is_first)
 
 
 def branch_step(
@@ -183,8 +156,3 @@ def branch_step(
 
 def _is_pending(branch: Branch) -> Bool[Array, ""]:
     return branch.pending & is_running(branch.state)
-
-
-def first_same(sets: Bool[Array, "n window"]) -> Int[Array, " n"]:
-    """For each set the number of the first one that equals it."""
-    return jnp.argmax(jnp.all(sets[:, None] == sets[None, :], axis=-1), axis=1)

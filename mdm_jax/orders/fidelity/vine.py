@@ -5,13 +5,7 @@ by the mode of the policy along the same x. It returns
 
   J = min(cap, w) - price * calls,    log w = log p_order(x | prompt) - log p_sequential(x | prompt),
 
-and the gradient of E_pi[J] is estimated from K drawn sets A_k and a few fixed ones B_e that are worth
-trying at every state (the mode, everything, a heuristic's set):
-
-  sum_e pi(B_e) (J_e - b) grad log pi(B_e)  +  1/K sum_k [A_k is no B] (J_k - b_k) grad log pi(A_k),
-
-b_k the mean of the other drawn J, b of all. It is unbiased: fixed sets are summed over instead of
-sampled, and all baselines together weigh sum_A pi(A) grad log pi(A) = 0.
+and the gradient of E_pi[J] is estimated as in `credit`.
 
 Rows may also draw tokens of their own, so that states after a mistake are seen. There the rest x' is
 drawn by sequential decoding of the canvas c, and with r = p_sequential(c) / p_order(c) the return is
@@ -25,52 +19,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.orders.fidelity.branches import Tried, branchings, first_same, try_sets
+from mdm_jax.orders.fidelity.branches import branchings, try_sets
 from mdm_jax.orders.fidelity.config import VineParts
+from mdm_jax.orders.fidelity.credit import Tried, set_loss
 from mdm_jax.orders.fidelity.exploration import FidelityBatch, Row, draw_prices, explore, visits
 from mdm_jax.orders.fidelity.likelihood import sequential_likelihood
 from mdm_jax.orders.fidelity.teacher_forcing import Sequence
-from mdm_jax.policies.action_distributions import bernoulli_entropy, bernoulli_log_prob, from_logits
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.types import RowKey, Scalar
 
 Metrics = dict[str, Array]
-
-
-def set_loss(
-    tried: Tried, draws: int, utilities: Float[Array, " window"], entropy: Scalar
-) -> tuple[Scalar, Scalar]:
-    """A loss whose gradient is minus the estimate above, for one state; returns in units of themselves.
-
-    Args:
-      draws: how many of the tried sets were drawn.
-      entropy: weight of the policy's entropy.
-
-    Returns:
-      The loss, and the entropy in nats.
-    """
-    bernoulli, eligible = from_logits(utilities), tried.features.eligible
-    logs = jax.vmap(lambda tried: bernoulli_log_prob(bernoulli, tried, eligible))(tried.sets)
-    weights = jax.lax.stop_gradient(set_weights(tried, draws, logs))
-    nats = jnp.sum(jnp.where(eligible, bernoulli_entropy(bernoulli), 0.0))
-    return -jnp.sum(weights * logs) - entropy * nats, nats
-
-
-def set_weights(tried: Tried, draws: int, logs: Float[Array, " tried"]) -> Float[Array, " tried"]:
-    """What grad log pi of each tried set is multiplied with."""
-    returns, sets, count = tried.returns, tried.sets, tried.sets.shape[0]
-    drawn = jnp.arange(count) < draws
-    fixed = sets[draws:]
-    is_fixed = jnp.any(jnp.all(sets[:, None] == fixed[None, :], axis=-1), axis=1)
-    mean = jnp.mean(returns[:draws])
-    of_drawn = (returns - mean) / (draws - 1) * ~is_fixed  # (J - mean of the others) / draws
-    is_first = draws + first_same(fixed)[jnp.maximum(jnp.arange(count) - draws, 0)]
-    of_fixed = jnp.exp(logs) * (returns - mean) * (is_first == jnp.arange(count))
-    return jnp.where(drawn, of_drawn, of_fixed)
 
 
 def vine_loss(

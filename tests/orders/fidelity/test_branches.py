@@ -24,10 +24,11 @@ from listed_world import (
 
 from mdm_jax.orders.fidelity.branches import Branching, branchings, try_sets
 from mdm_jax.orders.fidelity.config import VineConfig, VineParts
+from mdm_jax.orders.fidelity.credit import set_weights
 from mdm_jax.orders.fidelity.exploration import FidelityBatch, Row, explore, visits
 from mdm_jax.orders.fidelity.likelihood import order_likelihood
 from mdm_jax.orders.fidelity.teacher_forcing import start_state
-from mdm_jax.orders.fidelity.vine import set_weights, vine_loss
+from mdm_jax.orders.fidelity.vine import vine_loss
 from mdm_jax.policies.action_distributions import bernoulli_log_prob, from_logits
 from mdm_jax.policies.adaptive import init_adaptive
 from mdm_jax.policies.networks.adaptive_network import (
