@@ -5,7 +5,8 @@
   python -m experiments.evaluate --run RUN policy:learned --policy.run ORDER_RUN --policy.scale 1.5
 
 Generations are stored once, in samples.jsonl; a killed evaluation resumes with what is missing. Every
-policy evaluated in the same directory is compared with the new one on the same prompts.
+policy evaluated in the same directory is compared with the new one on the same prompts. With --draws
+every prompt is completed several times, for pass@k; --left_to_right adds reading order at equal calls.
 """
 
 from collections.abc import Iterator
@@ -18,11 +19,13 @@ import jax
 from experiments import _cli as cli
 from experiments._cli.console import print_once, progress
 from experiments._cli.tables import print_rows
-from mdm_jax.errors import check_seed
+from mdm_jax.errors import check_range, check_seed
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import Batching, Parallel
+from mdm_jax.evals.matched import left_to_right_at
 from mdm_jax.evals.of_run import EvaluationConfig, load_evaluation
 from mdm_jax.evals.paired import compare_with_stored
+from mdm_jax.evals.pass_at_k import PassAtK, pass_at_each
 from mdm_jax.evals.score import Outcome, keep_row
 from mdm_jax.evals.sentences import against_stored
 from mdm_jax.policies import heuristics
@@ -52,6 +55,9 @@ class Config:
       parallel: how a batch is spread over devices.
       loading: how a published checkpoint is put on devices.
       seed: of the token draws and the policy.
+      draws: generations of every prompt, each with a key of its own; policies are compared by the first.
+      pass_at: numbers k of generations, of which one has to be right; at most `draws`.
+      left_to_right: evaluate reading order as well, in as many calls as the policy.
       out_dir: where samples.jsonl and rows.jsonl go; None: RUN/evaluate-TASK-SPLIT-SEED, or
         runs/NAME/evaluate-... for a published checkpoint.
     """
@@ -68,10 +74,16 @@ class Config:
     parallel: Parallel = "vmap"
     loading: cli.Flat[Loading] = field(default_factory=Loading)
     seed: int = 0
+    draws: int = 1
+    pass_at: tuple[int, ...] = ()
+    left_to_right: bool = False
     out_dir: str | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        check_range("draws", self.draws, 1)
+        for k in self.pass_at:
+            check_range("pass_at", k, 1, self.draws)
 
 
 def run(config: Config) -> Outcome | None:
@@ -81,18 +93,40 @@ def run(config: Config) -> Outcome | None:
       None where programs were generated that may not be run.
     """
     with prepare(config) as (evaluator, policy, step):
-        done, total = len(evaluator.done(policy)), len(evaluator.examples.canvases)
-        with progress("generating", total, done) as advance:
-            evaluator.generate(policy, advance)
+        complete(config, evaluator, policy)
         print_once(f"generations: {evaluator.store.path}")
         if not getattr(evaluator.task, "can_verify", True):
             print_once("not scored: generated programs are run only when asked, by --task.execute")
             return None
-        outcome = evaluator.score(policy)
-        report(config, evaluator, outcome, step)
+        outcome = score(config, evaluator, policy, step)
+        most = evaluator.config.gen_length or evaluator.task.length
+        for control in left_to_right_at(outcome.row, most) if config.left_to_right else ():
+            complete(config, evaluator, control)
+            score(config, evaluator, control, step)
         for found in compare_with_stored(evaluator, outcome):
             print_once(against_stored(found))
     return outcome
+
+
+def complete(config: Config, evaluator: Evaluator, policy: Policy) -> None:
+    """All draws of all prompts that the store lacks."""
+    draws = evaluator.draws(config.draws)
+    done = sum(len(draw.done(policy)) for draw in draws)
+    total = config.draws * len(evaluator.examples.canvases)
+    with progress("generating", total, done) as advance:
+        for draw in draws:
+            draw.generate(policy, advance)
+
+
+def score(config: Config, evaluator: Evaluator, policy: Policy, step: int) -> Outcome:
+    """The outcome of the first draw, printed and kept with pass@k of all of them."""
+    outcomes = [draw.score(policy) for draw in evaluator.draws(config.draws)]
+    found = pass_at_each([outcome.correct for outcome in outcomes], config.pass_at)
+    report(config, evaluator, outcomes[0], step, found)
+    for k, value, low, high in found:
+        interval = f"[{100 * low:.1f}, {100 * high:.1f}]"
+        print_once(f"pass@{k} of {config.draws} draws: {100 * value:.1f} % {interval}")
+    return outcomes[0]
 
 
 @contextmanager
@@ -111,7 +145,9 @@ def prepare(config: Config) -> Iterator[tuple[Evaluator, Policy, int]]:
         yield evaluator, policy, loaded.step
 
 
-def report(config: Config, evaluator: Evaluator, outcome: Outcome, step: int) -> None:
+def report(
+    config: Config, evaluator: Evaluator, outcome: Outcome, step: int, found: list[PassAtK]
+) -> None:
     """Print the row, and the speed of a published checkpoint; keep both in rows.jsonl."""
     title, row = f"{evaluator.task.name}, {config.split} split, {config.run}", asdict(outcome.row)
     if is_published(config.run):
@@ -122,6 +158,7 @@ def report(config: Config, evaluator: Evaluator, outcome: Outcome, step: int) ->
         row |= speed.throughput._asdict() | {"share_of_peak": speed.share_of_peak}
     else:
         print_rows([outcome.row], f"{title} at update {step}")
+    row |= {"pass_at": [one._asdict() for one in found]} if found else {}
     keep_row(evaluator.store.path.parent / "rows.jsonl", row)
 
 

@@ -4,7 +4,8 @@
 
 All settings of one policy run as a single compiled call, mapped over the knob. Writes frontier.png,
 table.json and samples.jsonl, and prints for each policy the area under its frontier: the mean, over
-the logarithm of the denoiser calls, of the best accuracy it reaches with no more calls than that.
+the logarithm of the denoiser calls, of the best accuracy it reaches with no more calls than that, and
+its accuracy under parallelism (AUP).
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from mdm_jax.evals import plots
 from mdm_jax.evals.frontier import areas_under_frontiers
 from mdm_jax.evals.generate import Batching
 from mdm_jax.evals.of_run import EvaluationConfig, load_evaluation
+from mdm_jax.evals.parallelism import parallelism_of_rows
 from mdm_jax.evals.score import Row
 from mdm_jax.evals.sweeps import Sweep
 from mdm_jax.runs.config import read_task
@@ -98,10 +100,13 @@ def write(rows: Sequence[Row], directory: Path) -> None:
 
 
 def print_areas(rows: Sequence[Row], nfe_max: int) -> None:
-    """Area under the frontier of each policy, best first."""
+    """Area under the frontier of each policy, and its accuracy under parallelism, best first."""
     print_once(f"area under the frontier, 1 to {nfe_max} denoiser calls:")
     for name, area in areas_under_frontiers(rows, nfe_max).items():
         print_once(f"  {area:.3f}  {name}")
+    print_once("AUP, accuracy under parallelism (per cent x tokens per call):")
+    for name, area in parallelism_of_rows(rows).items():
+        print_once(f"  {area:.1f}  {name}")
 
 
 if __name__ == "__main__":

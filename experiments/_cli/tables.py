@@ -11,12 +11,10 @@ FIGURES = ("accuracy %", "95 % interval", "NFE [min, max]")
 
 
 def print_rows(rows: Sequence[Row], title: str) -> None:
-    """Accuracy against cost."""
-    _print_table(
-        title,
-        ("passes", "seq/s"),
-        [(*_columns(row), f"{row.passes:.1f}", _rate(row.sequences_per_second)) for row in rows],
-    )
+    """Accuracy against cost; tokens per call where the terminal is wide enough."""
+    wide = console.width >= NARROW
+    names = ("passes", "seq/s", "tokens/call")[: 2 + wide]
+    _print_table(title, names, [(*_columns(row), *_costs(row)[: 2 + wide]) for row in rows])
 
 
 def print_paired_rows(rows: Sequence[PairedRow], title: str) -> None:
@@ -66,6 +64,12 @@ def _columns(row: Row) -> tuple[str, ...]:
         f"{100 * row.low:.1f} - {100 * row.high:.1f}",
         f"{row.nfe:.2f} [{row.nfe_min}, {row.nfe_max}]",
     )
+
+
+def _costs(row: Row) -> tuple[str, str, str]:
+    """Passes, sequences per second, tokens per denoiser call."""
+    tokens = "-" if row.tokens_per_call is None else f"{row.tokens_per_call:.2f}"
+    return f"{row.passes:.1f}", _rate(row.sequences_per_second), tokens
 
 
 def _rate(per_second: float | None) -> str:

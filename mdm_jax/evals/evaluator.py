@@ -5,18 +5,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Int
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.asked import asked, check_asked
 from mdm_jax.evals.generate import Batching, Generated, Parallel, generate, generate_sweep
-from mdm_jax.evals.labels import acting, describe_policy, describe_sampler, label_of
+from mdm_jax.evals.labels import DRAW, acting, describe_policy, describe_sampler, label_of
 from mdm_jax.evals.sample_lines import Sample
 from mdm_jax.evals.score import Outcome, row_of, take, verify_all
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.switch import as_switch
+from mdm_jax.profiling.throughput import throughput
 from mdm_jax.runs.description import digest
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Examples, Task, TextTask
@@ -40,6 +42,8 @@ class Evaluator:
       batch_size: prompts completed at once.
       parallel: how a batch is spread over devices.
       denoiser: what identifies the denoiser's weights; None: a digest of them.
+      draw: number of the generation of each prompt; every draw has a key of its own, and 0 is the one
+        that policies are compared by.
 
     Raises:
       MdmError: the store has generations for other prompts or references than these.
@@ -54,6 +58,7 @@ class Evaluator:
     batch_size: int = 256
     parallel: Parallel = "vmap"
     denoiser: str | None = None
+    draw: int = 0
 
     def __post_init__(self) -> None:
         check_asked(self.store, self.asked)
@@ -64,18 +69,24 @@ class Evaluator:
         return asked(self.examples)
 
     @cached_property
+    def _draw_key(self) -> RowKey:
+        """The key of this draw. Those of later draws are folded in from the other end than prompts."""
+        return jax.random.fold_in(self.key, np.uint32(2**32 - self.draw)) if self.draw else self.key
+
+    @cached_property
     def _world(self) -> dict[str, Any]:
         """What determines the generations, beside prompt and policy."""
         denoiser = digest(self.denoise) if self.denoiser is None else self.denoiser
         return {
             "denoiser": denoiser,
             "sampler": replace(self.config, record=False),
-            "key": self.key,
+            "key": self._draw_key,
         }
 
     def settings(self, policy: Policy) -> dict[str, Any]:
         """The policy's knobs and the sampler's settings, as tables show them."""
-        return describe_policy(policy) | describe_sampler(self.config, self.task)
+        shown = describe_policy(policy) | describe_sampler(self.config, self.task)
+        return shown | ({DRAW: self.draw} if self.draw else {})
 
     def label(self, policy: Policy) -> str:
         """What the store calls the generations of a policy: equal labels, equal generations.
@@ -84,6 +95,10 @@ class Evaluator:
         """
         everything = digest({"policy": acting(policy), **self._world})
         return label_of(type(acting(policy)).__name__, self.settings(policy) | {"id": everything})
+
+    def draws(self, count: int) -> "list[Evaluator]":
+        """The same evaluation once for each of several generations of every prompt, this one first."""
+        return [replace(self, draw=self.draw + number) for number in range(count)]
 
     def done(self, policy: Policy) -> Int[np.ndarray, " n"]:
         """The prompts that the store has generations of."""
@@ -103,7 +118,7 @@ class Evaluator:
         """
         label = self.label(policy)
         batches = generate(
-            self.key,
+            self._draw_key,
             self.examples.canvases,
             denoise=self.denoise,
             policy=policy,
@@ -126,7 +141,9 @@ class Evaluator:
         references = take(self.examples.references, found.index)
         correct = verify_all(self.task, found.tokens, references)
         name = type(acting(policy)).__name__
-        return Outcome(row_of(name, self.settings(policy), label, correct, found), correct)
+        row = row_of(name, self.settings(policy), label, correct, found)
+        speed = throughput(found, self.examples.canvases, self.task.vocabulary)
+        return Outcome(replace(row, tokens_per_call=speed.useful_tokens_per_call), correct)
 
     def evaluate(
         self, policy: Policy, on_batch: Callable[[int], None] = lambda count: None
@@ -159,7 +176,7 @@ class Evaluator:
         labels = [self.label(policy) for policy in policies]
         done = set.intersection(*(self.store.done(label) for label in labels))
         batches = generate_sweep(
-            self.key,
+            self._draw_key,
             self.examples.canvases,
             denoise=self.denoise,
             policies=list(policies),

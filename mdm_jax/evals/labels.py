@@ -13,11 +13,17 @@ from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
 
 ALWAYS_SHOWN = ("temperature", "budget")
+DRAW = "draw"  # of the generations of a prompt, where it is not the first
 
 
 def label_of(policy: str, settings: Mapping[str, Any]) -> str:
     """A policy's name and settings in one line."""
     return " ".join([policy, *(f"{name}={value}" for name, value in settings.items())])
+
+
+def is_repeat(label: str) -> bool:
+    """Whether the generations of a label are a second draw or a later one of their prompts."""
+    return f" {DRAW}=" in label
 
 
 def acting(policy: Policy) -> Policy:

@@ -15,7 +15,7 @@ from mdm_jax.evals.directory import COMPARISON, open_store
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.generate import generate_sweep
 from mdm_jax.evals.paired import PairedRow, paired_row
-from mdm_jax.evals.score import Outcome
+from mdm_jax.evals.score import Outcome, Row
 from mdm_jax.evals.static_order_limit import static_order_limit
 from mdm_jax.keys import Stream, stream
 from mdm_jax.policies import heuristics
@@ -116,6 +116,19 @@ def baselines_at_calls_of(
 def step_counts(mean: float, most: int) -> list[int]:
     """The whole numbers on either side of the mean (one, where it is all but whole), and the most."""
     return sorted({max(math.floor(mean + 0.05), 1), math.ceil(mean - 0.05), most})
+
+
+def left_to_right_at(row: Row, most: int) -> list[heuristics.LeftToRight]:
+    """Reading order in as many calls as a row, the whole numbers on either side.
+
+    The control that every order has to be compared with: free orders can lower pass@k.
+    Reference: arXiv:2601.15165.
+
+    Args:
+      most: calls that are possible: one for each position.
+    """
+    nfe = float(min(row.nfe, most))
+    return [heuristics.LeftToRight(steps) for steps in step_counts(nfe, max(math.floor(nfe), 1))]
 
 
 def fixed_step_policies(steps: int) -> tuple[Policy, ...]:

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.intervals import Difference, mcnemar_exact, paired_difference
+from mdm_jax.evals.labels import is_repeat
 from mdm_jax.evals.score import Outcome, Row, take, verify_all
 from mdm_jax.runs.json_files import write_json
 
@@ -44,7 +45,7 @@ def compare_with_stored(evaluator: Evaluator, outcome: Outcome) -> Iterator[Stor
     examples = evaluator.examples
     for label, found in evaluator.store.read_all().items():
         found = found.first(len(examples.canvases))
-        if label == outcome.row.label or len(found.index) < 2:
+        if label == outcome.row.label or is_repeat(label) or len(found.index) < 2:
             continue
         references = take(examples.references, found.index)
         theirs = verify_all(evaluator.task, found.tokens, references)

@@ -3,12 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from mdm_jax.evals.score import Row
+
 DROP, STEEPNESS = 5.0, 3.0  # accuracy points that may be lost, and how losses are weighted
-
-
-def tokens_per_call(tokens: float, calls: float) -> float:
-    """Generated tokens for each denoiser call: the parallelism of a sampler."""
-    return tokens / calls
 
 
 def accuracy_under_parallelism(points: Sequence[tuple[float, float]], best: float) -> float:
@@ -37,3 +34,16 @@ def accuracy_under_parallelism(points: Sequence[tuple[float, float]], best: floa
     for i in range(1, len(kept)):
         area += (kept[i][0] - kept[i - 1][0]) * (heights[i] + heights[i - 1]) / 2
     return area
+
+
+def parallelism_of_rows(rows: Sequence[Row]) -> dict[str, float]:
+    """AUP of each policy's rows, largest first; the best accuracy is that of any of them.
+
+    Empty where no row has solved anything.
+    """
+    best = max((100 * row.accuracy for row in rows), default=0.0)
+    points: dict[str, list[tuple[float, float]]] = {}
+    for row in rows if best else ():
+        points.setdefault(row.policy, []).append((row.tokens_per_call, 100 * row.accuracy))
+    found = {name: accuracy_under_parallelism(of, best) for name, of in points.items()}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))

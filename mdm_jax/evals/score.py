@@ -37,6 +37,9 @@ class Row:
     passes: float  # and the calls that a batch executed, mean over batches
     sequences_per_second: float | None  # compilation left out; None where nothing else was timed
     label: str = ""  # of its generations in the store
+    tokens_per_call: float | None = (
+        None  # generated before the end of the response, per denoiser call
+    )
 
 
 class Outcome(NamedTuple):

@@ -98,6 +98,21 @@ def test_comparing_is_evaluating_each(tmp_path):
     assert (row.row, row.better) == (theirs.row, one.difference.probability)
 
 
+def test_a_second_draw_is_another_generation_and_never_taken_for_the_first(tmp_path, whole):
+    first, second, third = evaluator(tmp_path).draws(3)
+    labels = [draw.label(POLICY) for draw in (first, second, third)]
+    assert len(set(labels)) == 3 and labels[0] == evaluator(tmp_path).label(POLICY)
+    assert " draw=1 " in labels[1] and " draw=" not in labels[0]
+    outcomes = [draw.evaluate(POLICY) for draw in (second, first)]
+    assert_array_equal(first.store.read(labels[0]).tokens, whole[0])
+    assert (first.store.read(labels[1]).tokens != whole[0]).any()
+    assert outcomes[0].row.settings["draw"] == 1
+    assert list(compare_with_stored(first, outcomes[1])) == []
+    generated = sum(int((canvas == 4).sum()) for canvas in EXAMPLES.canvases)  # nothing ends early
+    calls = first.store.read(labels[0]).nfe.sum()
+    assert outcomes[1].row.tokens_per_call == pytest.approx(generated / calls)
+
+
 def test_whatever_determines_a_generation_is_part_of_its_label(tmp_path):
     plain = evaluator(tmp_path)
     changes = (

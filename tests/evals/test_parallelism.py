@@ -1,13 +1,16 @@
 """pass@k against its closed form, and accuracy under parallelism by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from mdm_jax.evals.parallelism import accuracy_under_parallelism, tokens_per_call
-from mdm_jax.evals.pass_at_k import pass_at_k
+from mdm_jax.evals.matched import left_to_right_at
+from mdm_jax.evals.parallelism import accuracy_under_parallelism, parallelism_of_rows
+from mdm_jax.evals.pass_at_k import pass_at_each, pass_at_k
+from mdm_jax.evals.score import Row
 
 
 def test_pass_at_k_is_unbiased_for_the_closed_form():
@@ -33,4 +36,31 @@ def test_accuracy_under_parallelism():
     assert accuracy_under_parallelism([(3.0, 50.0)], 80.0) == 150
     with pytest.raises(ValueError, match="at least one point"):
         accuracy_under_parallelism([], 80.0)
-    assert tokens_per_call(16.0, 4.0) == 4
+
+
+def test_pass_at_k_of_draws_by_hand():
+    """Three prompts with 0, 1 and 2 right generations of 2."""
+    draws = [np.array([False, True, True]), np.array([False, False, True])]
+    once, twice = pass_at_each(draws, (1, 2))
+    assert (once.k, once.value) == (1, 0.5) and twice.value == pytest.approx(2 / 3)
+    assert 0 < once.low < 0.5 < once.high < 1
+
+
+def test_parallelism_of_rows_shares_the_best_accuracy():
+    def row(policy, accuracy, rate):
+        one = Row(policy, {}, 1, 2, accuracy, 0.0, 1.0, 4.0, 1, 9, 4.0, None)
+        return replace(one, tokens_per_call=rate)
+
+    rows = [row("A", 0.8, 1.0), row("B", 0.5, 3.0), row("A", 0.78, 2.0)]
+    found = parallelism_of_rows(rows)
+    assert found["B"] == pytest.approx(150)
+    assert found["A"] == accuracy_under_parallelism([(1.0, 80.0), (2.0, 78.0)], 80.0)
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert parallelism_of_rows([row("A", 0.0, 1.0)]) == {}
+
+
+def test_reading_order_gets_the_calls_on_either_side():
+    row = Row("A", {}, 1, 2, 0.5, 0.0, 1.0, 5.4, 1, 9, 4.0, None)
+    assert [policy.steps for policy in left_to_right_at(row, 16)] == [5, 6]
+    assert [policy.steps for policy in left_to_right_at(replace(row, nfe=40.0), 16)] == [16]
+    assert [policy.steps for policy in left_to_right_at(replace(row, nfe=5.0), 16)] == [5]

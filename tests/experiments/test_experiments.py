@@ -19,6 +19,7 @@ from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.description import describe
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training import loop
 
@@ -131,6 +132,29 @@ def test_evaluate_stores_goes_on_and_compares(trained, capsys):
     ]
     store = SampleStore(directory / "samples.jsonl")
     assert [len(store.done(label)) for label in store.settings()] == [10, 10]
+
+
+def test_draws_give_pass_at_k_beside_reading_order(trained, tmp_path, capsys):
+    run, _ = trained
+    config = evaluate.Config(
+        run=str(run),
+        examples=6,
+        batch_size=4,
+        policy=LeftToRight(4),
+        sampling=SamplerConfig(temperature=1.0),
+        draws=2,
+        pass_at=(1, 2),
+        left_to_right=True,
+        out_dir=str(tmp_path),
+    )
+    evaluate.run(config)
+    told = capsys.readouterr().out
+    assert "pass@1 of 2 draws:" in told
+    (row,) = [json.loads(line) for line in (tmp_path / "rows.jsonl").open()]
+    once, twice = row["pass_at"]
+    assert once["value"] <= twice["value"] <= min(2 * once["value"], 1)
+    store = SampleStore(tmp_path / "samples.jsonl")
+    assert [len(store.done(label)) for label in store.settings()] == [6, 6]
 
 
 def test_evaluating_on_devices_gives_the_same_generations(trained, tmp_path):
