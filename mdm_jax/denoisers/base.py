@@ -98,9 +98,16 @@ class DenoiseCached(DenoiseHidden, Protocol):
         ...
 
     def extend(
-        self, tokens: Int[Array, " slice"], start: Count, valid: Mask, kv_cache: KVCache
+        self,
+        tokens: Int[Array, " slice"],
+        start: Count,
+        valid: Mask,
+        kv_cache: KVCache,
+        first: Count | int = 0,
     ) -> KVCache:
-        """`kv_cache` with the positions from `start` on recomputed for `tokens`."""
+        """`kv_cache` with the positions from `start` on recomputed for `tokens`, but those before
+        `tokens[first]` left as they are.
+        """
         ...
 
     def read(
@@ -156,10 +163,15 @@ class Bound:
         return self.module.apply({"params": self.params}, canvas, valid, method="prefill")
 
     def extend(
-        self, tokens: Int[Array, " slice"], start: Count, valid: Mask, kv_cache: KVCache
+        self,
+        tokens: Int[Array, " slice"],
+        start: Count,
+        valid: Mask,
+        kv_cache: KVCache,
+        first: Count | int = 0,
     ) -> KVCache:
         _require(self.module, "extend", "keeps no cache")
-        arguments = {"params": self.params}, tokens, start, valid, kv_cache
+        arguments = {"params": self.params}, tokens, start, valid, kv_cache, first
         return self.module.apply(*arguments, method="extend")
 
     def read(

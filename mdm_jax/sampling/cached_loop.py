@@ -34,6 +34,8 @@ from mdm_jax.sampling.rows import (
 from mdm_jax.sampling.step import reveal_step
 from mdm_jax.types import Count, Trace
 
+MOST_BRANCHES = 8
+
 Rows = Bool[Array, " batch"]  # which rows
 Progress = tuple[RowState, Trace | None]  # the trace: [batch, budget, ...]
 Calls = tuple[Count, Progress]  # how many denoiser calls the batch has executed, and what they gave
@@ -80,23 +82,14 @@ def _round(sampler: Sampler, context: RowContext, carry: Calls) -> Calls:
     cached = jax.vmap(partial(_full_call, sampler))(rows, context)
     acting = unfinished & (rows.block == block)
     progress = _reveal_all(sampler, context, cached, acting, progress)
-    loops = [
-        partial(_cached_calls, sampler, context, length)
-        for length in _slice_lengths(rows, sampler.config)
-    ]
-    return jax.lax.switch(block, loops, cached, (calls + 1, progress), block)
+    return _cached_calls(sampler, context, cached, (calls + 1, progress), block)
 
 
 def _cached_calls(
-    sampler: Sampler,
-    context: RowContext,
-    length: int,
-    cached: Cached,
-    carry: Calls,
-    block: Count,
+    sampler: Sampler, context: RowContext, cached: Cached, carry: Calls, block: Count
 ) -> Calls:
-    """Cached calls that compute `length` positions, while any row can make one."""
-    call_all = jax.vmap(partial(_cached_call, sampler, length), in_axes=(0, 0, 0, None))
+    """Cached calls that compute a slice, while any row can make one."""
+    call_all = jax.vmap(partial(_cached_call, sampler), in_axes=(0, 0, 0, None))
     kept = _blank if _reads_all(sampler, carry[1][0]) else lambda cached: cached
 
     def advance(carry: tuple[Cached, Calls]) -> tuple[Cached, Calls]:
@@ -122,13 +115,17 @@ def _blank(cached: Cached) -> Cached:
     return cached._replace(outputs=None)
 
 
-def _slice_lengths(rows: RowState, config: SamplerConfig) -> list[int]:
-    """How many positions cached calls compute in each block; one number if it is the same in all."""
-    window = rows.window.shape[1]
+def _slices(window: int, config: SamplerConfig) -> tuple[int, list[int]]:
+    """How many blocks share a slice, and how many positions cached calls compute in each slice.
+
+    `dual` computes the block, `prefix` all from the block on; where there are more than `MOST_BRANCHES`
+    blocks, some positions before it too, whose cache stays as it is.
+    """
     block_length = config.block_length or window
     if config.cache == "dual":
-        return [block_length]
-    return list(range(window, 0, -block_length))
+        return 1, [block_length]
+    shared = -(-window // block_length // MOST_BRANCHES)
+    return shared, list(range(window, 0, -block_length * shared))
 
 
 def _unfinished(rows: RowState, config: SamplerConfig) -> Rows:
@@ -151,19 +148,24 @@ def _full_call(sampler: Sampler, row: RowState, context: RowContext) -> Cached:
 
 
 def _cached_call(
-    sampler: Sampler,
-    length: int,
-    row: RowState,
-    context: RowContext,
-    cached: Cached,
-    block: Count,
+    sampler: Sampler, row: RowState, context: RowContext, cached: Cached, block: Count
 ) -> Cached:
-    """`length` positions from the start of the block computed, and the outputs of the block."""
+    """A slice from the start of the block computed, and the outputs of the block."""
     block_length = sampler.config.block_length or len(row.window)
     begin = block * block_length
-    tokens = jax.lax.dynamic_slice(row.window, (begin,), (length,))
     valid = context.canvas != sampler.config.pad_id
-    kv_cache = sampler.denoise.extend(tokens, context.start + begin, valid, cached.kv_cache)
+
+    shared, lengths = _slices(len(row.window), sampler.config)
+    early = block % shared * block_length if shared > 1 else 0  # so much before the block it begins
+
+    def extend(length: int, kv_cache: KVCache) -> KVCache:
+        tokens = jax.lax.dynamic_slice(row.window, (begin - early,), (length,))
+        start = context.start + begin - early
+        return sampler.denoise.extend(tokens, start, valid, kv_cache, early)
+
+    # a branch for each length holds the network alone: the rest of a step is compiled once
+    branches = [partial(extend, length) for length in lengths]
+    kv_cache = jax.lax.switch(block // shared, branches, cached.kv_cache)
     new = read_outputs(
         sampler, context, kv_cache, begin + jnp.arange(block_length, dtype=jnp.int32)
     )

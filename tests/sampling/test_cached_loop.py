@@ -10,6 +10,7 @@ from sampling_world import Hesitant, quick_sample, row_keys, row_of, toy, twin
 from mdm_jax.policies.base import RevealOnly
 from mdm_jax.policies.heuristics import ConfidenceThreshold, LowEntropy, TopConfidence
 from mdm_jax.pytrees import pytree_dataclass
+from mdm_jax.sampling import cached_loop
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 
@@ -177,11 +178,24 @@ def test_a_row_does_not_depend_on_its_neighbours(policy, settings):
             jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+def test_blocks_that_share_a_slice_give_the_same(monkeypatch):
+    """Three blocks, of which the first two compute all twelve positions and the last one four."""
+    policy, settings = ConfidenceThreshold(0.3), {"refresh": 3, "temperature": 1.0}
+    expected = run(policy, config("prefix", **settings), name="dream")
+    monkeypatch.setattr(cached_loop, "MOST_BRANCHES", 2)
+    got = run(policy, config("prefix", budget=29, **settings), name="dream")
+    assert got.canvas.tolist() == expected.canvas.tolist()
+    assert got.nfe.tolist() == expected.nfe.tolist()
+
+
 # ---- what is computed ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "slices"), [("prefix", {12, 8, 4}), ("dual", {4})])
-def test_what_is_computed_anew(kind, slices):
+@pytest.mark.parametrize(
+    ("kind", "block", "slices"),
+    [("prefix", BLOCK, {12, 8, 4}), ("prefix", 1, {12, 10, 8, 6, 4, 2}), ("dual", BLOCK, {4})],
+)
+def test_what_is_computed_anew(kind, block, slices):
     asked = set()
 
     @pytree_dataclass
@@ -204,7 +218,7 @@ def test_what_is_computed_anew(kind, slices):
         def read(self, *args):
             return self.denoise.read(*args)
 
-    arguments = {"policy": TopConfidence(3), "config": config(kind)}
+    arguments = {"policy": TopConfidence(12 // block), "config": config(kind, block_length=block)}
     spy = Spy(small("llada")[0])
     jax.eval_shape(
         lambda keys: sample(keys, jnp.asarray(CANVASES), denoise=spy, **arguments),

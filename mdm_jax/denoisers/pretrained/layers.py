@@ -1,6 +1,6 @@
 """Layers of the published networks: linear maps, attention that can use a cache, a block of both."""
 
-from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,13 @@ Hidden = Float[Array, "slice width"]
 Heads = Float[Array, "slice heads dim"]
 KeyValue = tuple[Float[Array, "length heads dim"], Float[Array, "length heads dim"]]
 Visible = Mask | Bool[Array, "slice length"]  # keys that every query, or each one, may attend to
+
+
+class Place(NamedTuple):
+    """Where the keys and values of a slice are written over cached ones."""
+
+    start: Count
+    first: Count | int = 0  # the slice's own positions before it leave the cache as it is
 
 
 class Linear(nn.Module):
@@ -46,7 +53,12 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Hidden, rope: RopeTable, visible: Visible, start: Count, cached: KeyValue | None
+        self,
+        x: Hidden,
+        rope: RopeTable,
+        visible: Visible,
+        place: Place | None,
+        cached: KeyValue | None,
     ) -> tuple[Hidden, KeyValue]:
         config = self.config
 
@@ -56,7 +68,7 @@ class Attention(nn.Module):
 
         query = apply_rope(heads("query", config.heads), rope)
         fresh = apply_rope(heads("key", config.kv_heads), rope), heads("value", config.kv_heads)
-        kv_cache = _updated(cached, fresh, start)
+        kv_cache = _updated(cached, fresh, place)
         mixed = attend(query, *kv_cache, visible, config.attention)
         return Linear(config, config.width, name="out")(mixed.reshape(x.shape)), kv_cache
 
@@ -68,23 +80,38 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Hidden, rope: RopeTable, visible: Visible, start: Count, cached: KeyValue | None
+        self,
+        x: Hidden,
+        rope: RopeTable,
+        visible: Visible,
+        place: Place | None,
+        cached: KeyValue | None,
     ) -> tuple[Hidden, KeyValue]:
         config = self.config
         attention = Attention(config, name="attention")
-        mixed, kv_cache = attention(norm(config, "attention_norm")(x), rope, visible, start, cached)
+        mixed, kv_cache = attention(norm(config, "attention_norm")(x), rope, visible, place, cached)
         x = x + mixed
         h = norm(config, "mlp_norm")(x)
         gate, up = (Linear(config, config.mlp, name=name)(h) for name in ("gate", "up"))
         return x + Linear(config, config.width, name="down")(nn.silu(gate) * up), kv_cache
 
 
-def _updated(cached: KeyValue | None, fresh: tuple[Heads, Heads], start: Count) -> KeyValue:
-    """Keys and values of the whole canvas: the cached ones (if any) with the fresh ones at `start`."""
+def _updated(cached: KeyValue | None, fresh: tuple[Heads, Heads], place: Place | None) -> KeyValue:
+    """Keys and values of the whole canvas: the cached ones (if any) with the fresh ones in place."""
     if cached is None:
         return fresh
-    write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
-    return write(cached[0], fresh[0]), write(cached[1], fresh[1])
+    return written(cached[0], fresh[0], place), written(cached[1], fresh[1], place)
+
+
+def written(
+    cached: Float[Array, "length ..."], fresh: Float[Array, "slice ..."], place: Place
+) -> Float[Array, "length ..."]:
+    """`cached` with `fresh` in its place."""
+    if not isinstance(place.first, int):
+        old = jax.lax.dynamic_slice_in_dim(cached, place.start, len(fresh))
+        shape = len(fresh), *[1] * (fresh.ndim - 1)
+        fresh = jnp.where((jnp.arange(len(fresh)) >= place.first).reshape(shape), fresh, old)
+    return jax.lax.dynamic_update_slice_in_dim(cached, fresh, place.start, axis=0)
 
 
 def weight(module: nn.Module, name: str, shape: tuple[int, int]) -> Float[Array, "rows width"]:

@@ -16,7 +16,15 @@ from jaxtyping import Array, Float, Int
 
 from mdm_jax.denoisers.base import KVCache
 from mdm_jax.denoisers.pretrained.config import PretrainedConfig
-from mdm_jax.denoisers.pretrained.layers import Block, KeyValue, Visible, norm, weight
+from mdm_jax.denoisers.pretrained.layers import (
+    Block,
+    KeyValue,
+    Place,
+    Visible,
+    norm,
+    weight,
+    written,
+)
 from mdm_jax.denoisers.rope import RopeTable, rope_table
 from mdm_jax.errors import MdmError
 from mdm_jax.types import Count, Mask, Tokens
@@ -59,16 +67,22 @@ class PretrainedTransformer(nn.Module):
         return self._encode(canvas, jnp.arange(len(canvas)), valid)
 
     def extend(
-        self, tokens: Int[Array, " slice"], start: Count, valid: Mask, kv_cache: KVCache
+        self,
+        tokens: Int[Array, " slice"],
+        start: Count,
+        valid: Mask,
+        kv_cache: KVCache,
+        first: Count | int = 0,
     ) -> KVCache:
-        """`kv_cache` with the positions from `start` on recomputed for `tokens`.
+        """`kv_cache` with the positions from `start` on recomputed for `tokens`, but those before
+        `tokens[first]` left as they are.
 
         They attend to each other and to the cached keys and values of all other valid positions.
         """
+        place = Place(start, first)
         positions = start + jnp.arange(len(tokens))
-        fresh = self._encode(tokens, positions, valid, kv_cache.layers)
-        hidden = jax.lax.dynamic_update_slice_in_dim(kv_cache.hidden, fresh.hidden, start, axis=0)
-        return fresh._replace(hidden=hidden)
+        fresh = self._encode(tokens, positions, valid, kv_cache.layers, place)
+        return fresh._replace(hidden=written(kv_cache.hidden, fresh.hidden, place))
 
     def read(
         self, kv_cache: KVCache, positions: Int[Array, " wanted"] | None = None
@@ -116,9 +130,10 @@ class PretrainedTransformer(nn.Module):
         positions: Int[Array, " slice"],
         visible: Visible,
         cached: tuple[KeyValue, ...] | None = None,
+        place: Place | None = None,
     ) -> KVCache:
         """Keys and values of every block, and final normalised hidden states, of tokens at their
-        positions. Where keys and values are cached, those of the slice replace theirs.
+        positions. Where keys and values are cached, those of the slice replace theirs at their place.
         """
         config = self.config
         x = self.embed[jnp.minimum(tokens, config.embeddings - 1)].astype(config.dtype)
@@ -126,7 +141,7 @@ class PretrainedTransformer(nn.Module):
         layers = []
         for number, block in enumerate(self.blocks):
             layer = None if cached is None else cached[number]
-            x, kv_cache = block(x, rope, visible, positions[0], layer)
+            x, kv_cache = block(x, rope, visible, place, layer)
             layers.append(kv_cache)
         return KVCache(tuple(layers), self.final_norm(x))
 

@@ -57,6 +57,21 @@ def test_caches_are_fast_dllms(recorded):
     assert np.abs(full - theirs["prefix_logits"]).max() > 1  # so the caches are really used
 
 
+def test_positions_before_first_keep_their_cache(recorded):
+    """Beginning two positions early with `first` 2 is extending from the later position."""
+    denoise, theirs = recorded
+    a, c = theirs["canvas_a"], theirs["canvas_c"]
+    start, valid, kv_cache = (
+        6,
+        jnp.ones(a.shape, bool),
+        prefill(denoise, a, jnp.ones(a.shape, bool)),
+    )
+    expected = extend(denoise, c[start:], jnp.int32(start), valid, kv_cache)
+    early = jax.jit(lambda denoise, tokens, *rest: denoise.extend(tokens, *rest))
+    got = early(denoise, c[start - 2 :], jnp.int32(start - 2), valid, kv_cache, jnp.int32(2))
+    jax.tree.map(lambda g, e: assert_allclose(g, e, atol=1e-5), got, expected)
+
+
 def test_keys_are_kept_after_rotation(recorded):
     """Fast-dLLM keeps them before it; positions never change, so this is the same."""
     denoise, theirs = recorded
