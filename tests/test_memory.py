@@ -95,9 +95,8 @@ def moves(name):
     state = search.Chain(order, costs, order, shape(chains))
     data = search.SearchData(clean(name, n), shape(n))
     proposals = shape(100), shape(dtype=jnp.int32)
-    return search._continue_chains.lower(
-        keys(chains), state, proposals, data, denoiser(name), model
-    )
+    costs = static.DenoiserCosts(denoiser(name), model)
+    return search._continue_chains.lower(keys(chains), state, proposals, data, costs)
 
 
 def bound(name):

@@ -16,10 +16,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.chunks import map_rows
-from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import check_range
-from mdm_jax.orders.static import Steps, failure, order_nlls, step_nll, total
-from mdm_jax.orders.variational.model import OrderModel, Sequence, calls_at_once
+from mdm_jax.orders.static import OrderCosts, Steps, failure, order_nlls, total
 from mdm_jax.types import Count, RowKey, Scalar
 
 Cost = Callable[[Steps, Count], Float[Array, "n window"]]
@@ -69,7 +67,7 @@ class SearchConfig:
 class SearchData(NamedTuple):
     """What orders are compared on."""
 
-    sequences: Sequence  # clean ones, leading axis [n]
+    sequences: Any  # clean ones, as `OrderCosts` wants them, leading axis [n]
     reference_nll: Float[Array, " n"] | None = None  # see `search_objective`
 
 
@@ -172,8 +170,7 @@ def anneal(
 def search_orders(
     key: RowKey,
     data: SearchData,
-    denoise: Denoise,
-    model: OrderModel,
+    costs: OrderCosts,
     config: SearchConfig,
     on_proposals: Callable[[int, float], None] = lambda count, best: None,
 ) -> Int[Array, "chains window"]:
@@ -186,14 +183,22 @@ def search_orders(
         far.
     """
     k_start, k_moves = (jax.random.split(k, config.chains) for k in jax.random.split(key))
-    chains = _start_chains(k_start, data, denoise, model)
+    chains = _start_chains(k_start, data, costs)
     chunk = max(config.proposals // 20, 1)
     for first in range(0, config.proposals, chunk):
         temperatures = config.temperatures(first, min(chunk, config.proposals - first))
         proposals = jnp.asarray(temperatures), jnp.asarray(first)
-        chains = _continue_chains(k_moves, chains, proposals, data, denoise, model)
+        chains = _continue_chains(k_moves, chains, proposals, data, costs)
         on_proposals(len(temperatures), float(jnp.min(chains.best_cost)))
     return chains.best
+
+
+def search_chains(key: RowKey, data: SearchData, costs: OrderCosts, config: SearchConfig) -> Chain:
+    """All chains of `search_orders` at their end, leading axis [chains], in one piece."""
+    k_start, k_moves = (jax.random.split(k, config.chains) for k in jax.random.split(key))
+    proposals = jnp.asarray(config.temperatures(0, config.proposals)), jnp.asarray(0)
+    chains = _start_chains(k_start, data, costs)
+    return _continue_chains(k_moves, chains, proposals, data, costs)
 
 
 class StaticOrder(NamedTuple):
@@ -207,63 +212,56 @@ class StaticOrder(NamedTuple):
 
 
 def best_order(
-    orders: Int[Array, "chains window"], data: SearchData, denoise: Denoise, model: OrderModel
+    orders: Int[Array, "chains window"], data: SearchData, costs: OrderCosts
 ) -> StaticOrder:
     """The best of several orders on validation sequences."""
-    bounds = order_nlls(orders, data.sequences, denoise, model)
-    nll, costs = (
+    bounds = order_nlls(orders, data.sequences, costs)
+    nll, losses = (
         np.asarray(jax.vmap(search_objective(reference))(bounds))
         for reference in (None, data.reference_nll)
     )
-    best = int(costs.argmin())
+    best = int(losses.argmin())
     every = np.asarray(orders)
-    return StaticOrder(every[best], every, float(nll[best]), costs, nll)
-
-
-def _cost(sequences: Sequence, denoise: Denoise, model: OrderModel, size: int) -> Cost:
-    def cost(order: Steps, step: Count) -> Float[Array, "n window"]:
-        nll = partial(step_nll, order, step, denoise=denoise, model=model)
-        return map_rows(nll, sequences, size)
-
-    return cost
+    return StaticOrder(every[best], every, float(nll[best]), losses, nll)
 
 
 def _of_each_chain(
     fn: Callable[[Any, Cost, SearchObjective], Chain],
     chains: Any,
     data: SearchData,
-    denoise: Denoise,
-    model: OrderModel,
+    costs: OrderCosts,
 ) -> Chain:
     """`fn` of each chain, with as many denoiser calls at once as there may be."""
-    size = calls_at_once(data.sequences.tokens.shape[1], model)
+    size = costs.at_once(data.sequences)
     together = min(size, len(jax.tree.leaves(chains)[0]))
-    cost = _cost(data.sequences, denoise, model, max(size // together, 1))
     objective = search_objective(data.reference_nll)
+
+    def cost(order: Steps, step: Count) -> Float[Array, "n window"]:
+        return map_rows(partial(costs, order, step), data.sequences, max(size // together, 1))
+
     return map_rows(lambda chain: fn(chain, cost, objective), chains, together)
 
 
-@partial(jax.jit, static_argnames="model")
-def _start_chains(keys: Array, data: SearchData, denoise: Denoise, model: OrderModel) -> Chain:
-    length = model.window or data.sequences.tokens.shape[1]
+@jax.jit
+def _start_chains(keys: Array, data: SearchData, costs: OrderCosts) -> Chain:
+    length = costs.positions(data.sequences)
 
     def start(key: RowKey, cost: Cost, objective: SearchObjective) -> Chain:
-        return start_chain(key, length, model.budget, cost, objective)
+        return start_chain(key, length, costs.budget, cost, objective)
 
-    return _of_each_chain(start, keys, data, denoise, model)
+    return _of_each_chain(start, keys, data, costs)
 
 
-@partial(jax.jit, static_argnames="model")
+@jax.jit
 def _continue_chains(
     keys: Array,
     chains: Chain,
     proposals: tuple[Float[Array, " proposals"], Count],
     data: SearchData,
-    denoise: Denoise,
-    model: OrderModel,
+    costs: OrderCosts,
 ) -> Chain:
 
     def proceed(chain: tuple[RowKey, Chain], cost: Cost, objective: SearchObjective) -> Chain:
         return anneal(*chain, cost, *proposals, objective)
 
-    return _of_each_chain(proceed, (keys, chains), data, denoise, model)
+    return _of_each_chain(proceed, (keys, chains), data, costs)

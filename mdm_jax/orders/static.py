@@ -6,6 +6,7 @@ orders can be compared on the same sequences without noise.
 
 from dataclasses import replace
 from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from mdm_jax.orders.variational.model import (
     eos_places,
     response,
 )
+from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Count, Mask, RowKey, Scalar
 
 Steps = Int[Array, " window"]  # at which step each position is revealed
@@ -45,16 +47,51 @@ def step_nll(
     return clean_nll(sequence, positions, is_masked, denoise, model)[1]
 
 
-def order_nll(order: Steps, sequence: Sequence, denoise: Denoise, model: OrderModel) -> Scalar:
-    """The order's bound on -log p(tokens), nats: one denoiser call per step."""
-    size = calls_at_once(len(sequence.tokens), model)
-    cost = partial(step_nll, order, sequence=sequence, denoise=denoise, model=model)
-    return total(order, map_rows(cost, jnp.arange(model.budget), size))
+@runtime_checkable
+class OrderCosts(Protocol):
+    """What static orders cost on clean sequences: a callable pytree.
+
+    Attributes:
+      budget: steps of an order.
+    """
+
+    @property
+    def budget(self) -> int: ...
+
+    def __call__(self, order: Steps, step: Count, sequence: Any) -> Float[Array, " window"]:
+        """-log p(token | what the order has revealed before a step) of everything still masked then,
+        0 elsewhere; nats.
+        """
+        ...
+
+    def positions(self, sequences: Any) -> int:
+        """Positions that an order is about; sequences have a leading axis."""
+        ...
+
+    def at_once(self, sequences: Any) -> int:
+        """Steps of sequences whose costs may be computed together."""
+        ...
 
 
-def sequences_at_once(sequences: Sequence, model: OrderModel) -> int:
-    """How many sequences `order_nll` is computed of together: of each it makes `budget` calls."""
-    return max(calls_at_once(sequences.tokens.shape[1], model) // model.budget, 1)
+@pytree_dataclass
+class DenoiserCosts:
+    """Costs by a denoiser, which is called once for each step of a sequence."""
+
+    denoise: Denoise
+    model: OrderModel = static()
+
+    @property
+    def budget(self) -> int:
+        return self.model.budget
+
+    def __call__(self, order: Steps, step: Count, sequence: Sequence) -> Float[Array, " window"]:
+        return step_nll(order, step, sequence, self.denoise, self.model)
+
+    def positions(self, sequences: Sequence) -> int:
+        return self.model.window or sequences.tokens.shape[1]
+
+    def at_once(self, sequences: Sequence) -> int:
+        return calls_at_once(sequences.tokens.shape[1], self.model)
 
 
 def total(order: Steps, costs: Float[Array, "budget window"]) -> Scalar:
@@ -62,17 +99,29 @@ def total(order: Steps, costs: Float[Array, "budget window"]) -> Scalar:
     return jnp.sum(jnp.take_along_axis(costs, order[None, :], axis=0))
 
 
-@partial(jax.jit, static_argnames="model")
+def order_nll(order: Steps, sequence: Any, costs: OrderCosts, at_once: int) -> Scalar:
+    """The order's bound on -log p(tokens), nats: one denoiser call per step.
+
+    Args:
+      at_once: steps whose costs are computed together.
+    """
+    steps = map_rows(partial(costs, order, sequence=sequence), jnp.arange(costs.budget), at_once)
+    return total(order, steps)
+
+
+def bounds(order: Steps, sequences: Any, costs: OrderCosts) -> Float[Array, " n"]:
+    """The order's bound on each sequence, nats per sequence."""
+    size = costs.at_once(sequences)
+    nll = partial(order_nll, order, costs=costs, at_once=size)
+    return map_rows(nll, sequences, max(size // costs.budget, 1))
+
+
+@jax.jit
 def order_nlls(
-    orders: Int[Array, "chains window"], sequences: Sequence, denoise: Denoise, model: OrderModel
+    orders: Int[Array, "chains window"], sequences: Any, costs: OrderCosts
 ) -> Float[Array, "chains n"]:
-    """Bound of each order on each sequence, nats per sequence."""
-
-    def each(order: Steps) -> Float[Array, " n"]:
-        nll = partial(order_nll, order, denoise=denoise, model=model)
-        return map_rows(nll, sequences, sequences_at_once(sequences, model))
-
-    return jax.lax.map(each, orders)
+    """`bounds` of each order."""
+    return jax.lax.map(partial(bounds, sequences=sequences, costs=costs), orders)
 
 
 def exact_nll(sequences: Sequence, oracle: DenoiseExact) -> Float[Array, " n"]:
@@ -95,17 +144,18 @@ def sequential_nll(
     where there are none, and costs `orders` denoiser calls for every position.
     """
     window = model.window or sequences.tokens.shape[1]
-    slow = replace(model, budget=window)
+    costs = DenoiserCosts(denoise, replace(model, budget=window))
+    size = costs.at_once(sequences)
 
     def one(row: tuple[Count, Sequence]) -> Scalar:
         index, sequence = row
         keys = jax.random.split(jax.random.fold_in(key, index), orders)
         random = jax.vmap(lambda k: jax.random.permutation(k, window))(keys)
-        nll = jax.lax.map(lambda order: order_nll(order, sequence, denoise, slow), random)
+        nll = jax.lax.map(lambda order: order_nll(order, sequence, costs, size), random)
         return jnp.log(orders) - jax.nn.logsumexp(-nll)
 
     rows = jnp.arange(len(sequences.tokens)), sequences
-    return map_rows(one, rows, sequences_at_once(sequences, slow))
+    return map_rows(one, rows, max(size // window, 1))
 
 
 def failure(exact: Float[Array, " n"], nll: Float[Array, " n"]) -> Scalar:
@@ -129,6 +179,5 @@ def success_ratios(
     Args:
       sequences: leading axis [n].
     """
-    nll_of = partial(order_nll, order, denoise=oracle, model=model)
-    nll = map_rows(nll_of, sequences, sequences_at_once(sequences, model))
+    nll = bounds(order, sequences, DenoiserCosts(oracle, model))
     return jnp.exp(exact_nll(sequences, oracle) - nll)

@@ -13,7 +13,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import NOT_FINITE, MdmError
 from mdm_jax.keys import Stream, stream
 from mdm_jax.orders.search import SearchData, StaticOrder, best_order, search_orders
-from mdm_jax.orders.static import sequential_nll
+from mdm_jax.orders.static import DenoiserCosts, sequential_nll
 from mdm_jax.orders.variational.demonstrations import demonstrate
 from mdm_jax.orders.variational.loss import OrderParts
 from mdm_jax.orders.variational.model import Sequence
@@ -118,17 +118,16 @@ class StaticStart(NamedTuple):
         """
         searched, validation = self._data(0), self._data(1)
         key = stream(self.seed, Stream.ORDER_SEARCH)
-        config = self.config.search
+        config, costs = self.config.search, DenoiserCosts(self.denoise, self.parts.model)
         with progress("searching static orders", config.proposals) as advance:
             orders = search_orders(
                 key,
                 searched,
-                self.denoise,
-                self.parts.model,
+                costs,
                 config,
                 lambda count, best: advance(count, f"{best:.3f} nats"),
             )
-            found = best_order(orders, validation, self.denoise, self.parts.model)
+            found = best_order(orders, validation, costs)
             advance(0, f"{found.nll:.3f} nats per validation sequence")
         if np.isnan(found.nll):
             raise MdmError(f"the denoiser's logits {NOT_FINITE}")

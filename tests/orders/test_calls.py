@@ -8,7 +8,7 @@ import pytest
 
 from mdm_jax.orders.calls import OrderCalls, search_calls, start_calls
 from mdm_jax.orders.search import SearchConfig, SearchData, best_order, search_orders
-from mdm_jax.orders.static import sequential_nll
+from mdm_jax.orders.static import DenoiserCosts, sequential_nll
 from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.variational.forms.sigmoid import SigmoidScores
 from mdm_jax.orders.variational.model import OrderModel, Sequence
@@ -38,8 +38,9 @@ def test_a_search_makes_as_many_calls_as_it_says(by):
     if by == "success":
         keys = jax.random.split(jax.random.key(0))
         nll = [sequential_nll(keys[i], data[i], denoise, MODEL) for i in range(2)]
-    orders = search_orders(jax.random.key(1), SearchData(data[0], nll[0]), denoise, MODEL, config)
-    best_order(orders, SearchData(data[1], nll[1]), denoise, MODEL)
+    costs = DenoiserCosts(denoise, MODEL)
+    orders = search_orders(jax.random.key(1), SearchData(data[0], nll[0]), costs, config)
+    best_order(orders, SearchData(data[1], nll[1]), costs)
     jax.effects_barrier()
     assert len(calls) == search_calls(config, MODEL, LENGTH)
 

@@ -24,7 +24,7 @@ from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import check_range
 from mdm_jax.orders.fidelity.likelihood import Reference, sequential_likelihood
 from mdm_jax.orders.fidelity.teacher_forcing import Forcing
-from mdm_jax.orders.static import order_nlls
+from mdm_jax.orders.static import DenoiserCosts, order_nlls
 from mdm_jax.orders.variational.model import (
     OrderModel,
     Sequence,
@@ -142,7 +142,7 @@ def follow(
     budget = model.window or length
     forcing = Forcing(model.mask_id, model.pad_id, budget, model.window, eos_id=model.eos_id)
     sequential = sequential_likelihood(key, sequences, NEARLY_SEQUENTIAL, denoise, forcing)
-    nll = order_nlls(orders, sequences, denoise, model)
+    nll = order_nlls(orders, sequences, DenoiserCosts(denoise, model))
     worth = jnp.minimum(jnp.exp(-nll - sequential.log_prob), cap)
     features = partial(prompt_features, denoise=denoise, model=model)
     return Followed(map_rows(features, sequences, calls_at_once(length, model)), worth.T)
