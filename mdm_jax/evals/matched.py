@@ -13,10 +13,10 @@ from mdm_jax.chunks import canvases_at_once
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.evals.directory import COMPARISON, open_store
 from mdm_jax.evals.evaluator import Evaluator
-from mdm_jax.evals.generate import generate_sweep
 from mdm_jax.evals.paired import PairedRow, paired_row
 from mdm_jax.evals.score import Outcome, Row
 from mdm_jax.evals.static_order_limit import static_order_limit
+from mdm_jax.evals.tuning import reached_by
 from mdm_jax.keys import Stream, stream
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.base import Policy
@@ -170,14 +170,5 @@ def mean_calls(
 ) -> Float[np.ndarray, " policies"]:
     """Mean denoiser calls of policies of one kind on held-out prompts; nothing is stored."""
     count = min(TUNING_PROMPTS, len(evaluator.examples.canvases))
-    prompts = evaluator.task.examples("heldout", count).canvases
-    batches = generate_sweep(
-        stream(seed, Stream.TUNING),
-        prompts,
-        denoise=evaluator.denoise,
-        policies=policies,
-        config=evaluator.config,
-        batch_size=min(TUNING_BATCH, evaluator.batch_size, len(prompts)),
-    )
-    calls = [[one.rollout.nfe for one in batch] for batch in batches]
-    return np.array([np.concatenate(column).mean() for column in zip(*calls, strict=True)])
+    reached = reached_by(evaluator, policies, seed, count, TUNING_BATCH)
+    return np.array([one.calls for one in reached])

@@ -4,13 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError
 from mdm_jax.policies import heuristics
+from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.base import Policy
+from mdm_jax.runs.adaptive import price_range
 from mdm_jax.runs.policy_specs import Learned
 from mdm_jax.tasks.base import Task
 
+PRICES = 25
 SCHEDULED = (
     heuristics.Random,
     heuristics.Ancestral,
@@ -30,8 +35,10 @@ class Sweep:
       thresholds: of ConfidenceThreshold.
       factors: of Factor.
       gammas: of EntropyBound.
-      learned: run directories of learn_variational_order, whose policies are drawn at temperature 1.
-      scales: of those: probabilities become min(1, scale * probability).
+      learned: run directories of learn_order, learn_variational_order or learn_policy.
+      prices: of a denoiser call, for policies of learn_order; None: 25 over all that the run learned at.
+      scales: of the other learned policies, which are drawn at temperature 1: probabilities become
+        min(1, scale * probability).
     """
 
     steps: tuple[int, ...]
@@ -39,6 +46,7 @@ class Sweep:
     factors: tuple[float, ...]
     gammas: tuple[float, ...]
     learned: tuple[str, ...]
+    prices: tuple[float, ...] | None
     scales: tuple[float, ...]
 
     def policies(self, denoise: Denoise, task: Task) -> list[tuple[str, list[Policy]]]:
@@ -69,6 +77,17 @@ class Sweep:
         short = [Path(run).name for run in runs]
         names = short if len(set(short)) == len(short) else runs
         for run, name in zip(runs, names, strict=True):
-            policy = Learned(policy_temperature=1.0).load(run, denoise, task)
-            if self.scales:
-                yield f"LearnedPolicy, {name}", [replace(policy, scale=x) for x in self.scales]
+            policy = Learned().load(run, denoise, task)
+            if isinstance(policy, AdaptivePolicy):
+                prices = all_prices(run) if self.prices is None else self.prices
+                family = [replace(policy, price=price) for price in prices]
+            else:
+                drawn = replace(policy, policy_temperature=1.0)
+                family = [replace(drawn, scale=scale) for scale in self.scales]
+            if family:
+                yield f"{type(policy).__name__}, {name}", family
+
+
+def all_prices(run: str | Path) -> list[float]:
+    """Prices between the least and the largest that a `learn_order` run has learned at."""
+    return [float(price) for price in np.geomspace(*price_range(run), PRICES).round(4)]

@@ -80,6 +80,11 @@ def best_policy(run: str | Path, policy: AdaptivePolicy) -> AdaptivePolicy:
     return replace(policy, params=params["policy"])
 
 
+def price_range(run: str | Path) -> tuple[float, float]:
+    """The least and the largest price of a denoiser call that a `learn_order` run has learned at."""
+    return from_json(read_config(run)["replay"], ReplayConfig).prices
+
+
 def price_reaching(
     run: str | Path,
     policy: AdaptivePolicy,

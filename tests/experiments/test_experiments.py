@@ -216,7 +216,7 @@ def test_frontier_sweeps_draws_and_reuses(trained, capsys, monkeypatch):
     )  # a rate that is not there is NaN
 
 
-def test_a_swept_policy_generates_as_it_does_alone(trained):
+def test_a_swept_policy_generates_as_it_does_alone(trained, capsys):
     run, _ = trained
     alone = evaluate.run(
         evaluate.Config(run=str(run), examples=6, policy=EntropyBound(1.0), batch_size=4)
@@ -224,7 +224,9 @@ def test_a_swept_policy_generates_as_it_does_alone(trained):
     swept = frontier.Config(
         run=str(run), steps=(), thresholds=(), factors=(), gammas=(0.5, 1.0), examples=6
     )
-    assert frontier.run(replace(swept, out_dir=str(run / "frontier-b")))[1].nfe == alone.row.nfe
+    swept = replace(swept, out_dir=str(run / "frontier-b"), calls=16.0, heldout_prompts=6)
+    assert frontier.run(swept)[1].nfe == alone.row.nfe
+    assert "chosen on held-out prompts" in capsys.readouterr().out
 
 
 def test_sample_shows_finished_grids(trained, capsys):

@@ -12,6 +12,7 @@ from tiny_run import ADAPTIVE
 from experiments import learn_order, table_learned_orders
 from mdm_jax.errors import MdmError
 from mdm_jax.evals import price_frontier
+from mdm_jax.evals.sweeps import Sweep, all_prices
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.runs.policies import load_policy
 from mdm_jax.runs.policy_specs import Learned
@@ -82,6 +83,18 @@ def test_a_price_is_found_for_a_wanted_cost(learned):
         Learned(calls=1.0).load(config.run_dir, oracle, task)
     with pytest.raises(MdmError, match="give one of"):
         Learned(calls=3.0, price=0.5)
+
+
+def test_all_of_its_prices_are_one_sweep(learned):
+    config, _ = learned
+    knobs = {"steps": (), "thresholds": (), "factors": (), "gammas": (), "scales": (1.0,)}
+    for prices, count in ((None, 25), ((0.1, 1.0), 2)):
+        sweep = Sweep(**knobs, learned=(config.run_dir,), prices=prices)
+        ((name, family),) = sweep.policies(config.task.oracle(), config.task)
+        assert name == "AdaptivePolicy, adaptive" and len(family) == count
+        assert {policy.policy_temperature for policy in family} == {0.0}
+    ends = [all_prices(config.run_dir)[i] for i in (0, -1)]
+    np.testing.assert_allclose(ends, config.replay.prices, rtol=1e-3)
 
 
 def test_a_stopped_run_ends_like_one_that_was_not(learned, tmp_path, monkeypatch):
