@@ -35,6 +35,8 @@ class Stream(IntEnum):
     FIDELITY_HELD_OUT = 18
     EXACT = 19  # policies under exact conditionals
     ORDER_CHOICE = 20  # of one of several static orders for each prompt
+    PAIRS_INIT = 21
+    PAIRS_UPDATES = 22  # of the head that predicts dependences
 
 
 def root_key(seed: int) -> RowKey:

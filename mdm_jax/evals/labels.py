@@ -8,6 +8,7 @@ import numpy as np
 
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.switch import SwitchPolicy
+from mdm_jax.policies.tempered import Tempered
 from mdm_jax.runs.description import digest
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
@@ -34,6 +35,9 @@ def acting(policy: Policy) -> Policy:
 def describe_policy(policy: Policy) -> dict[str, Any]:
     """What is shown of a policy: scalar knobs by name; all arrays together as a digest, `weights`."""
     policy = acting(policy)
+    if isinstance(policy, Tempered):
+        name = {"base": type(policy.base).__name__}
+        return name | describe_policy(policy.base) | {"token_temperature": policy.token_temperature}
     knobs = {f.name: getattr(policy, f.name) for f in fields(policy) if f.repr}
     weights = {k: v for k, v in knobs.items() if isinstance(v, dict) or np.ndim(v) > 0}
     shown = {k: _scalar(v) for k, v in knobs.items() if k not in weights}

@@ -12,7 +12,13 @@ from mdm_jax.runs.json_files import read_json
 from mdm_jax.tasks import PROMPTED, TASKS
 from mdm_jax.tasks.base import Task
 
-TRAINING = ("train_denoiser", "learn_variational_order", "learn_order", "learn_policy")
+TRAINING = (
+    "train_denoiser",
+    "learn_variational_order",
+    "learn_order",
+    "learn_policy",
+    "learn_pairs",
+)
 
 
 class RunConfig(dict):
@@ -49,7 +55,7 @@ def read_config(run: str | Path) -> RunConfig:
 def _not_trained(run: str | Path) -> str:
     return (
         f"{run} is no training run: give a directory of train_denoiser, quickstart, learn_order, "
-        "learn_variational_order or learn_policy"
+        "learn_variational_order, learn_policy or learn_pairs"
     )
 
 

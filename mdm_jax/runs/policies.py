@@ -16,16 +16,19 @@ from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.learned import LearnedPolicy, Network
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig, ConfidenceNetwork
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
+from mdm_jax.policies.pairwise.predicted import PredictedPairs
 from mdm_jax.runs.adaptive import load_adaptive
 from mdm_jax.runs.config import read_config, read_task
 from mdm_jax.runs.denoisers import denoiser_shapes, load_denoiser
 from mdm_jax.runs.description import from_json
 from mdm_jax.runs.directory import BEST, CHECKPOINTS
 from mdm_jax.runs.orders import described_parts, order_params, order_policy
+from mdm_jax.runs.pairs import load_pairs
 from mdm_jax.tasks.base import Task
 from mdm_jax.training.checkpoints import restore_ema
 from mdm_jax.training.state import Params
 
+FromRun = LearnedPolicy | AdaptivePolicy | PredictedPairs
 AnyFamily = Independent | PlackettLuceStop | Categorical
 
 
@@ -89,13 +92,15 @@ def load_start(spec: PolicySpec, task: Task) -> LearnedPolicy | None:
     if spec.start is None:
         return None
     policy = load_policy(spec.start, task)
-    if isinstance(policy, AdaptivePolicy):
-        raise MdmError(f"the policy of {spec.start} has a price and does not learn from rewards")
+    if not isinstance(policy, LearnedPolicy):
+        raise MdmError(
+            f"{spec.start} holds a {type(policy).__name__}: it does not learn from rewards"
+        )
     check_shape(policy, spec.start, task)
     return policy
 
 
-def check_shape(policy: LearnedPolicy | AdaptivePolicy, run: str | Path, task: Task) -> None:
+def check_shape(policy: FromRun, run: str | Path, task: Task) -> None:
     """Raise MdmError where the policy of a run is not for canvases of this shape."""
     learned_on, asked = _shape(read_task(run)), _shape(task)
     if not policy.network.any_length and learned_on != asked:
@@ -115,11 +120,11 @@ def make_network(config: ConfidenceConfig | PolicyConfig, window: int, steps: in
     return PolicyNetwork(config, window, steps)
 
 
-def load_policy(run: str | Path, task: Task) -> LearnedPolicy | AdaptivePolicy:
+def load_policy(run: str | Path, task: Task) -> FromRun:
     """The policy that a run has learned, at the policy temperature that the run evaluated it with.
 
     Args:
-      run: run directory of `learn_order`, `learn_variational_order` or `learn_policy`.
+      run: run directory of `learn_order`, `learn_variational_order`, `learn_policy` or `learn_pairs`.
       task: what it will be used on: a policy from rewards whose steps were not set may take one
         denoiser call per position.
 
@@ -134,8 +139,11 @@ def load_policy(run: str | Path, task: Task) -> LearnedPolicy | AdaptivePolicy:
             return _load_from_rewards(run, config, task)
         case "learn_order":
             return load_adaptive(run, config, read_task(run))
+        case "learn_pairs":
+            return load_pairs(run, config)
     raise MdmError(
-        f"{run} holds no policy: give a directory of learn_order, learn_variational_order or learn_policy"
+        f"{run} holds no policy: give a directory of learn_order, learn_variational_order, learn_policy "
+        "or learn_pairs"
     )
 
 

@@ -23,8 +23,9 @@ from mdm_jax.policies.heuristics import (
     TopMargin,
 )
 from mdm_jax.policies.learned import Fallback, LearnedPolicy
+from mdm_jax.policies.pairwise.predicted import PredictedPairs
 from mdm_jax.runs.adaptive import price_reaching
-from mdm_jax.runs.policies import check_shape, load_policy
+from mdm_jax.runs.policies import FromRun, check_shape, load_policy
 from mdm_jax.tasks.base import Task
 
 BATCHES, BATCH_SIZE = 20, 64  # of clean sequences whose tokens are counted
@@ -120,7 +121,7 @@ class PcSampler:
 
 @dataclass(frozen=True)
 class Learned:
-    """The policy of a learn_order, learn_variational_order or learn_policy run."""
+    """The policy of a learn_order, learn_variational_order, learn_policy or learn_pairs run."""
 
     run: str | None = None  # its run directory; None: that of --run
     steps: int | None = None  # denoiser calls for a sequence; None: as it was trained
@@ -132,10 +133,12 @@ class Learned:
     price: float | None = None
     calls: float | None = None  # in place of a price: the one with this many calls on average
     overlap: float | None = None  # or the one that keeps this much of sequential decoding
+    allowance: float | None = None  # of dependence in one call, of learn_pairs alone
 
     def __post_init__(self) -> None:
         check_range("price", self.price, 0)
         check_range("calls", self.calls, 1)
+        check_range("allowance", self.allowance, 0)
         check_range("overlap", self.overlap, above=0, high=1)
         if sum(knob is not None for knob in (self.price, self.calls, self.overlap)) > 1:
             raise MdmError("give one of --policy.price, --policy.calls and --policy.overlap")
@@ -143,7 +146,7 @@ class Learned:
         check_range("policy_temperature", self.policy_temperature, 0)
         check_range("scale", self.scale, 0)
 
-    def load(self, run: str | Path, denoise: Denoise, task: Task) -> LearnedPolicy | AdaptivePolicy:
+    def load(self, run: str | Path, denoise: Denoise, task: Task) -> FromRun:
         """The policy with its weights, for this denoiser on this task.
 
         Args:
@@ -157,6 +160,10 @@ class Learned:
         home = self.run or run
         policy = load_policy(home, task)
         check_shape(policy, home, task)
+        if isinstance(policy, PredictedPairs):
+            return self._with_allowance(policy, home, denoise)
+        if self.allowance is not None:
+            raise MdmError(f"{home} predicts no dependence: leave out --policy.allowance")
         chosen = {"steps": self.steps, "policy_temperature": self.policy_temperature}
         knobs = {name: value for name, value in chosen.items() if value is not None}
         if isinstance(policy, AdaptivePolicy):
@@ -164,12 +171,17 @@ class Learned:
         for name in ("price", "calls", "overlap"):
             if getattr(self, name) is not None:
                 raise MdmError(f"{home} learned at no price: leave out --policy.{name}")
-        seen, given = policy.network.hidden_features(policy.params), hidden_width(denoise)
-        if seen not in (None, given):
-            raise MdmError(
-                f"{home} learned from {seen} hidden features, but the denoiser gives {given}"
-            )
+        _check_hidden(policy, home, denoise)
         return replace(policy, scale=self.scale, fallback=self.fallback, **knobs)
+
+    def _with_allowance(
+        self, policy: PredictedPairs, home: str | Path, denoise: Denoise
+    ) -> PredictedPairs:
+        if replace(self, run=None, allowance=None) != Learned():
+            raise MdmError(f"{home} predicts dependence, and its one knob is --policy.allowance")
+        _check_hidden(policy, home, denoise)
+        allowance = policy.rule.allowance if self.allowance is None else self.allowance
+        return replace(policy, rule=replace(policy.rule, allowance=allowance))
 
     def _with_price(
         self,
@@ -187,6 +199,17 @@ class Learned:
             wanted = {"calls": self.calls, "overlap": self.overlap}
             price = price_reaching(home, policy, denoise, **wanted)
         return replace(policy, price=price, **knobs)
+
+
+def _check_hidden(
+    policy: LearnedPolicy | PredictedPairs, home: str | Path, denoise: Denoise
+) -> None:
+    """Raise MdmError where the denoiser's hidden states are of another width than those learned from."""
+    seen, given = policy.network.hidden_features(policy.params), hidden_width(denoise)
+    if seen not in (None, given):
+        raise MdmError(
+            f"{home} learned from {seen} hidden features, but the denoiser gives {given}"
+        )
 
 
 Spec = Learned | Klass | CreditDecoding | PcSampler | Perturbed

@@ -186,6 +186,14 @@ LEARN_POLICY = [
     ("--task gsm8k --denoiser published --data_dir data --task.prompt_length 5", "longer than"),
     ("--oracle --task chains", "no exact conditionals"),
 ]
+LEARN_PAIRS = [
+    ("--allowance -1", "allowance must be at least 0"),
+    ("--allowances 0.1 nan", "allowance must be finite"),
+    ("--label_calls -1", "label_calls must be at least 0"),
+    ("--network.width 0", "width must be at least 1"),
+    ("--batch_size 0", "batch_size must be at least 1"),
+    ("--denoiser /gone", "/gone is no run directory"),
+]
 LEARN_ADAPTIVE_ORDER = [
     ("--budget 0", "budget must be at least 1, got 0"),
     ("--budget 100", "budget 100 exceeds the 16 positions of sudoku"),
@@ -231,6 +239,8 @@ LEARN_ADAPTIVE_ORDER = [
     ("--task gsm8k --data_dir data --task.prompt_length 2", "none of the 18 train items fits"),
 ]
 EVALUATE = [
+    ("--draws 0", "draws must be at least 1"),
+    ("--draws 2 --pass_at 1 3", "pass_at must be at most 2, got 3"),
     ("--temperature nan", "temperature must be"),
     ("--temperature inf", "temperature must be"),
     ("--temperature -1", "temperature must be"),
@@ -311,6 +321,15 @@ EVALUATE = [
     ("--out_dir other", "is not a run directory but holds thesis.tex"),
     ("--out_dir file", "file"),
     ("--out_dir published", "published/config.json is not that of a run"),
+]
+GENERATIVE = [
+    ("--temperatures", "nothing to sweep"),
+    ("--temperatures 0.5 0", "token_temperature must be above 0"),
+    ("--masks 0", "masks must be at least 1"),
+    ("--reference /nowhere", "/nowhere is no run directory"),
+    ("policy:p2", "P2 re-masks"),
+    ("policy:punt", "Punt re-masks, changes the logits or looks at what it drew"),
+    ("--policy_sees_draw", "a temperature sweep takes no --guidance"),
 ]
 FRONTIER = [
     ("--steps --thresholds --factors --gammas", "nothing to sweep"),
@@ -421,9 +440,11 @@ TABLE = {
     "train": TRAIN,
     "learn_variational_order": LEARN_ORDER,
     "learn_order": LEARN_ADAPTIVE_ORDER,
+    "learn_pairs": LEARN_PAIRS,
     "learn_policy": LEARN_POLICY,
     "evaluate": [(f"--run run {words}", expected) for words, expected in EVALUATE],
     "frontier": [(f"--run run {words}", expected) for words, expected in FRONTIER],
+    "generative_frontier": [(f"--run run {words}", expected) for words, expected in GENERATIVE],
     "sample": [(f"--run run {words}", expected) for words, expected in SAMPLE],
     "quickstart": QUICKSTART,
     "benchmark": BENCHMARK,

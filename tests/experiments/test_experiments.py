@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 from tiny_run import POLICIES, TRAIN, contents, tiny
 
-from experiments import benchmark, evaluate, frontier, quickstart, sample, train_denoiser
+from experiments import (
+    benchmark,
+    evaluate,
+    frontier,
+    generative_frontier,
+    quickstart,
+    sample,
+    train_denoiser,
+)
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.errors import MdmError
 from mdm_jax.evals.store import SampleStore
@@ -214,6 +222,19 @@ def test_frontier_sweeps_draws_and_reuses(trained, capsys, monkeypatch):
     assert json.dumps(describe(again)) == json.dumps(
         describe(rows)
     )  # a rate that is not there is NaN
+
+
+def test_temperatures_give_a_curve_for_each_policy(trained, tmp_path, capsys):
+    run, _ = trained
+    settings = {"temperatures": (0.5, 1.0), "examples": 6, "masks": 2, "out_dir": str(tmp_path)}
+    config = generative_frontier.Config(run=str(run), policy=LeftToRight(4), **settings)
+    points = generative_frontier.run(config)
+    assert points[0].entropy < points[1].entropy
+    generative_frontier.run(replace(config, policy=LeftToRight(2)))
+    assert "perplexity" in capsys.readouterr().out
+    curves = read_json(tmp_path / "generative.json")
+    assert [len(found) for found in curves.values()] == [2, 2]
+    assert (tmp_path / "generative.png").stat().st_size > 10_000
 
 
 def test_a_swept_policy_generates_as_it_does_alone(trained, capsys):

@@ -8,10 +8,12 @@ from policy_world import LENGTH, ROWS, keys, observe, reveal
 
 from mdm_jax.denoisers.oracle import oracle_of
 from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence
+from mdm_jax.policies.networks.pair_network import PairConfig, PairNetwork
 from mdm_jax.policies.pairwise.adas import Adas
 from mdm_jax.policies.pairwise.dapd import Dapd
 from mdm_jax.policies.pairwise.dawn import Dawn
 from mdm_jax.policies.pairwise.demask import Demask
+from mdm_jax.policies.pairwise.predicted import PredictedPairs
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 
@@ -111,6 +113,27 @@ def test_exact_dependence_takes_one_of_each_pair_of_copies():
         made = sample(keys(1), blank, denoise=COPIES, policy=policy, config=config)
         np.testing.assert_array_equal(made.nfe, 2)
         np.testing.assert_array_equal(made.canvas[:, :3], made.canvas[:, 3:])
+
+
+def test_a_head_gives_the_rule_its_dependences():
+    """u_i . v_j of hidden states, by hand, in the place of what the denoiser says."""
+    seen, hidden = observe(6), np.random.default_rng(0).normal(size=(ROWS, LENGTH, 3))
+    network = PairNetwork(PairConfig(width=4))
+    params = network.init(jax.random.key(0), jnp.zeros((LENGTH, 3)))["params"]
+    policy = PredictedPairs(network, params, Demask(0.3))
+    got = reveal(policy, seen._replace(hidden=jnp.asarray(hidden, jnp.float32)))
+
+    def dense(x, name):
+        return x @ np.asarray(params[name]["kernel"]) + np.asarray(params[name]["bias"])
+
+    x = dense(hidden, "features")
+    x = x / (1 + np.exp(-x))
+    logits = np.einsum("nid,njd->nij", dense(x, "rows"), dense(x, "columns")) / 2 - 2
+    found = 1 / (1 + np.exp(-logits)) * ~np.eye(LENGTH, dtype=bool)
+    expected = reveal(Demask(0.3), seen._replace(dependence=jnp.asarray(found, jnp.float32)))
+    assert 1.5 < expected.sum() / (seen.eligible.any(axis=1).sum()) < 8
+    np.testing.assert_array_equal(got, expected)
+    assert policy.wants_hidden and not getattr(policy, "wants_dependence", False)
 
 
 def test_a_denoiser_without_dependence_is_refused():

@@ -12,6 +12,7 @@ _FILES = {
     "decisions": ("Decided", "decisions_figure", "response_figure"),
     "exact": ("exact_figure",),
     "frontier": ("FrontierRow", "frontier_figure"),
+    "generative": ("generative_figure",),
     "order_maps": ("order_map_figure",),
     "priorities": ("priorities_figure",),
     "style": ("save",),
