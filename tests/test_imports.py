@@ -35,6 +35,7 @@ LAYERS = {
     "mdm_jax.policies": 1,
     "mdm_jax.policies.networks": 1.5,
     "mdm_jax.policies.adaptive": 1.5,
+    "mdm_jax.policies.pairwise.predicted": 1.5,
     "mdm_jax.sampling": 1,
     "mdm_jax.orders": 1,
     "mdm_jax.orders.fidelity": 1.5,
