@@ -23,7 +23,7 @@ from mdm_jax.runs.policy_specs import resolve
 from mdm_jax.runs.published import Loading
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.base import Task
+from mdm_jax.tasks.base import HasMedia, Task, full_name
 from mdm_jax.tasks.prompted import FreePrompt
 
 
@@ -43,6 +43,7 @@ class Config:
       split: train, heldout or test.
       first: number of the first prompt.
       count: how many prompts.
+      media_dir: where images (PNG) and speech (WAV, and its spectrogram) are written, of tasks with some.
       seed: of the token draws and the policy.
     """
 
@@ -57,6 +58,7 @@ class Config:
     split: str = "test"
     first: int = 0
     count: int = 3
+    media_dir: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,6 +70,8 @@ class Config:
 def run(config: Config) -> list[str]:
     """Generate, show, and return the texts."""
     task = task_of(config)
+    if config.media_dir is not None and not isinstance(task, HasMedia):
+        raise MdmError(f"task {task.name} has neither images nor speech: leave out --media_dir")
     examples = task.examples(config.split, config.first + config.count)
     settings = config.sampling.for_task(task)
     denoise, task, _ = load_denoiser(config.run, task, config.loading)
@@ -82,6 +86,10 @@ def run(config: Config) -> list[str]:
         judgement = verdict(task, replay.rollout.canvas, reference)
         print_once(f"prompt {index}: {judgement}{replay.rollout.nfe} denoiser calls\n")
         texts.append(task.decode(replay.rollout.canvas))
+        if config.media_dir is not None:
+            stem = f"{full_name(task)}-{config.split}-{index}"
+            for path in task.save_media(replay.rollout.canvas, config.media_dir, stem):
+                print_once(path)
     return texts
 
 

@@ -1,4 +1,4 @@
-"""Train a denoiser from scratch: --task sudoku, chains, gsm8k or text8.
+"""Train a denoiser from scratch: --task sudoku, chains, gsm8k, text8 or digits3.
 
 Writes a run directory with config.json, env.json, metrics.jsonl, checkpoints and training.png. The same
 command resumes a run that was interrupted or killed, with the same weights as an uninterrupted one.
@@ -11,6 +11,7 @@ import jax
 from experiments import _cli as cli
 from mdm_jax import sharding
 from mdm_jax.denoisers.transformer import TransformerConfig
+from mdm_jax.diffusion.modal import Modal
 from mdm_jax.diffusion.objectives import Antithetic, AnyOrder, Complement, Continuous, Discrete
 from mdm_jax.errors import check_range
 from mdm_jax.evals import plots
@@ -38,6 +39,8 @@ class Config(TrainingConfig):
       learned_positions: give the network learned embeddings of its positions, not distances alone.
       optimizer: AdamW, its learning rate and schedule.
       objective: which bound is trained on, with which masks.
+      modality_weights: of the loss per token of each modality, where a task has several; by default
+        every token counts alike.
       times: how mask rates are drawn over a batch.
       ema_decay: of the averaged weights, which are the ones evaluated and used.
       eval_every: updates between held-out bounds; the last update always has one.
@@ -52,9 +55,10 @@ class Config(TrainingConfig):
     model: TransformerConfig = field(default_factory=TransformerConfig)
     learned_positions: bool = True
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    objective: AnyOrder | Continuous | Discrete | Complement | Antithetic = field(
+    objective: AnyOrder | Continuous | Discrete | Complement | Antithetic | Modal = field(
         default_factory=AnyOrder
     )
+    modality_weights: tuple[float, ...] | None = None
     times: Times = "stratified"
     ema_decay: float = 0.99
     steps: int = 1500

@@ -29,13 +29,14 @@ from mdm_jax.policies.kinds import AnyHeuristic, AnyLookahead, AnyPairwise, AnyR
 from mdm_jax.runs.policy_specs import CreditDecoding, Klass, Learned, PcSampler, Perturbed
 from mdm_jax.sampling.config import FROM_TASK, SamplerConfig
 from mdm_jax.tasks.chains import Chains
+from mdm_jax.tasks.digits3 import Digits3
 from mdm_jax.tasks.gsm8k import Gsm8k
 from mdm_jax.tasks.markov_chain import MarkovChain
 from mdm_jax.tasks.prompted import FreePrompt, HumanEval, PromptedGsm8k, PromptedMath
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.tasks.text import Text8
 
-Trained = Sudoku | Chains | Gsm8k | Text8 | MarkovChain
+Trained = Sudoku | Chains | Gsm8k | Text8 | MarkovChain | Digits3
 Tasks = Trained | PromptedGsm8k | PromptedMath | HumanEval | FreePrompt
 AnyTask = Annotated[Tasks, tyro.conf.AvoidSubcommands]
 OptionalTask = Annotated[Tasks | None, tyro.conf.AvoidSubcommands]

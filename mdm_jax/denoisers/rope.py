@@ -15,6 +15,14 @@ def rope_table(positions: Int[Array, " positions"], dim: int, base: float) -> Ro
     return jnp.cos(angles), jnp.sin(angles)
 
 
+def grid_rope_table(coordinates: Int[Array, "positions 2"], dim: int, base: float) -> RopeTable:
+    """`rope_table` with two coordinates, whose frequencies take turns: equal ones are one position."""
+    half = dim // 2
+    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    turns = coordinates[:, jnp.arange(half) % 2].astype(jnp.float32)
+    return jnp.cos(turns * frequencies), jnp.sin(turns * frequencies)
+
+
 def apply_rope(x: Heads, rope: RopeTable) -> Heads:
     """Each pair (i, i + half) of every head rotated by its angle: computed in the table's type,
     returned in x's.

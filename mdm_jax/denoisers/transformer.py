@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.denoisers.base import ATTENTION, KVCache
-from mdm_jax.denoisers.rope import apply_rope, rope_table
+from mdm_jax.denoisers.rope import RopeTable, apply_rope, grid_rope_table, rope_table
 from mdm_jax.errors import MdmError, check_range
+from mdm_jax.streams import Stream
 from mdm_jax.types import Mask, Tokens
 
 Hidden = Float[Array, "length width"]
@@ -40,6 +41,9 @@ class TransformerConfig:
       max_length: rows of a learned embedding of absolute positions, added to the tokens. Rotary
         positions encode distances alone, so on a canvas that is all MASK every position has the same
         logits; a grid needs absolute positions. None: rotary positions alone, any length.
+      modality_embedding: add a learned embedding of each position's modality.
+      grid_rope: rotary positions of two coordinates, rows and columns of images. Both are for tasks of
+        several modalities.
       dtype: of activations; parameters and logits' softmax stay float32.
       remat: recompute each block in the backward pass instead of keeping its activations.
       scan: one compiled block, scanned over stacked parameters; compiles faster when deep.
@@ -55,6 +59,8 @@ class TransformerConfig:
     qk_norm: bool = True
     rope_base: float = 10_000.0
     max_length: int | None = None
+    modality_embedding: bool = False
+    grid_rope: bool = False
     dtype: Dtype = "float32"
     remat: bool = False
     scan: bool = False
@@ -74,9 +80,19 @@ class TransformerConfig:
         return self.mlp or -(-8 * self.width // 24) * 8
 
 
-def rotate(x: Float[Array, "length heads dim"], base: float) -> Float[Array, "length heads dim"]:
-    """Rotary position embedding, positions from 0."""
-    cos, sin = rope_table(jnp.arange(x.shape[0]), x.shape[-1], base)
+def rope_of(config: TransformerConfig, stream: Stream | None, length: int) -> RopeTable:
+    """The rotary table of a canvas: positions from 0, or rows and columns with `grid_rope`."""
+    dim = config.width // config.heads
+    if not config.grid_rope:
+        return rope_table(jnp.arange(length), dim, config.rope_base)
+    return grid_rope_table(jnp.asarray(stream.coordinates[:length]), dim, config.rope_base)
+
+
+def rotate(
+    x: Float[Array, "length heads dim"], rope: RopeTable
+) -> Float[Array, "length heads dim"]:
+    """Rotary position embedding."""
+    cos, sin = rope
     return apply_rope(x, (cos.astype(x.dtype), sin.astype(x.dtype)))
 
 
@@ -93,6 +109,7 @@ class Attention(nn.Module):
     """Every valid position attends to every valid position."""
 
     config: TransformerConfig
+    stream: Stream | None = None
 
     @nn.compact
     def __call__(self, x: Hidden, valid: Mask) -> Hidden:
@@ -102,7 +119,8 @@ class Attention(nn.Module):
         if config.qk_norm:
             query = _norm(config, "query_norm")(query)
             key = _norm(config, "key_norm")(key)
-        query, key = rotate(query, config.rope_base), rotate(key, config.rope_base)
+        rope = rope_of(config, self.stream, len(x))
+        query, key = rotate(query, rope), rotate(key, rope)
         if self.is_mutable_collection(ATTENTION) and not self.is_initializing():
             self.sow(ATTENTION, "weights", attention_weights(query, key, valid))
         mixed = jax.nn.dot_product_attention(query, key, value, mask=valid[None, None, :])
@@ -115,11 +133,13 @@ class Block(nn.Module):
     """Pre-norm attention and SwiGLU, each added to the residual stream."""
 
     config: TransformerConfig
+    stream: Stream | None = None
 
     @nn.compact
     def __call__(self, x: Hidden, valid: Mask) -> tuple[Hidden, None]:
         config = self.config
-        x = x + Attention(config, name="attention")(_norm(config, "attention_norm")(x), valid)
+        attention = Attention(config, self.stream, name="attention")
+        x = x + attention(_norm(config, "attention_norm")(x), valid)
         h = _norm(config, "mlp_norm")(x)
         gate = _linear(config, name="gate", features=config.mlp_width)(h)
         up = _linear(config, name="up", features=config.mlp_width)(h)
@@ -130,11 +150,23 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Denoiser network of one sequence; meets `DenoiseHidden` once bound to parameters.
 
-    `vocab` ids can be produced; the embedding has two more rows, for MASK and PAD.
+    `vocab` ids can be produced; the embedding has two more rows, for MASK and PAD. With `stream`, the
+    logits of ids that a position's modality does not have are -inf.
+
+    Raises:
+      MdmError: the config wants to know the modalities, and there is no stream.
     """
 
     config: TransformerConfig
     vocab: int
+    stream: Stream | None = None
+
+    def __post_init__(self) -> None:
+        if self.stream is None and (self.config.modality_embedding or self.config.grid_rope):
+            raise MdmError(
+                "modality_embedding and grid_rope are for tasks of several modalities: leave them out"
+            )
+        super().__post_init__()
 
     def __call__(
         self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
@@ -165,7 +197,12 @@ class Transformer(nn.Module):
     ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
         """Logits at `positions` (None: everywhere) and what they were computed from."""
         hidden = kv_cache.hidden if positions is None else kv_cache.hidden[positions]
-        return _linear(self.config, name="unembed", features=self.vocab)(hidden), hidden
+        logits = _linear(self.config, name="unembed", features=self.vocab)(hidden)
+        if self.stream is not None:
+            allowed = jnp.asarray(self.stream.allowed(self.vocab))
+            allowed = allowed[: len(hidden)] if positions is None else allowed[positions]
+            logits = jnp.where(allowed, logits, -jnp.inf)
+        return logits, hidden
 
     def mean_attention(self, kept: Any) -> Float[Array, "length length"]:
         """Attention, mean over the last `LATE` of the layers, from what they kept of themselves.
@@ -195,6 +232,10 @@ class Transformer(nn.Module):
             shape = (config.max_length, config.width)
             place = self.param("positions", _init(config), shape, jnp.float32)[: canvas.shape[0]]
             x = x + place.astype(x.dtype)
+        if config.modality_embedding:
+            shape = (len(self.stream.spans) + 1, config.width)  # the last one: outside all of them
+            of_modality = self.param("modalities", _init(config), shape, jnp.float32)
+            x = x + of_modality[self.stream.modality[: len(x)]].astype(x.dtype)
         block = nn.remat(Block, prevent_cse=not config.scan) if config.remat else Block
         if config.scan:
             layers = nn.scan(
@@ -204,10 +245,10 @@ class Transformer(nn.Module):
                 in_axes=nn.broadcast,
                 length=config.depth,
             )
-            x, _ = layers(config, name="blocks")(x, valid)
+            x, _ = layers(config, self.stream, name="blocks")(x, valid)
         else:
             for layer in range(config.depth):
-                x, _ = block(config, name=f"block_{layer}")(x, valid)
+                x, _ = block(config, self.stream, name=f"block_{layer}")(x, valid)
         return _norm(config, "final_norm")(x)
 
 

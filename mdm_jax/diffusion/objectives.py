@@ -22,7 +22,9 @@ from mdm_jax.diffusion.elbo import any_order_nelbo, continuous_nelbo, discrete_n
 from mdm_jax.diffusion.schedules import Linear, Schedule
 from mdm_jax.types import Mask, RowKey, Scalar
 
-Views = tuple[Bool[Array, "views length"], Float[Array, " views"]]
+Views = tuple[
+    Bool[Array, "views length"], Float[Array, " views"] | Float[Array, "views length"]
+]  # the weight of a view, or of each of its positions
 
 
 @runtime_checkable

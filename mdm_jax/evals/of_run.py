@@ -16,7 +16,7 @@ from mdm_jax.runs.description import digest
 from mdm_jax.runs.identity import identity, results_home
 from mdm_jax.runs.published import Loading
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.base import Examples, Task
+from mdm_jax.tasks.base import Examples, Task, full_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class LoadedEvaluation(NamedTuple):
           experiment: name of the entry point.
         """
         config, task = self.config, self.task
-        name = f"{experiment}-{task.name}-{config.split}-{config.seed}"
+        name = f"{experiment}-{full_name(task)}-{config.split}-{config.seed}"
         directory = expand(config.out_dir or results_home(config.run) / name)
         weights = {"step": self.step} | identity(config.run, self.denoise, config.loading)
         key = stream(config.seed, Stream.GENERATION)

@@ -18,7 +18,7 @@ from mdm_jax.runs.directory import CHECKPOINTS, DENOISER_IDENTITY
 from mdm_jax.runs.identity import identity
 from mdm_jax.runs.orders import order_params
 from mdm_jax.runs.published import Loading, is_published, load_published
-from mdm_jax.tasks.base import HasOracle, Task
+from mdm_jax.tasks.base import HasOracle, Task, stream_of
 from mdm_jax.training.checkpoints import restore_ema
 from mdm_jax.training.denoiser import init_params
 from mdm_jax.training.state import Params
@@ -126,7 +126,8 @@ def _load_trained(run: str | Path, config: dict[str, Any], task: Task | None) ->
             f"{task.vocabulary}"
         )
     vocabulary = trained_on.vocabulary
-    module = Transformer(from_json(config["model"], TransformerConfig), vocabulary.size)
+    model = from_json(config["model"], TransformerConfig)
+    module = Transformer(model, vocabulary.size, stream_of(trained_on))
     shapes = jax.eval_shape(
         lambda: init_params(module, root_key(0), trained_on.length, vocabulary.mask_id)
     )

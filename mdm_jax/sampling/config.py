@@ -6,7 +6,15 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.sampling.canvas import block_ids
 
-FROM_TASK = ("mask_id", "pad_id", "eos_id", "unused", "gen_length")  # never flags of their own
+FROM_TASK = (  # never flags of their own
+    "mask_id",
+    "pad_id",
+    "eos_id",
+    "unused",
+    "gen_length",
+    "condition",
+    "response",
+)
 
 
 @runtime_checkable
@@ -49,6 +57,9 @@ class SamplerConfig:
         with EOS and the end of turn, LLaDA's confidence_eos_eot_inf.
       guidance: weight of classifier-free guidance, at two forward passes per call; 0: none. LLaDA's
         cfg_scale.
+      guidance_grows: multiply that weight by the share of the response that is revealed.
+      condition: positions that guidance masks; (): all but the response, which is `gen_length` long.
+      response: positions that are generated after such a condition.
       eos_id: ends a response; None: responses have no end.
       unused: further ids that are never produced, such as embedding rows beyond the tokenizer.
       cache: keep keys and values between denoiser calls, and recompute only the current block (dual)
@@ -76,6 +87,9 @@ class SamplerConfig:
     forbid_ids: tuple[int, ...] = ()
     late_ids: tuple[int, ...] = ()
     guidance: float = 0.0
+    guidance_grows: bool = False
+    condition: tuple[int, ...] = ()
+    response: tuple[int, ...] = ()
     eos_id: int | None = None
     unused: tuple[int, ...] = ()
     cache: Literal["prefix", "dual"] | None = None
@@ -110,6 +124,8 @@ class SamplerConfig:
             "eos_id": vocabulary.eos_id,
             "unused": vocabulary.unused,
             "gen_length": task.gen_length,
+            "condition": getattr(task, "condition", ()),
+            "response": getattr(task, "response", ()),
             "budget": task.gen_length or task.length,
         }
         missing = {k: v for k, v in of_task.items() if getattr(self, k) in (None, ())}
@@ -131,6 +147,9 @@ class SamplerConfig:
             )
         if self.gen_length is not None and not 1 <= self.gen_length <= length:
             raise MdmError(f"gen_length {self.gen_length} does not fit a canvas of {length}")
-        if self.guidance and self.gen_length is None:
-            raise MdmError(f"guidance {self.guidance} masks the prompt: it needs a gen_length")
+        if self.guidance and self.gen_length is None and not self.condition:
+            raise MdmError(
+                f"guidance {self.guidance} masks the prompt: it needs a gen_length, or a task "
+                "whose prompts are at positions that are known"
+            )
         block_ids(self.gen_length or length, self.block_length)

@@ -138,7 +138,9 @@ def with_guidance(sampler: Sampler) -> Sampler:
         )
     if not config.guidance:
         return sampler
-    return sampler._replace(denoise=Guided(denoise, config.guidance, config.mask_id))
+    place = config.condition, config.response
+    guided = Guided(denoise, config.guidance, config.mask_id, config.guidance_grows, *place)
+    return sampler._replace(denoise=guided)
 
 
 def _step_all(sampler: Sampler, step: Callable = denoise_step) -> StepAll:

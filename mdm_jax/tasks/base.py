@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int
 
 from mdm_jax.denoisers.base import DenoiseExact
 from mdm_jax.errors import MdmError
+from mdm_jax.streams import Stream
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,43 @@ class HasIdentity(Protocol):
     def identity(self) -> dict[str, str]:
         """A digest of each of them, by name."""
         ...
+
+
+@runtime_checkable
+class HasStream(Protocol):
+    """A task whose canvases have several modalities."""
+
+    @property
+    def stream(self) -> Stream: ...
+
+
+@runtime_checkable
+class HasVariant(Protocol):
+    """A task that one denoiser does in several ways, each evaluated in a directory of its own."""
+
+    @property
+    def variant(self) -> str:
+        """A word that tells them apart."""
+        ...
+
+
+@runtime_checkable
+class HasMedia(Protocol):
+    """A task whose canvases are to be looked at or listened to."""
+
+    def save_media(self, tokens: Any, directory: str, stem: str) -> list[str]:
+        """Write one finished canvas as files whose names begin with `stem`; returns their paths."""
+        ...
+
+
+def stream_of(task: Task) -> Stream | None:
+    """The modalities of its canvases; None: they have one."""
+    return task.stream if isinstance(task, HasStream) else None
+
+
+def full_name(task: Task) -> str:
+    """The task's name, and which of its ways it is done in."""
+    return f"{task.name}-{task.variant}" if isinstance(task, HasVariant) else task.name
 
 
 def identity_of(task: Task) -> dict[str, str]:

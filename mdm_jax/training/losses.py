@@ -1,5 +1,6 @@
 """The denoising loss of a batch, from the parameters of a network."""
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from mdm_jax.denoisers.base import Denoise, bind
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.diffusion.elbo import canvas_nll
 from mdm_jax.diffusion.objectives import Objective, TimeSampler
+from mdm_jax.streams import Stream
 from mdm_jax.types import Count, Mask, RowKey, Scalar, Tokens
 
 
@@ -22,12 +24,20 @@ class TokenBatch(NamedTuple):
     maskable: Bool[Array, "batch length"]
 
 
+class Modalities(NamedTuple):
+    """How the loss adds up modalities: each as a mean per token, times its weight."""
+
+    stream: Stream
+    weights: tuple[float, ...] | None = None  # None: every token counts alike
+
+
 class CanvasIds(NamedTuple):
     """The two ids that are not tokens, and the number of positions that the masks of a row lie in."""
 
     mask: int
     pad: int
     window: int | None = None
+    modalities: Modalities | None = None  # None: there is one
 
 
 def row_nelbo(
@@ -38,16 +48,22 @@ def row_nelbo(
     denoise: Denoise,
     objective: Objective,
     ids: CanvasIds,
-) -> tuple[Scalar, Scalar, Count]:
+) -> tuple[Scalar | Float[Array, " length"], Scalar, Count]:
     """One draw of the bound for one sequence.
 
     Returns:
-      The bound in nats per sequence, and over all views the summed negative log-likelihood of the
-      masked tokens and their number.
+      The bound in nats per sequence (the part of each position where there are modalities), and over
+      all views the summed negative log-likelihood of the masked tokens and their number.
     """
     masks, weights = objective.draw(key, maskable, t)
     nll_of = partial(canvas_nll, mask_id=ids.mask, pad_id=ids.pad, window=ids.window)
-    nll = jnp.sum(jax.vmap(lambda mask: nll_of(denoise, tokens, mask, maskable))(masks), axis=-1)
+    nll = jax.vmap(lambda mask: nll_of(denoise, tokens, mask, maskable))(masks)
+    if ids.modalities is not None:
+        counts = masks & maskable  # what a prompt shows may be masked, and is not learned
+        nll = jnp.where(counts, nll, 0.0)
+        weights = weights[:, None] if weights.ndim == 1 else weights
+        return jnp.mean(weights * nll, axis=0), jnp.sum(nll), jnp.sum(counts)
+    nll = jnp.sum(nll, axis=-1)
     return jnp.mean(weights * nll), jnp.sum(nll), jnp.sum(masks)
 
 
@@ -68,7 +84,8 @@ def denoising_loss(
 
     Returns:
       The loss, and metrics: `nelbo_per_token` (the loss) and `nll_per_masked_token`, both in nats, and
-      `weight`, the maskable tokens.
+      `weight`, the maskable tokens. Where there are modalities also `bits_NAME`, the bound of each in
+      bits per token; the loss is then weighed by `modality_loss`, the bound is not.
     """
     k_times, k_rows = jax.random.split(key)
     count = batch.tokens.shape[0]
@@ -80,4 +97,26 @@ def denoising_loss(
     weight = jnp.sum(batch.maskable).astype(jnp.float32)
     loss = jnp.sum(bound) / jnp.maximum(weight, 1.0)
     per_masked = jnp.sum(nll) / jnp.maximum(jnp.sum(masked), 1)
-    return loss, {"nelbo_per_token": loss, "nll_per_masked_token": per_masked, "weight": weight}
+    metrics = {"nelbo_per_token": loss, "nll_per_masked_token": per_masked, "weight": weight}
+    if ids.modalities is None:
+        return loss, metrics
+    weighed, more = modality_loss(bound, batch.maskable, ids.modalities)
+    return (loss if weighed is None else weighed), metrics | more
+
+
+def modality_loss(
+    bound: Float[Array, "batch length"], maskable: Bool[Array, "batch length"], given: Modalities
+) -> tuple[Scalar | None, dict[str, Float[Array, ""]]]:
+    """sum_m weight_m * (the bound per token of modality m), and `bits_NAME` of each.
+
+    Returns:
+      None as the loss where the modalities have no weights.
+    """
+    stream, found = given.stream, {}
+    for name, span in zip(stream.names, stream.spans, strict=True):
+        count = jnp.maximum(jnp.sum(maskable[:, span.positions]), 1)
+        found[name] = jnp.sum(bound[:, span.positions]) / count
+    bits = {f"bits_{name}": nats / math.log(2.0) for name, nats in found.items()}
+    if given.weights is None:
+        return None, bits
+    return sum(w * x for w, x in zip(given.weights, found.values(), strict=True)), bits

@@ -10,6 +10,7 @@ import pytest
 
 from mdm_jax.tasks import TASKS
 from mdm_jax.tasks.base import Task, Vocabulary
+from tests.digits_world import settings_in
 
 
 @pytest.fixture
@@ -22,12 +23,12 @@ def built(tmp_path):
     where = {"data_dir": str(tmp_path)}
     cache = {"cache_dir": str(tmp_path / "cache")}
     settings = {"sudoku": {}, "chains": {}, "gsm8k": {**where, **cache}, "text8": where}
-    settings["markov_chain"] = {}
+    settings |= {"markov_chain": {}, "digits3": settings_in(tmp_path)}
     return {name: task(**settings[name]) for name, task in TASKS.items()}
 
 
 def test_names():
-    assert sorted(TASKS) == ["chains", "gsm8k", "markov_chain", "sudoku", "text8"]
+    assert sorted(TASKS) == ["chains", "digits3", "gsm8k", "markov_chain", "sudoku", "text8"]
     assert all(task.name == name for name, task in TASKS.items())
 
 

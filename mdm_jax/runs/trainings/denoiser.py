@@ -12,15 +12,17 @@ from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise, bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion import corruption
+from mdm_jax.diffusion.modal import Modal
 from mdm_jax.diffusion.objectives import Objective
+from mdm_jax.errors import MdmError
 from mdm_jax.evals.likelihood import Likelihood, heldout_likelihood
 from mdm_jax.keys import Stream, stream
 from mdm_jax.runs.denoisers import weights_for
 from mdm_jax.runs.training import Updates
-from mdm_jax.tasks.base import Batch
+from mdm_jax.tasks.base import Batch, stream_of
 from mdm_jax.training.denoiser import compile_update, init_denoiser, shard_state
 from mdm_jax.training.loop import Row, Update
-from mdm_jax.training.losses import CanvasIds, TokenBatch, denoising_loss
+from mdm_jax.training.losses import CanvasIds, Modalities, TokenBatch, denoising_loss
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.state import TrainState, init_state
 
@@ -53,6 +55,7 @@ class DenoiserTraining:
       start: run directory of a denoiser of the same shape, whose averaged weights training starts from.
       optimizer, ema_decay: of the parameters, and of their average.
       objective: which bound is trained on, with which masks.
+      modality_weights: of the loss per token of each modality; None: every token counts alike.
       times: how mask rates are drawn over a batch.
       eval_every: updates between held-out bounds.
       heldout_rows: sequences of the held-out bound.
@@ -68,7 +71,8 @@ class DenoiserTraining:
     start: str | None
     optimizer: OptimizerConfig
     ema_decay: float
-    objective: Objective
+    objective: Objective | Modal
+    modality_weights: tuple[float, ...] | None
     times: Times
     eval_every: int
     heldout_rows: int
@@ -77,10 +81,32 @@ class DenoiserTraining:
     @property
     def module(self) -> Transformer:
         """The network."""
-        return Transformer(self.model, self.task.vocabulary.size)
+        return Transformer(self.model, self.task.vocabulary.size, stream_of(self.task))
+
+    def for_task(self) -> tuple[Objective, Modalities | None]:
+        """The objective, and how modalities are weighed, on the task's canvases.
+
+        Raises:
+          MdmError: settings for modalities that the task does not have.
+        """
+        stream, weights = stream_of(self.task), self.modality_weights
+        modal = isinstance(self.objective, Modal)
+        if stream is None:
+            if modal or weights is not None:
+                raise MdmError(
+                    f"task {self.task.name} has one modality: leave out objective:modal and "
+                    "modality_weights"
+                )
+            return self.objective, None
+        if weights is not None and (len(weights) != len(stream.spans) or min(weights) < 0):
+            raise MdmError(
+                f"modality_weights must be a number for each of {', '.join(stream.names)}"
+            )
+        return self.objective.on(stream) if modal else self.objective, Modalities(stream, weights)
 
     def compile(self) -> tuple[TrainState, Update]:
         """The state before the first update, on the devices, and the compiled update."""
+        objective, modalities = self.for_task()
         ids, mesh, module = self.task.vocabulary, sharding.make_mesh(), self.module
         optimizer = make_optimizer(self.optimizer, self.steps)
         k_init = stream(self.seed, Stream.DENOISER_INIT)
@@ -91,9 +117,9 @@ class DenoiserTraining:
         loss = partial(
             denoising_loss,
             module=module,
-            objective=self.objective,
+            objective=objective,
             times=TIMES[self.times],
-            ids=CanvasIds(ids.mask_id, ids.pad_id, self.task.gen_length),
+            ids=CanvasIds(ids.mask_id, ids.pad_id, self.task.gen_length, modalities),
         )
         rest = {"ema_decay": self.ema_decay, "micro_batches": self.micro_batches}
         return state, compile_update(loss, optimizer, shardings, **rest)

@@ -1,0 +1,272 @@
+"""A digit as a caption, a handwritten image and a spoken word, in one stream of tokens."""
+
+import dataclasses
+import functools
+from typing import ClassVar, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from mdm_jax.errors import MdmError, check_range
+from mdm_jax.streams import Stream
+from mdm_jax.tasks.base import Batch, Examples, Vocabulary
+from mdm_jax.tasks.digits3.layout import (
+    DIRECTIONS,
+    MADE,
+    SHOWN,
+    Direction,
+    Layout,
+    canvases,
+    caption_table,
+    layout_of,
+)
+from mdm_jax.tasks.digits3.media import as_text, save_media
+from mdm_jax.tasks.digits3.tokenizer import UNSEEN, Coded, Tokenizer, fit_tokenizer, load_tokenizer
+from mdm_jax.tasks.mixture import kinds_of_batch
+from mdm_jax.tasks.splits import SPLITS, batch_rng, checked_count, example_rng, split_number
+
+_HELDOUT_STREAM = (
+    1_000_000_000  # indices from here on are held-out sequences, below they are prompts
+)
+NO_DIGIT = 10  # what a caption says that names none
+
+
+class Reference(NamedTuple):
+    """What a generation is compared with."""
+
+    canvas: Int[np.ndarray, "*n length"]  # the prompt
+    digit: Int[np.ndarray, "*n"]  # that it shows; -1: none, all modalities must agree
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Digits3:
+    """Translate digits between caption, handwritten image and speech, or make all three.
+
+    Directions: t2i (image from caption), i2t, tts (speech from caption), asr, i2a (speech from image),
+    a2i, and joint, which shows nothing and wants all three to agree. Images are scikit-learn's; speech
+    is recorded (`data_dir`) or synthesised. Image and speech are codes of small codebooks. An image or a
+    spoken word counts as the digit that a linear classifier of its codes says: see `Tokenizer.error`.
+
+    Args:
+      data_dir: recordings named DIGIT_SPEAKER_NUMBER.wav, as of the Free Spoken Digit Dataset; None:
+        espeak-ng speaks.
+      tokenizer_file: a tokenizer.json saved by `tokenizer.save`, which has the data too; None: fit it.
+      direction: what prompts ask for; mixed: each direction in turn.
+      voices: whose speech the test split has: seen, of speakers in training, or unseen.
+      shares: rows of training for each direction, in the order above, as exact parts of their sum.
+      prompted: share of the rows of training whose prompt is shown; in the others all is learned.
+      image_codes, speech_codes: sizes of the codebooks.
+      unseen_speakers: so many speakers, the last by name, are never in training.
+      num_examples: heldout sequences, and prompts of a split without a count.
+    """
+
+    name: ClassVar[str] = "digits3"
+    pure_verifier: ClassVar[bool] = True
+
+    data_dir: str | None = None
+    tokenizer_file: str | None = None
+    direction: Literal["mixed"] | Direction = "mixed"
+    voices: Literal["seen", "unseen"] = "seen"
+    shares: tuple[int, ...] = (2, 1, 2, 1, 1, 1, 2)
+    prompted: float = 0.5
+    image_codes: int = 32
+    speech_codes: int = 64
+    unseen_speakers: int = 1
+    num_examples: int = 512
+
+    def __post_init__(self):
+        if self.direction not in ("mixed", *DIRECTIONS):
+            raise MdmError(f"direction {self.direction!r} is not mixed, {', '.join(DIRECTIONS)}")
+        if len(self.shares) != len(DIRECTIONS):
+            raise MdmError(
+                f"shares {self.shares} must be {len(DIRECTIONS)} numbers, a direction each"
+            )
+        kinds_of_batch(self.shares, 0, 1)
+        check_range("prompted", self.prompted, 0, 1)
+        check_range("unseen_speakers", self.unseen_speakers, 0)
+        for name in ("image_codes", "speech_codes", "num_examples"):
+            check_range(name, getattr(self, name), 2)
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything is in a canvas."""
+        return layout_of(self.image_codes, self.speech_codes)
+
+    @property
+    def stream(self) -> Stream:
+        return self.layout.stream
+
+    @property
+    def variant(self) -> str:
+        return self.direction + ("-unseen" if self.voices == "unseen" else "")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(size=self.layout.size)
+
+    @property
+    def length(self) -> int:
+        return self.stream.length
+
+    @property
+    def gen_length(self) -> None:
+        return None
+
+    @property
+    def condition(self) -> tuple[int, ...]:
+        """The positions that prompts show; none where `direction` does not say which."""
+        return self._positions(SHOWN)
+
+    @property
+    def response(self) -> tuple[int, ...]:
+        """The positions that are generated; none where `direction` does not say which."""
+        return self._positions(MADE)
+
+    def _positions(self, table: Bool[np.ndarray, "directions modalities"]) -> tuple[int, ...]:
+        if self.direction == "mixed":
+            return ()
+        row = _by_position(table[[DIRECTIONS.index(self.direction)]], self.stream)[0]
+        return tuple(np.flatnonzero(row).tolist())
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        sizes = self.image_codes, self.speech_codes
+        if self.tokenizer_file is None:
+            return fit_tokenizer(*sizes, self.data_dir, self.unseen_speakers)
+        found = load_tokenizer(self.tokenizer_file)
+        if (len(found.patches), len(found.frames)) != sizes:
+            raise MdmError(
+                f"{self.tokenizer_file} has codebooks of {len(found.patches)} and {len(found.frames)}: "
+                "give the same --task.image_codes and --task.speech_codes"
+            )
+        return found
+
+    def identity(self) -> dict[str, str]:
+        """What decides the meaning of ids, beside the settings."""
+        return {"tokenizer": self.tokenizer.digest()}
+
+    def train_batch(self, seed: int, step: int, size: int) -> Batch:
+        """A digit and items of it, all uniform; directions in turn, with their exact shares."""
+        direction = kinds_of_batch(self.shares, step, size)
+        rng = batch_rng(seed, step)
+        batch = self._batch(direction, self._items("train", rng.random((size, 3))).contents)
+        shows = rng.random(size) < self.prompted
+        return batch._replace(maskable=batch.maskable & ~(self._shown(direction) & shows[:, None]))
+
+    def heldout(self) -> Batch:
+        rows = np.arange(self.num_examples)
+        direction = kinds_of_batch(self.shares, 0, len(rows))
+        drawn = [example_rng("heldout", _HELDOUT_STREAM + int(i)).random(3) for i in rows]
+        return self._batch(direction, self._items("heldout", np.stack(drawn)).contents)
+
+    def examples(self, split: str = "test", count: int | None = None) -> Examples:
+        """Prompts of items of a split, any number of them, in `direction`."""
+        rows = np.arange(checked_count(count, self.num_examples))
+        mixed = self.direction == "mixed"
+        direction = rows % len(DIRECTIONS) if mixed else rows * 0 + DIRECTIONS.index(self.direction)
+        items = self._items(split, np.stack([example_rng(split, int(i)).random(3) for i in rows]))
+        batch = self._batch(direction, items.contents)
+        opened = batch.maskable & ~self._shown(direction)
+        prompts = np.where(opened, np.int32(self.vocabulary.mask_id), batch.tokens)
+        digit = np.where(SHOWN[direction].any(axis=1), items.digits, -1).astype(np.int32)
+        return Examples(canvases=prompts, references=Reference(prompts, digit))
+
+    def with_prompts(self, batch: Batch, seed: int) -> Batch:
+        """What each row's direction shows is no longer maskable, whatever the seed."""
+        direction = batch.tokens[:, 0] - self.layout.tasks[0]
+        return batch._replace(maskable=batch.maskable & ~self._shown(direction))
+
+    def _shown(self, direction: Int[np.ndarray, " n"]) -> Bool[np.ndarray, "n length"]:
+        """The content that prompts of these directions show."""
+        return _by_position(SHOWN[direction], self.stream)
+
+    def _batch(
+        self, direction: Int[np.ndarray, " n"], contents: tuple[Int[np.ndarray, "n _"], ...]
+    ) -> Batch:
+        """Clean sequences, all of whose content is maskable."""
+        tokens = canvases(self.layout, direction, contents, self.vocabulary.pad_id)
+        return Batch(tokens, _by_position((SHOWN | MADE)[direction], self.stream))
+
+    def _items(self, split: str, drawn: np.ndarray) -> "_Items":
+        """The digit of each row, and its caption, image and speech, from three uniform numbers."""
+        number, found = split_number(split), self.tokenizer
+        heard = UNSEEN if split == "test" and self.voices == "unseen" else number
+        if not np.any(found.speech.splits == heard):
+            raise MdmError(
+                "no speaker is unseen: train with --task.unseen_speakers, or use seen voices"
+            )
+        digits = (drawn[:, 0] * 10).astype(np.int32)
+        images = _pick(found.images, number, digits, drawn[:, 1])
+        speech = _pick(found.speech, heard, digits, drawn[:, 2])
+        return _Items(digits, (caption_table()[digits], images, speech))
+
+    def verify(self, canvas: Int[Array | np.ndarray, " length"], reference: Reference) -> Array:
+        """Whether all that was made says the digit of the prompt, or the same digit where there is
+        none, and the prompt is kept. Pure JAX.
+        """
+        canvas, prompt = jnp.asarray(canvas), jnp.asarray(reference.canvas)
+        opened = prompt == self.vocabulary.mask_id
+        made = jnp.stack([jnp.any(opened[span.positions]) for span in self.stream.spans])
+        said = self.digits(canvas)
+        wanted = jnp.where(reference.digit < 0, said[0], reference.digit)
+        right = jnp.all(~made | (said == wanted)) & (wanted < NO_DIGIT)
+        return right & jnp.all(opened | (prompt == canvas))
+
+    def digits(self, canvas: Int[Array, " length"]) -> Int[Array, "3"]:
+        """The digit that caption, image and speech are taken for; `NO_DIGIT`: the caption names none.
+
+        Of a modality that the canvas lacks, nothing that has a meaning.
+        """
+        text, image, speech = (canvas[s.positions] - s.first_id for s in self.stream.spans)
+        named = jnp.all(jnp.asarray(caption_table()) == text, axis=1)
+        caption = jnp.where(jnp.any(named), jnp.argmax(named), NO_DIGIT)
+        found = [caption]
+        for codes, by in (
+            (image, self.tokenizer.image_classifier),
+            (speech, self.tokenizer.speech_classifier),
+        ):
+            scores = jnp.asarray(by.weights)[jnp.arange(len(codes)), codes].sum(axis=0)
+            found.append(jnp.argmax(scores + by.bias))
+        return jnp.stack(found)
+
+    def decode(self, tokens: Int[Array | np.ndarray, " length"]) -> str:
+        """The caption, and image and speech drawn in characters; what is masked is `▁`."""
+        return as_text(np.asarray(tokens), self.stream, self.tokenizer)
+
+    def save_media(
+        self, tokens: Int[Array | np.ndarray, " length"], directory: str, stem: str
+    ) -> list[str]:
+        """Write the image as PNG, the speech as WAV and its spectrogram as PNG; returns their paths."""
+        return save_media(np.asarray(tokens), self.stream, self.tokenizer, directory, stem)
+
+
+class _Items(NamedTuple):
+    digits: Int[np.ndarray, " n"]
+    contents: tuple[Int[np.ndarray, "n _"], ...]
+
+
+def _by_position(
+    of_modality: Bool[np.ndarray, "n modalities"], stream: Stream
+) -> Bool[np.ndarray, "n length"]:
+    """What is said of each modality, at its positions; False outside."""
+    outside = np.zeros((len(of_modality), 1), bool)
+    return np.concatenate([of_modality, outside], axis=1)[:, stream.modality]
+
+
+def _pick(
+    coded: Coded, split: int, digits: Int[np.ndarray, " n"], drawn: np.ndarray
+) -> Int[np.ndarray, "n positions"]:
+    """The codes of a uniform item of the split for each digit.
+
+    Raises:
+      MdmError: the split has none of a digit.
+    """
+    rows = np.flatnonzero(coded.splits == split)
+    rows = rows[np.argsort(coded.labels[rows], kind="stable")]
+    counts = np.bincount(coded.labels[rows], minlength=10)
+    if not counts.all():
+        names = (*SPLITS, "unseen")
+        raise MdmError(f"the {names[split]} data lack the digit {int(np.argmin(counts))}")
+    starts = np.cumsum(counts) - counts
+    return coded.codes[rows[starts[digits] + (drawn * counts[digits]).astype(int)]]

@@ -1,0 +1,57 @@
+"""A tiny tokenizer of digits3: codes that are the digit, and sounds that are two tones."""
+
+import numpy as np
+import scipy.io.wavfile
+
+from mdm_jax.tasks.digits3.layout import FRAMES, GRID
+from mdm_jax.tasks.digits3.mel import BANDS, RATE
+from mdm_jax.tasks.digits3.tokenizer import UNSEEN, Classifier, Coded, Tokenizer
+
+CELLS, CODES = GRID[0] * GRID[1], 12
+
+
+def tiny_tokenizer():
+    """Every item of digit d has code d everywhere but at its first position, which tells items apart;
+    classifiers are right about all of them. One speaker in four is unseen.
+    """
+
+    def coded(positions, splits):
+        labels = np.tile(np.arange(10, dtype=np.int32), len(splits))
+        codes = np.tile(labels[:, None], (1, positions))
+        codes[:, 0] = np.repeat(np.arange(len(splits)), 10)
+        return Coded(codes, labels, np.repeat(np.array(splits, np.int32), 10))
+
+    def classifier(positions):
+        weights = np.zeros((positions, CODES, 10), np.float32)
+        weights[1:, np.arange(10), np.arange(10)] = 1.0
+        return Classifier(weights, np.zeros(10, np.float32))
+
+    return Tokenizer(
+        patches=np.linspace(0, 1, CODES * 4, dtype=np.float32).reshape(CODES, 4),
+        frames=np.linspace(-3, 3, CODES * BANDS, dtype=np.float32).reshape(CODES, BANDS),
+        seconds=0.25,
+        images=coded(CELLS, [0, 0, 1, 2]),
+        speech=coded(FRAMES, [0, 1, 2, UNSEEN]),
+        image_classifier=classifier(CELLS),
+        speech_classifier=classifier(FRAMES),
+    )
+
+
+def settings_in(directory):
+    """The settings of a task with the tiny tokenizer, which is written into the directory."""
+    path = directory / "digits3.json"
+    tiny_tokenizer().save(str(path))
+    return {"tokenizer_file": str(path), "image_codes": CODES, "speech_codes": CODES}
+
+
+def write_sounds(directory, speakers=("ann", "bob"), numbers=3, seconds=0.08):
+    """Recordings of all digits: two tones that the digit chooses, a little noise, silence around."""
+    rng, times = np.random.default_rng(0), np.arange(int(seconds * RATE)) / RATE
+    for who, speaker in enumerate(speakers):
+        for digit in range(10):
+            for number in range(numbers):
+                tones = (300 + 60 * digit + 10 * who, 3000 - 200 * digit)
+                sound = sum(np.sin(2 * np.pi * tone * times) for tone in tones)
+                sound = np.pad(0.3 * sound + 0.01 * rng.normal(size=len(times)), 800)
+                path = directory / f"{digit}_{speaker}_{number}.wav"
+                scipy.io.wavfile.write(path, RATE, (sound * 20000).astype(np.int16))
