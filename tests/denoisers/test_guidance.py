@@ -49,3 +49,34 @@ def test_the_weight_is_a_leaf():
 def test_needs_the_response():
     with pytest.raises(ValueError, match="gen_length"):
         Guided(DENOISE, 1.0, MASK)(CANVAS, VALID)
+
+
+CONDITION, MADE = (0, 1, 2), (3, 4, 5)
+
+
+def test_a_condition_at_known_positions_is_the_prompt():
+    """The same logits as with the response as the wanted positions, here read everywhere."""
+    known = Guided(DENOISE, 1.5, MASK, condition=CONDITION, response=MADE)
+    everywhere = jax.jit(lambda canvas: known(canvas, VALID))(CANVAS)
+    np.testing.assert_allclose(
+        everywhere[RESPONSE], logits(Guided(DENOISE, 1.5, MASK), CANVAS), atol=1e-4
+    )
+
+
+def test_a_growing_weight_is_that_weight_times_the_revealed_share():
+    grows = Guided(DENOISE, 1.5, MASK, True, CONDITION, MADE)
+    expected = logits(Guided(DENOISE, 1.5 / 3, MASK), CANVAS)  # one of three is revealed
+    np.testing.assert_allclose(logits(grows, CANVAS), expected, atol=1e-4)
+    start = CANVAS.at[4].set(MASK)
+    assert (logits(grows, start) == logits(DENOISE, start)).all()
+
+
+def test_weight_zero_is_exact_and_excluded_ids_stay_excluded():
+    plain = logits(DENOISE, CANVAS)
+    assert (logits(Guided(DENOISE, 0.0, MASK), CANVAS) == plain).all()
+
+    @jax.tree_util.Partial
+    def ranged(canvas, valid, positions):
+        return DENOISE(canvas, valid, positions).at[:, :2].set(-jnp.inf)
+
+    assert jnp.isneginf(logits(Guided(ranged, 3.0, MASK), CANVAS)[:, :2]).all()
