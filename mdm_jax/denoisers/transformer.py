@@ -12,10 +12,11 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.denoisers.base import ATTENTION, KVCache
-from mdm_jax.denoisers.rope import RopeTable, apply_rope, grid_rope_table, rope_table
+from mdm_jax.denoisers.rope import apply_rope, grid_rope_table, rope_table
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.streams import Stream
 from mdm_jax.types import Mask, Tokens
@@ -80,19 +81,16 @@ class TransformerConfig:
         return self.mlp or -(-8 * self.width // 24) * 8
 
 
-def rope_of(config: TransformerConfig, stream: Stream | None, length: int) -> RopeTable:
-    """The rotary table of a canvas: positions from 0, or rows and columns with `grid_rope`."""
-    dim = config.width // config.heads
-    if not config.grid_rope:
-        return rope_table(jnp.arange(length), dim, config.rope_base)
-    return grid_rope_table(jnp.asarray(stream.coordinates[:length]), dim, config.rope_base)
-
-
 def rotate(
-    x: Float[Array, "length heads dim"], rope: RopeTable
+    x: Float[Array, "length heads dim"],
+    base: float,
+    coordinates: Int[Array | np.ndarray, "length 2"] | None = None,
 ) -> Float[Array, "length heads dim"]:
-    """Rotary position embedding."""
-    cos, sin = rope
+    """Rotary position embedding, positions from 0, or with two coordinates each."""
+    if coordinates is None:
+        cos, sin = rope_table(jnp.arange(x.shape[0]), x.shape[-1], base)
+    else:
+        cos, sin = grid_rope_table(jnp.asarray(coordinates), x.shape[-1], base)
     return apply_rope(x, (cos.astype(x.dtype), sin.astype(x.dtype)))
 
 
@@ -119,8 +117,8 @@ class Attention(nn.Module):
         if config.qk_norm:
             query = _norm(config, "query_norm")(query)
             key = _norm(config, "key_norm")(key)
-        rope = rope_of(config, self.stream, len(x))
-        query, key = rotate(query, rope), rotate(key, rope)
+        places = self.stream.coordinates[: len(x)] if config.grid_rope else None
+        query, key = (rotate(each, config.rope_base, places) for each in (query, key))
         if self.is_mutable_collection(ATTENTION) and not self.is_initializing():
             self.sow(ATTENTION, "weights", attention_weights(query, key, valid))
         mixed = jax.nn.dot_product_attention(query, key, value, mask=valid[None, None, :])

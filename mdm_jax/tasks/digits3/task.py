@@ -52,9 +52,9 @@ class Digits3:
       data_dir: recordings named DIGIT_SPEAKER_NUMBER.wav, as of the Free Spoken Digit Dataset; None:
         espeak-ng speaks.
       tokenizer_file: a tokenizer.json saved by `tokenizer.save`, which has the data too; None: fit it.
-      direction: what prompts ask for; mixed: each direction in turn.
+      direction: what sequences and prompts are about; mixed: all directions, of prompts each in turn.
       voices: whose speech the test split has: seen, of speakers in training, or unseen.
-      shares: rows of training for each direction, in the order above, as exact parts of their sum.
+      shares: rows of mixed training for each direction, in the order above, exact parts of their sum.
       prompted: share of the rows of training whose prompt is shown; in the others all is learned.
       image_codes, speech_codes: sizes of the codebooks.
       unseen_speakers: so many speakers, the last by name, are never in training.
@@ -129,6 +129,13 @@ class Digits3:
         row = _by_position(table[[DIRECTIONS.index(self.direction)]], self.stream)[0]
         return tuple(np.flatnonzero(row).tolist())
 
+    @property
+    def _weights(self) -> tuple[int, ...]:
+        """The shares of the directions."""
+        if self.direction == "mixed":
+            return self.shares
+        return tuple(int(name == self.direction) for name in DIRECTIONS)
+
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
         sizes = self.image_codes, self.speech_codes
@@ -148,7 +155,7 @@ class Digits3:
 
     def train_batch(self, seed: int, step: int, size: int) -> Batch:
         """A digit and items of it, all uniform; directions in turn, with their exact shares."""
-        direction = kinds_of_batch(self.shares, step, size)
+        direction = kinds_of_batch(self._weights, step, size)
         rng = batch_rng(seed, step)
         batch = self._batch(direction, self._items("train", rng.random((size, 3))).contents)
         shows = rng.random(size) < self.prompted
@@ -156,15 +163,15 @@ class Digits3:
 
     def heldout(self) -> Batch:
         rows = np.arange(self.num_examples)
-        direction = kinds_of_batch(self.shares, 0, len(rows))
+        direction = kinds_of_batch(self._weights, 0, len(rows))
         drawn = [example_rng("heldout", _HELDOUT_STREAM + int(i)).random(3) for i in rows]
         return self._batch(direction, self._items("heldout", np.stack(drawn)).contents)
 
     def examples(self, split: str = "test", count: int | None = None) -> Examples:
         """Prompts of items of a split, any number of them, in `direction`."""
         rows = np.arange(checked_count(count, self.num_examples))
-        mixed = self.direction == "mixed"
-        direction = rows % len(DIRECTIONS) if mixed else rows * 0 + DIRECTIONS.index(self.direction)
+        weights = (1,) * len(DIRECTIONS) if self.direction == "mixed" else self._weights
+        direction = kinds_of_batch(weights, 0, len(rows))
         items = self._items(split, np.stack([example_rng(split, int(i)).random(3) for i in rows]))
         batch = self._batch(direction, items.contents)
         opened = batch.maskable & ~self._shown(direction)
