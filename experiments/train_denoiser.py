@@ -24,7 +24,7 @@ from mdm_jax.runs.trainings.denoiser import DenoiserTraining, Times, Trained
 from mdm_jax.tasks.checks import check_clean
 from mdm_jax.tasks.splits import MOST
 from mdm_jax.tasks.sudoku import Sudoku
-from mdm_jax.training.optimizers import OptimizerConfig
+from mdm_jax.training.optimizers import OptimizerConfig, sde_scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,8 @@ class Config(TrainingConfig):
     Attributes:
       start: run directory of a denoiser of the same shape, whose averaged weights training starts from.
       batch_size: sequences in each update.
+      logical_batch: batch size that optimizer and ema_decay are given for; they are scaled to
+        `batch_size` (see `sde_scale`), and `steps` is not. None: `batch_size`.
       micro_batches: slices of a batch whose gradients are accumulated.
       model: shape of the transformer.
       learned_positions: give the network learned embeddings of its positions, not distances alone.
@@ -51,6 +53,7 @@ class Config(TrainingConfig):
     task: cli.AnyTask = field(default_factory=Sudoku)
     start: str | None = None
     batch_size: int = 128
+    logical_batch: int | None = None
     micro_batches: int = 1
     model: TransformerConfig = field(default_factory=TransformerConfig)
     learned_positions: bool = True
@@ -69,7 +72,7 @@ class Config(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("batch_size", "micro_batches"):
+        for name in ("batch_size", "logical_batch", "micro_batches"):
             check_range(name, getattr(self, name), 1, MOST)
         check_range("eval_every", self.eval_every, 1)
         check_range("heldout_rows", self.heldout_rows, 2, MOST)
@@ -94,7 +97,9 @@ def train(config: Config) -> Trained:
     config = resolve(config)
     sharding.check_micro_batches(config.batch_size, config.micro_batches, jax.device_count())
     check_clean(config.task)
-    training = cli.select(DenoiserTraining, config)
+    batch = config.batch_size / (config.logical_batch or config.batch_size)
+    optimizer, ema_decay = sde_scale(config.optimizer, config.ema_decay, batch)
+    training = cli.select(DenoiserTraining, config, optimizer=optimizer, ema_decay=ema_decay)
     state, update = training.compile()
     given = None if config.start is None else start_identity(sharding.to_host(state.params))
     with training_run(config, "train_denoiser", given=given) as home:

@@ -1,6 +1,6 @@
 """AdamW with warm-up and cosine, clipped by global norm."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 
 from mdm_jax.errors import check_range
 
+TOKEN_EXPONENT = 0.44  # of kappa in the number of training tokens
 NEVER_DECAYED = {"scale", "bias"}  # names of parameters, however many axes they are stacked along
 
 
@@ -43,6 +44,38 @@ class OptimizerConfig:
         check_range("final_fraction", self.final_fraction, 0, 1)
         for name in ("b1", "b2"):
             check_range(name, getattr(self, name), 0, below=1)
+
+
+def sde_scale(
+    base: OptimizerConfig, ema_decay: float, batch: float, tokens: float = 1.0
+) -> tuple[OptimizerConfig, float]:
+    """Settings for another batch and another number of training tokens, by the limit in which the
+    optimiser is a stochastic differential equation.
+
+    With kappa = batch / tokens^0.44: the learning rate and the weight decay times sqrt(kappa), every
+    decay to the power kappa, eps over sqrt(kappa), and the warm-up the same share of the updates. With
+    the same tokens the half-life in tokens of both moments and of the weight average does not depend on
+    the batch. It holds while updates are many; a large batch leaves too few. Second-hand, of
+    arXiv:2602.21472 (the exponent was fitted for its own schedule and data), after arXiv:2512.22382.
+
+    Args:
+      ema_decay: of the weight average.
+      batch, tokens: as multiples of those that `base` is for.
+    """
+    check_range("batch", batch, above=0)
+    check_range("tokens", tokens, above=0)
+    kappa = batch / tokens**TOKEN_EXPONENT
+    root = kappa**0.5
+    scaled = replace(
+        base,
+        learning_rate=base.learning_rate * root,
+        b1=base.b1**kappa,
+        b2=base.b2**kappa,
+        eps=base.eps / root,
+        weight_decay=base.weight_decay * root,
+        warmup=round(base.warmup * tokens / batch),
+    )
+    return scaled, ema_decay**kappa
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.io.wavfile
+from digits_world import settings_in, tiny_tokenizer, write_sounds
 
 from mdm_jax.errors import MdmError
 from mdm_jax.tasks.digits3 import Digits3, images, speech, tokenizer
@@ -13,7 +14,6 @@ from mdm_jax.tasks.digits3.layout import DIRECTIONS, WORDS
 from mdm_jax.tasks.digits3.mel import RATE, mel_frames, sound_of, trimmed
 from mdm_jax.tasks.digits3.tokenizer import fit_tokenizer, load_tokenizer
 from mdm_jax.tasks.mixture import kinds_of_batch
-from tests.digits_world import settings_in, tiny_tokenizer, write_sounds
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from digits_world import settings_in
 
 from mdm_jax.evals.score import take
 from mdm_jax.tasks import TASKS
 from mdm_jax.tasks.base import Task, Vocabulary
-from tests.digits_world import settings_in
 
 
 @pytest.fixture

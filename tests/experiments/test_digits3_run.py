@@ -1,0 +1,56 @@
+"""One tiny run on text, images and speech, from training to a sound."""
+
+from dataclasses import replace
+
+import pytest
+from digits_world import settings_in
+from tiny_run import MODEL, TRAIN
+
+from experiments import evaluate, sample, train_denoiser
+from mdm_jax.diffusion.modal import Modal
+from mdm_jax.diffusion.schedules import Cosine, Linear
+from mdm_jax.errors import MdmError
+from mdm_jax.policies.heuristics import TopConfidence
+from mdm_jax.runs.config import read_task
+from mdm_jax.runs.metrics import MetricsLog
+from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.digits3 import Digits3
+
+
+def test_from_training_to_a_sound(tmp_path):
+    """The run has all that it needs of the data, and each direction is evaluated apart."""
+    task, home = Digits3(**settings_in(tmp_path)), tmp_path / "run"
+    model = replace(MODEL, modality_embedding=True, grid_rope=True)
+    objective = Modal((Linear(), Cosine(), Linear()), spread=0.5, drop=0.2)
+    settings = {"modality_weights": (1.0, 0.5, 0.5), "steps": 2, "save_every": 2, "eval_every": 2}
+    config = replace(TRAIN, task=task, model=model, objective=objective, run_dir=str(home))
+    train_denoiser.run(replace(config, **settings))
+    (tmp_path / "digits3.json").unlink()
+    last = MetricsLog(home).rows()[-1]
+    assert {"bits_text", "bits_image", "bits_speech", "heldout_nelbo_per_token"} <= last.keys()
+
+    task = replace(read_task(home), direction="t2i")
+    policy, sampling = TopConfidence(2), SamplerConfig(temperature=1.0, guidance=1.0)
+    asked = evaluate.Config(run=str(home), task=task, policy=policy, sampling=sampling, examples=8)
+    outcome = evaluate.run(asked)
+    assert outcome.row.passes == 4 and (home / "evaluate-digits3-t2i-test-0").is_dir()
+
+    media = tmp_path / "media"
+    joint = replace(task, direction="joint")
+    shown = sample.Config(run=str(home), task=joint, policy=policy, count=1, media_dir=str(media))
+    assert sample.run(shown)
+    assert sorted(path.suffix for path in media.iterdir()) == [".png", ".png", ".wav"]
+    with pytest.raises(MdmError, match="leave out --media_dir"):
+        sample.run(replace(shown, task=TRAIN.task))
+
+
+def test_settings_of_modalities_are_refused_where_there_is_one(tmp_path):
+    for more in ({"objective": Modal()}, {"modality_weights": (1.0,)}):
+        with pytest.raises(MdmError, match="has one modality"):
+            train_denoiser.run(replace(TRAIN, run_dir=str(tmp_path / "run"), **more))
+    with pytest.raises(MdmError, match="text, image, speech"):
+        task = Digits3(**settings_in(tmp_path))
+        train_denoiser.run(
+            replace(TRAIN, task=task, modality_weights=(1.0,), run_dir=str(tmp_path / "run"))
+        )
+    assert not (tmp_path / "run").exists()
