@@ -2,11 +2,12 @@
 
   python -m experiments.frontier --run RUN [--learned ORDER_RUN ...]
 
-All settings of one policy run as a single compiled call, mapped over the knob; that of learn_order is
-the price of a call. Writes frontier.png, table.json and samples.jsonl, and prints for each policy the
-area under its frontier: the mean, over the logarithm of the denoiser calls, of the best accuracy it
-reaches with no more calls than that, and its accuracy under parallelism (AUP). With --calls or
---accuracy, the setting of each policy that held-out prompts choose for that is printed as well.
+All settings of one policy run as a single compiled call, mapped over the knob; for those of learn_order
+and learn_policy --preset per-step it is the price of a call. Writes frontier.png, table.json and
+samples.jsonl, and prints for each policy the area under its frontier: the mean, over the logarithm of the
+denoiser calls, of the best accuracy it reaches with no more calls than that, and its accuracy under
+parallelism (AUP). With --calls or --accuracy, the setting of each policy that held-out prompts choose for
+that is printed as well.
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ class Config:
       factors: of Factor.
       gammas: of EntropyBound.
       learned: run directories of learn_order, learn_variational_order or learn_policy.
-      prices: of a denoiser call, for policies of learn_order; None: 25 over all that the run learned at.
+      prices: of a denoiser call, for policies with a price; None: 25 over all that the run learned at.
       scales: of the other learned policies, which are drawn at temperature 1: probabilities become
         min(1, scale * probability).
       calls: mean denoiser calls, at most, for which a setting is chosen.

@@ -8,31 +8,27 @@ held-out sequences), samples.jsonl, table.json and figures. The same command res
 interrupted or killed.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from experiments import _cli as cli
-from experiments._cli.console import print_once, print_table
-from experiments._cli.learning import LearningConfig, comparison, learning_run
-from experiments._cli.tables import frontier_cells
+from experiments._cli.console import print_once
+from experiments._cli.learning import LearningConfig, compare_prices, learning_run
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.plots.run_figures import draw_price_run
-from mdm_jax.evals.price_frontier import Frontiers, against_best, price_frontiers
+from mdm_jax.evals.price_frontier import Frontiers
 from mdm_jax.external_files import expand
 from mdm_jax.orders.fidelity.config import ReplayConfig
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.networks.adaptive_network import AdaptiveConfig
 from mdm_jax.runs.adaptive import network_for
-from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.trainings.fidelity_order import FidelityTraining
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.checks import check_clean
 from mdm_jax.tasks.splits import MOST
 from mdm_jax.training.optimizers import OptimizerConfig
-
-COLUMNS = ("price", "accuracy %", "95 % interval", "calls", "best baseline in no more calls")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +108,8 @@ def run(config: Config) -> Frontiers:
     """Learn, compare, draw."""
     config = resolve(config)
     policy, denoise = learn(config)
-    with comparison(config, denoise, sampling(config)) as evaluator:
-        (found,) = price_frontiers(evaluator, [policy], config.replay.prices, cli.REPORTER.progress)
-    directory, table = expand(config.run_dir), against_best(found)
-    title = f"{config.task.name}: {config.examples} prompts"
-    print_table(title, (*COLUMNS, "learned is better by", "P"), frontier_cells(table), texts=0)
-    write_json(directory / "table.json", [asdict(row) for row in found.rows])
+    found = compare_prices(config, policy, denoise, sampling(config), config.replay.prices)
+    directory = expand(config.run_dir)
     draw_price_run(config.task, found, directory)
     print_once(f"figures and policy: {directory}")
     return found

@@ -1,9 +1,11 @@
-"""Learn an unmasking policy from rewards (GRPO), and compare it with the heuristic baselines.
+"""Learn an unmasking policy from rewards, and compare it with the heuristic baselines.
 
 Takes a trained denoiser (--denoiser RUN), which is not changed, or trains one. The policy may first
 imitate another one (--warm_start.steps); then it learns from the correctness and speed of its own
-rollouts. Writes a run directory with config.json, env.json, metrics.jsonl, checkpoints, best (the
-policy at the end of the best window of rewards, which is the one that is used), samples.jsonl, table.json
+rollouts (GRPO, arXiv:2512.09106). With --preset per-step each step has credit of its own, from branches
+of the rollouts, and the price of a denoiser call is an input of the policy: one policy with one knob.
+Writes a run directory with config.json, env.json, metrics.jsonl, checkpoints, best (the policy that is
+used: at the end of the best window of rewards, or best on held-out prompts), samples.jsonl, table.json
 and figures. The same command resumes a run that was interrupted or killed.
 """
 
@@ -11,23 +13,29 @@ from dataclasses import dataclass, field, replace
 
 from experiments import _cli as cli
 from experiments._cli.console import print_once
-from experiments._cli.learning import LearningConfig, compare, learning_run
+from experiments._cli.learning import LearningConfig, compare, compare_prices, learning_run
 from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.paired import PairedRow
-from mdm_jax.evals.plots.run_figures import draw_policy_run
+from mdm_jax.evals.plots import run_figures
+from mdm_jax.evals.price_frontier import Frontiers
 from mdm_jax.evals.sentences import headline
 from mdm_jax.external_files import expand
 from mdm_jax.policies.action_distributions import Independent
+from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.policies.networks.adaptive_network import AdaptiveConfig
 from mdm_jax.policies.networks.confidence_network import ConfidenceConfig
+from mdm_jax.rl.branch_objective import BranchObjective
 from mdm_jax.rl.grpo import GrpoObjective
 from mdm_jax.rl.learner import ExpertConfig
 from mdm_jax.rl.warm_start import WarmStart
+from mdm_jax.runs.adaptive import network_for
 from mdm_jax.runs.identity import start_identity
 from mdm_jax.runs.policies import PolicySpec, load_start, trained_params
 from mdm_jax.runs.task_choice import with_data_dir
+from mdm_jax.runs.trainings.branch_rewards import HELD_OUT_PROMPTS, BranchTraining
 from mdm_jax.runs.trainings.rewards import RewardTraining
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.checks import check_prompts
@@ -47,7 +55,10 @@ class Config(LearningConfig):
       prompts: prompts of an iteration; each gets `objective.group` rollouts.
       pool: number of training prompts that they are drawn from.
       optimizer: of the policy; an iteration makes `objective.updates` updates.
-      window: iterations over which the reward is averaged to find the best policy.
+      branches: credit for each step, in place of GRPO and its settings policy, objective, warm_start,
+        expert and collapse; None: GRPO.
+      window: iterations over which the reward is averaged to find the best policy; with branches,
+        updates between scores on held-out prompts.
       collapse: stop when a window's reward is below the best one's by more than this share of it.
       block_length: semi-autoregressive generation in blocks of this many positions; None: all at once.
     """
@@ -65,6 +76,8 @@ class Config(LearningConfig):
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(learning_rate=1.5e-3, warmup=10, weight_decay=0.0)
     )
+    branches: cli.OptionalBranches = None
+    network: cli.Fixed[AdaptiveConfig | None] = None
     window: int = 10
     collapse: float = 0.8
     block_length: int | None = None
@@ -92,7 +105,19 @@ PUBLISHED = replace(
     temperature=0.0,
     save_every=100,
 )
-PRESETS = {"default": Config(), "paper": PUBLISHED}
+# one policy with a price
+PER_STEP = replace(
+    Config(),
+    branches=BranchObjective(),
+    optimizer=OptimizerConfig(learning_rate=5e-3, warmup=50, weight_decay=0.2, final_fraction=0.02),
+    steps=1000,
+    prompts=32,
+    window=100,
+    save_every=200,
+    policy_temperature=0.0,
+)
+PRESETS = {"default": Config(), "paper": PUBLISHED, "per-step": PER_STEP}
+OF_GRPO = ("policy", "objective", "warm_start", "expert", "collapse")
 
 
 def resolve(config: Config) -> Config:
@@ -102,7 +127,15 @@ def resolve(config: Config) -> Config:
     if steps is not None and not 1 <= steps <= window:
         raise MdmError(f"policy.steps {steps} exceeds the {window} positions of {task.name}")
     sampling(config).for_task(task).check(task.length)
-    return replace(config, task=task, run_dir=config.run_dir or f"runs/learn_policy-{task.name}")
+    name = f"runs/learn_policy-{task.name}"
+    if config.branches is None:
+        return replace(config, task=task, run_dir=config.run_dir or name)
+    for setting in OF_GRPO:
+        if getattr(config, setting) != getattr(PER_STEP, setting):
+            raise MdmError(f"{setting} is a setting of GRPO: leave it out, or --preset per-step")
+    check_range("branches.states", config.branches.states, 1, window)
+    name, network = f"{name}-per-step", config.network or network_for(task)
+    return replace(config, task=task, run_dir=config.run_dir or name, network=network)
 
 
 def sampling(config: Config) -> SamplerConfig:
@@ -110,22 +143,32 @@ def sampling(config: Config) -> SamplerConfig:
     return SamplerConfig(temperature=config.temperature, block_length=config.block_length)
 
 
-def run(config: Config) -> list[PairedRow]:
+def run(config: Config) -> list[PairedRow] | Frontiers:
     """Learn, compare, draw."""
     config = resolve(config)
     policy, denoise = learn(config)
+    if config.branches is not None:
+        prices = config.branches.prices
+        found = compare_prices(config, policy, denoise, sampling(config), prices)
+        run_figures.draw_rewarded_price_run(config.task, found, expand(config.run_dir))
+        print_once(f"figures and policy: {config.run_dir}")
+        return found
     rows = compare(config, [(policy, denoise)], denoise, sampling(config), config.task.name)
     print_once(headline([paired_row.row for paired_row in rows]))
-    draw_policy_run(config.task, rows, expand(config.run_dir))
+    run_figures.draw_policy_run(config.task, rows, expand(config.run_dir))
     print_once(f"figures and policy: {config.run_dir}")
     return rows
 
 
-def learn(config: Config) -> tuple[LearnedPolicy, Denoise]:
-    """The policy at the end of the best window of rewards, and its denoiser; resumes a run."""
+def learn(config: Config) -> tuple[LearnedPolicy | AdaptivePolicy, Denoise]:
+    """The policy at the end of the best window of rewards, or best on held-out prompts, and its
+    denoiser; resumes a run.
+    """
     config = resolve(config)
     sharding.check_batch(config.prompts, sharding.make_mesh().size)
     check_prompts(config.task, "train", config.pool)
+    if config.branches is not None:
+        return learn_by_branches(config)
     start = load_start(config.policy, config.task)
     given = None if start is None else start_identity(start.params)
     with learning_run(config, "learn_policy", given=given) as (home, denoise):
@@ -136,6 +179,15 @@ def learn(config: Config) -> tuple[LearnedPolicy, Denoise]:
     print_once(f"the policy of iteration {step}, the end of the best window of rewards, is used")
     policy = replace(policy, params=params, policy_temperature=config.policy_temperature)
     return policy, denoise
+
+
+def learn_by_branches(config: Config) -> tuple[AdaptivePolicy, Denoise]:
+    """`learn` with credit for each step."""
+    check_prompts(config.task, "heldout", HELD_OUT_PROMPTS)
+    with learning_run(config, "learn_policy") as (home, denoise):
+        training = cli.select(BranchTraining, config, denoise=denoise, sampler=sampling(config))
+        policy = training.train(config, home, cli.REPORTER)
+    return replace(policy, policy_temperature=config.policy_temperature), denoise
 
 
 def training_of(config: Config, denoise: Denoise) -> RewardTraining:

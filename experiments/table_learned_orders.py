@@ -16,7 +16,7 @@ from pathlib import Path
 from experiments import _cli as cli
 from experiments import learn_order
 from experiments._cli.console import print_once, print_table
-from experiments._cli.learning import comparison
+from experiments._cli.learning import PRICE_COLUMNS, comparison
 from experiments._cli.paper_tables import (
     CHAINS,
     SUDOKU,
@@ -116,7 +116,7 @@ def report(
     name, middle = case.task.name, median_seed(found)
     title = f"{name}: {len(found)} seeds, {config.examples} prompts"
     print_table(title, COLUMNS, [cells(row) for row in rows], texts=0)
-    columns = (*learn_order.COLUMNS, "learned is better by", "P")
+    columns = (*PRICE_COLUMNS, "learned is better by", "P")
     table = frontier_cells(against_best(found[middle]))
     print_table(f"{name}, seed {config.seeds[middle]}", columns, table, texts=0)
     for run, other in zip(config.others, others, strict=True):

@@ -37,6 +37,7 @@ class Stream(IntEnum):
     ORDER_CHOICE = 20  # of one of several static orders for each prompt
     PAIRS_INIT = 21
     PAIRS_UPDATES = 22  # of the head that predicts dependences
+    POLICY_HELD_OUT = 23  # of a policy that learns from rewards
 
 
 def root_key(seed: int) -> RowKey:

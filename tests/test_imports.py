@@ -49,9 +49,13 @@ LAYERS = {
     "mdm_jax.orders.variational.order_choice": 1.5,
     "mdm_jax.orders.variational.demonstrations": 1.5,
     "mdm_jax.rl": 1,
+    "mdm_jax.rl.branch_learner": 2,
+    "mdm_jax.rl.branch_objective": 1.5,
+    "mdm_jax.rl.branches": 1.5,
     "mdm_jax.rl.compiled": 2,
     "mdm_jax.rl.learner": 2,
     "mdm_jax.rl.monitor": 2,
+    "mdm_jax.rl.reached": 2,
     "mdm_jax.rl.imitation": 2,
     "mdm_jax.rl.warm_start": 2,
     "mdm_jax.sharding": 2,
@@ -67,9 +71,10 @@ PLAIN = {"__future__", "abc", "collections", "dataclasses", "functools", "iterto
 PLAIN |= {"enum", "operator", "typing"}  # the standard library without clocks, files or processes
 ALLOWED = {0: PURE | PLAIN, 1: PURE | PLAIN, 1.5: PURE | PLAIN | {"flax"}}
 ENTRY_ONLY = {"experiments", "tyro", "rich"}
+LEARNERS = ("learner", "imitation", "branch_learner")
 ONLY_IN = {
     "orbax": ("mdm_jax.training.checkpoints",),
-    "optax": ("mdm_jax.training", "mdm_jax.rl.learner", "mdm_jax.rl.imitation"),
+    "optax": ("mdm_jax.training", *(f"mdm_jax.rl.{name}" for name in LEARNERS)),
 }
 
 

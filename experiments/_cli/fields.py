@@ -26,6 +26,7 @@ from mdm_jax.policies.count_schedules import (
     LinearCounts,
 )
 from mdm_jax.policies.kinds import AnyHeuristic, AnyLookahead, AnyPairwise, AnyRemasking
+from mdm_jax.rl.branch_objective import BranchObjective
 from mdm_jax.runs.policy_specs import CreditDecoding, Klass, Learned, PcSampler, Perturbed
 from mdm_jax.sampling.config import FROM_TASK, SamplerConfig
 from mdm_jax.tasks.chains import Chains
@@ -40,6 +41,7 @@ Trained = Sudoku | Chains | Gsm8k | Text8 | MarkovChain | Digits3
 Tasks = Trained | PromptedGsm8k | PromptedMath | HumanEval | FreePrompt
 AnyTask = Annotated[Tasks, tyro.conf.AvoidSubcommands]
 OptionalTask = Annotated[Tasks | None, tyro.conf.AvoidSubcommands]
+OptionalBranches = Annotated[BranchObjective | None, tyro.conf.AvoidSubcommands]
 RunDir = Annotated[str, tyro.conf.arg(aliases=("--denoiser",))]
 ByRule = AnyHeuristic | AnyRemasking | AnyLookahead | AnyPairwise
 AnyPolicy = ByRule | Perturbed | PcSampler | Klass | CreditDecoding | Learned

@@ -2,23 +2,26 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 from experiments import train_denoiser
-from experiments._cli.console import progress
+from experiments._cli.console import print_table, progress
 from experiments._cli.fields import AnyTask
-from experiments._cli.tables import print_paired_rows
+from experiments._cli.tables import frontier_cells, print_paired_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.matched import TUNING_PROMPTS, compare_at_equal_calls, comparison_in
 from mdm_jax.evals.paired import PairedRow, save_table
+from mdm_jax.evals.price_frontier import Frontiers, against_best, price_frontiers
 from mdm_jax.external_files import expand
+from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.runs.denoisers import given_denoiser
 from mdm_jax.runs.directory import DENOISER, DENOISER_IDENTITY
 from mdm_jax.runs.identity import identity
+from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.published import Loading
 from mdm_jax.runs.training import TrainingConfig, TrainingRun, training_run
 from mdm_jax.sampling.config import SamplerConfig
@@ -121,6 +124,25 @@ def compare(
     save_table(rows, expand(config.run_dir) / "table.json")
     print_paired_rows(rows, f"{title}: {config.examples} prompts")
     return rows
+
+
+PRICE_COLUMNS = ("price", "accuracy %", "95 % interval", "calls", "best baseline in no more calls")
+
+
+def compare_prices(
+    config: LearningConfig,
+    policy: AdaptivePolicy,
+    denoise: Denoise,
+    sampling: SamplerConfig,
+    prices: tuple[float, float],
+) -> Frontiers:
+    """A policy between two prices and densely swept heuristics; printed and kept."""
+    with comparison(config, denoise, sampling) as evaluator:
+        (found,) = price_frontiers(evaluator, [policy], prices, progress)
+    title, columns = f"{config.task.name}: {config.examples} prompts", ("learned is better by", "P")
+    print_table(title, (*PRICE_COLUMNS, *columns), frontier_cells(against_best(found)), texts=0)
+    write_json(expand(config.run_dir) / "table.json", [asdict(row) for row in found.rows])
+    return found
 
 
 def comparison(

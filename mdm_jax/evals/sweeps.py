@@ -36,7 +36,7 @@ class Sweep:
       factors: of Factor.
       gammas: of EntropyBound.
       learned: run directories of learn_order, learn_variational_order or learn_policy.
-      prices: of a denoiser call, for policies of learn_order; None: 25 over all that the run learned at.
+      prices: of a denoiser call, for policies with a price; None: 25 over all that the run learned at.
       scales: of the other learned policies, which are drawn at temperature 1: probabilities become
         min(1, scale * probability).
     """
@@ -89,5 +89,5 @@ class Sweep:
 
 
 def all_prices(run: str | Path) -> list[float]:
-    """Prices between the least and the largest that a `learn_order` run has learned at."""
+    """Prices between the least and the largest that a run has learned at."""
     return [float(price) for price in np.geomspace(*price_range(run), PRICES).round(4)]

@@ -39,9 +39,9 @@ class AdaptivePolicy(RevealOnly):
 
     network: AdaptiveNetwork = static(repr=False)
     params: Any
-    price: float = 0.05
+    price: float | Scalar = 0.05
     steps: int = 0
-    policy_temperature: float = 0.0
+    policy_temperature: float | Scalar = 0.0
 
     def __post_init__(self) -> None:
         check_range("price", self.price, 0)

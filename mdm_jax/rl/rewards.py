@@ -26,8 +26,7 @@ class Multiplicative:
         check_range("compute_weight", self.compute_weight, 0)
 
     def __call__(self, correct: Bool[Array, ""], nfe: Count, most: int) -> Scalar:
-        speed = (most - jnp.minimum(nfe, most) + 1) / most
-        return correct * speed**self.compute_weight
+        return multiplicative(correct, nfe, most, self.compute_weight)
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,22 @@ class Additive:
         check_range("compute_weight", self.compute_weight, 0)
 
     def __call__(self, correct: Bool[Array, ""], nfe: Count, most: int) -> Scalar:
-        return correct - self.compute_weight * nfe / most
+        return additive(correct, nfe, most, self.compute_weight)
+
+
+def multiplicative(
+    correct: Bool[Array, ""], nfe: Count, most: int, compute_weight: float | Scalar
+) -> Scalar:
+    """The reward of `Multiplicative`, at a weight that may be traced."""
+    speed = (most - jnp.minimum(nfe, most) + 1) / most
+    return correct * speed**compute_weight
+
+
+def additive(
+    correct: Bool[Array, ""], nfe: Count, most: int, compute_weight: float | Scalar
+) -> Scalar:
+    """The reward of `Additive`, at a weight that may be traced."""
+    return correct - compute_weight * nfe / most
 
 
 Reward = Multiplicative | Additive  # correct, denoiser calls, most calls possible -> reward

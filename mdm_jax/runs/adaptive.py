@@ -13,7 +13,14 @@ from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand
 from mdm_jax.keys import root_key
 from mdm_jax.orders.fidelity.config import CriticParts, ReplayConfig
-from mdm_jax.orders.fidelity.evaluation import fidelities, held_out, price_for, prices_between
+from mdm_jax.orders.fidelity.evaluation import (
+    Prices,
+    fidelities,
+    held_out,
+    price_for,
+    prices_between,
+)
+from mdm_jax.orders.fidelity.returns import Fidelity
 from mdm_jax.orders.fidelity.teacher_forcing import Forcing, Sequence
 from mdm_jax.policies.adaptive import AdaptivePolicy, init_adaptive
 from mdm_jax.policies.base import stack
@@ -24,9 +31,13 @@ from mdm_jax.policies.networks.adaptive_network import (
     EntropyStart,
 )
 from mdm_jax.policies.networks.critic_network import CriticNetwork
-from mdm_jax.runs.config import read_config, read_task
+from mdm_jax.rl.branch_objective import BranchObjective
+from mdm_jax.rl.reached import Measure, Reached
+from mdm_jax.rl.rollouts import Prompts
+from mdm_jax.runs.config import RunConfig, read_config, read_task
 from mdm_jax.runs.description import from_json
 from mdm_jax.runs.directory import BEST
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
 from mdm_jax.training.checkpoints import restore_ema
@@ -55,7 +66,8 @@ def fresh_policy(network: AdaptiveConfig, task: Task, key: jax.Array) -> Adaptiv
 
 
 def load_adaptive(run: str | Path, config: dict[str, Any], task: Task) -> AdaptivePolicy:
-    """The policy of a `learn_order` run, at the parameters that were best on held-out sequences.
+    """The policy of a `learn_order` run, or of a `learn_policy` run with credit for each step, at the
+    parameters that were best on held-out data.
 
     Args:
       config: the run's config.json.
@@ -81,8 +93,16 @@ def best_policy(run: str | Path, policy: AdaptivePolicy) -> AdaptivePolicy:
 
 
 def price_range(run: str | Path) -> tuple[float, float]:
-    """The least and the largest price of a denoiser call that a `learn_order` run has learned at."""
-    return from_json(read_config(run)["replay"], ReplayConfig).prices
+    """The least and the largest price of a denoiser call that a run has learned at."""
+    config = read_config(run)
+    return _objective_of(config).prices
+
+
+def _objective_of(config: RunConfig) -> ReplayConfig | BranchObjective:
+    """What a policy with a price has learned from."""
+    if config["experiment"] == "learn_policy":
+        return from_json(config["branches"], BranchObjective)
+    return from_json(config["replay"], ReplayConfig)
 
 
 def price_reaching(
@@ -93,7 +113,7 @@ def price_reaching(
     calls: float | None = None,
     overlap: float | None = None,
 ) -> float:
-    """The price that gives what is wanted on held-out sequences of the run's task.
+    """The price that gives what is wanted on held-out data of the run's task.
 
     Costs at most 48 x 256 sequences x the run's budget of denoiser calls.
 
@@ -102,24 +122,56 @@ def price_reaching(
       overlap: with sequential decoding, at least: sum over sequences of the smaller probability.
 
     Raises:
-      MdmError: no price that the policy has learned at gives it.
+      MdmError: no price that the policy has learned at gives it, or overlap with a policy from rewards.
     """
     config, task = read_config(run), read_task(run)
-    replay = from_json(config["replay"], ReplayConfig)
+    from_rewards = config["experiment"] == "learn_policy"
+    if from_rewards and overlap is not None:
+        raise MdmError(f"{run} learned from rewards: ask for calls in place of overlap")
+    measure = _reached if from_rewards else _fidelity
+    found, prices = measure(config, task, policy, denoise)
+    most_overlap = None if from_rewards else float(found.overlap.max())
+    fewest_calls = float(found.calls.min())
+    if (calls is not None and calls < fewest_calls) or (
+        overlap is not None and overlap > most_overlap
+    ):
+        limits = f"{run} takes {fewest_calls:.2f} calls or more"
+        limits += "" if from_rewards else f", and overlaps by {most_overlap:.3f} or less"
+        raise MdmError(f"{limits}: ask for what is possible")
+    return float(price_for(found, prices, calls=calls, overlap=overlap))
+
+
+def _fidelity(
+    config: RunConfig, task: Task, policy: AdaptivePolicy, denoise: Denoise
+) -> tuple[Fidelity, Prices]:
+    """What a policy of `learn_order` reaches on held-out sequences, at all prices."""
+    replay = _objective_of(config)
     forcing = forcing_for(task, config["budget"], config["block_length"])
     parts = CriticParts(replay, forcing, CriticNetwork(policy.network.config))
     batch = clean_batch(task, config["seed"], HELDOUT + 4, HELD_OUT_ROWS)
     sequences = Sequence(jnp.asarray(batch.tokens), jnp.asarray(batch.maskable))
     data = jax.jit(partial(held_out, parts=parts))(root_key(0), sequences, denoise)
-    prices = prices_between(*replay.prices, KNOBS)
-    policies = stack([replace(policy, price=float(price)) for price in prices])
-    found = jax.jit(partial(fidelities, parts=parts))(policies, data, denoise)
-    fewest_calls, most_overlap = float(found.calls.min()), float(found.overlap.max())
-    if (calls is not None and calls < fewest_calls) or (
-        overlap is not None and overlap > most_overlap
-    ):
-        raise MdmError(
-            f"{run} takes {fewest_calls:.2f} calls or more, and overlaps by {most_overlap:.3f} or less: "
-            "ask for what lies between"
-        )
-    return float(price_for(found, prices, calls=calls, overlap=overlap))
+    policies, prices = _at_all_prices(policy, replay.prices)
+    return jax.jit(partial(fidelities, parts=parts))(policies, data, denoise), prices
+
+
+def _reached(
+    config: RunConfig, task: Task, policy: AdaptivePolicy, denoise: Denoise
+) -> tuple[Reached, Prices]:
+    """What a policy of `learn_policy` reaches on held-out prompts, at all prices."""
+    objective = _objective_of(config)
+    sampler = SamplerConfig(
+        temperature=config["temperature"], block_length=config["block_length"]
+    ).for_task(task)
+    keys = jax.random.split(root_key(0), HELD_OUT_ROWS)
+    prompts = Prompts(*task.examples("heldout", HELD_OUT_ROWS))
+    policies, prices = _at_all_prices(policy, objective.prices)
+    return Measure(keys, prompts, denoise, task, sampler, objective)(policies), prices
+
+
+def _at_all_prices(
+    policy: AdaptivePolicy, prices: tuple[float, float]
+) -> tuple[AdaptivePolicy, Prices]:
+    """A stack of the policy at prices between two, and these."""
+    knobs = prices_between(*prices, KNOBS)
+    return stack([replace(policy, price=float(price)) for price in knobs]), knobs

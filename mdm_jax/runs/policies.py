@@ -93,9 +93,7 @@ def load_start(spec: PolicySpec, task: Task) -> LearnedPolicy | None:
         return None
     policy = load_policy(spec.start, task)
     if not isinstance(policy, LearnedPolicy):
-        raise MdmError(
-            f"{spec.start} holds a {type(policy).__name__}: it does not learn from rewards"
-        )
+        raise MdmError(f"{spec.start} holds a {type(policy).__name__}: GRPO does not start from it")
     check_shape(policy, spec.start, task)
     return policy
 
@@ -135,6 +133,8 @@ def load_policy(run: str | Path, task: Task) -> FromRun:
     match config["experiment"]:
         case "learn_variational_order":
             return _load_from_order(run, config)
+        case "learn_policy" if config.get("branches"):
+            return load_adaptive(run, config, read_task(run))
         case "learn_policy":
             return _load_from_rewards(run, config, task)
         case "learn_order":

@@ -129,7 +129,7 @@ class Learned:
     policy_temperature: float | None = None
     scale: float = 1.0  # probabilities become min(1, scale * probability)
     fallback: Fallback = "best"  # an empty draw reveals the best position, or spends the call
-    # of a denoiser call, of learn_order alone: the lower, the more calls; None: 0.05
+    # of a denoiser call, where the policy has learned at prices: the lower, the more calls; None: 0.05
     price: float | None = None
     calls: float | None = None  # in place of a price: the one with this many calls on average
     overlap: float | None = None  # or the one that keeps this much of sequential decoding

@@ -1,8 +1,7 @@
-"""Training an adaptive policy by the fidelity of its orders: the update, and what is kept."""
+"""Training an adaptive policy by the fidelity of its orders: the updates."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,17 +12,14 @@ from jaxtyping import PyTree
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.orders.fidelity.actor_critic import critic_loss, policy_loss, targets
-from mdm_jax.orders.fidelity.config import CriticParts, Parts, VineParts
-from mdm_jax.orders.fidelity.evaluation import Prices, prices_between, score
+from mdm_jax.orders.fidelity.config import CriticParts, VineParts
 from mdm_jax.orders.fidelity.experience import experience
 from mdm_jax.orders.fidelity.exploration import FidelityBatch
 from mdm_jax.orders.fidelity.replay import Replay, add, draw_transitions, empty_replay
-from mdm_jax.orders.fidelity.returns import Fidelity
 from mdm_jax.orders.fidelity.vine import vine_loss
 from mdm_jax.policies.adaptive import TIES, AdaptivePolicy
-from mdm_jax.policies.base import stack
 from mdm_jax.policies.networks.adaptive_network import blank_features
-from mdm_jax.training.loop import Row, Update
+from mdm_jax.training.loop import Update
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.state import Metrics, Params, TrainState, init_state, train_step
 from mdm_jax.types import RowKey, Scalar
@@ -165,52 +161,3 @@ def gradient_step(
     learning = learning._replace(optimizer=opt_state, target=target)
     metrics = {"loss": loss, "grad_norm": optax.tree.norm(gradients)} | errors | found
     return state._replace(params=params, ema=ema, opt_state=learning), metrics
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOutMonitor:
-    """Keeps the averaged parameters of the best score on held-out sequences; for `Services.evaluate`.
-
-    Parameters before training count as well, so what is kept is never worse than the start there.
-
-    Attributes:
-      policy: before training.
-      measure: held-out fidelity of a stack of policies; see `fidelities`.
-      parts: what the score depends on.
-      logged: the rows of metrics of earlier updates.
-      keep: saves the state at the best score so far.
-      count: prices, evenly spaced in logs over `parts.config.prices`.
-    """
-
-    policy: AdaptivePolicy
-    measure: Callable[[AdaptivePolicy], Fidelity]
-    parts: Parts
-    logged: Callable[[], Sequence[Mapping[str, float]]]
-    keep: Callable[[TrainState], None]
-    count: int = 8
-
-    @property
-    def prices(self) -> Prices:
-        """The prices at which a policy is measured."""
-        return prices_between(*self.parts.config.prices, self.count)
-
-    def fidelity(self, params: Params) -> Fidelity:
-        """Held-out fidelity at each price, arrays [prices]."""
-        policy = replace(self.policy, params=params)
-        return self.measure(stack([replace(policy, price=float(one)) for one in self.prices]))
-
-    def __call__(self, state: TrainState, row: Row) -> Row:
-        """Score the averaged parameters, keep them if they are the best so far; columns of metrics."""
-        found = self.fidelity(state.ema["policy"])
-        now = float(score(found, self.prices, self.parts))
-        earlier = [row["heldout_score"] for row in self.logged() if "heldout_score" in row]
-        if now > max(self._start_score, *earlier, -jnp.inf):
-            self.keep(state)
-        names = ("lost_nats", "overlap", "calls")
-        means = {f"heldout_{name}": float(jnp.mean(getattr(found, name))) for name in names}
-        return means | {"heldout_score": now}
-
-    @cached_property
-    def _start_score(self) -> float:
-        """Of the policy as it is given: before training."""
-        return float(score(self.fidelity(self.policy.params), self.prices, self.parts))

@@ -162,6 +162,9 @@ LEARN_POLICY = [
     ("--eval_batch_size 0", "eval_batch_size must be at least 1"),
     ("--seed 4294967296", "seed must be at"),
     ("--objective.group 1", "group must be at least 2"),
+    ("--preset per-step --objective.group 4", "objective is a setting of GRPO"),
+    ("--preset per-step --branches.draws 1", "draws must be at least 2"),
+    ("--preset per-step --branches.states 17", "branches.states must be at most 16"),
     ("--objective.clip nan", "clip must be"),
     ("--objective.clip -1", "clip must be"),
     ("--objective.updates 0", "updates must be at least 1"),
@@ -182,7 +185,7 @@ LEARN_POLICY = [
     ("--denoiser broken", "broken/config.json is damaged, not JSON"),
     ("--policy.start /gone", "/gone is no run directory"),
     ("--policy.start run", "run holds no policy"),
-    ("--policy.start adaptive", "has a price and does not learn from rewards"),
+    ("--policy.start adaptive", "GRPO does not start from it"),
     ("--task gsm8k --denoiser published --data_dir data --task.prompt_length 5", "longer than"),
     ("--oracle --task chains", "no exact conditionals"),
 ]

@@ -10,7 +10,7 @@ import pytest
 
 from mdm_jax.denoisers.oracle import oracle_of
 from mdm_jax.orders.fidelity.config import CriticParts, ReplayConfig, VineConfig, VineParts
-from mdm_jax.orders.fidelity.evaluation import fidelities, held_out
+from mdm_jax.orders.fidelity.evaluation import fidelities, held_out, prices_between, score
 from mdm_jax.orders.fidelity.exploration import FidelityBatch
 from mdm_jax.orders.fidelity.teacher_forcing import Forcing, Sequence
 from mdm_jax.policies.adaptive import init_adaptive
@@ -21,12 +21,12 @@ from mdm_jax.policies.networks.adaptive_network import (
 )
 from mdm_jax.policies.networks.critic_network import CriticNetwork
 from mdm_jax.training.fidelity import (
-    HeldOutMonitor,
     critic_optimizer,
     critic_update,
     init_critic_state,
     vine_update,
 )
+from mdm_jax.training.held_out import HeldOutMonitor
 from mdm_jax.training.loop import Services, fit
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.state import init_state
@@ -66,14 +66,15 @@ def trained(request):
     parts, state, update = request.param(policy)
     data = held_out(jax.random.key(1), Sequence(TOKENS, MASKABLE), ORACLE, parts)
     measure = jax.jit(partial(fidelities, data=data, denoise=ORACLE, parts=parts))
+    prices = prices_between(*parts.config.prices, 2)
     rows, kept = [], [jax.device_get(state.ema)]
     monitor = HeldOutMonitor(
         policy,
+        prices,
         measure,
-        parts,
+        partial(score, prices=prices, parts=parts),
         lambda: rows,
         lambda state: kept.append(jax.device_get(state.ema)),
-        count=2,
     )
     services = Services(evaluate=monitor, eval_every=40, log=lambda step, row: rows.append(row))
     state = fit(state, update, batch_at, jax.random.key(2), steps=STEPS, services=services)
@@ -82,7 +83,7 @@ def trained(request):
 
 def test_two_uncertain_positions_that_are_independent_go_together(trained):
     monitor, kept, _ = trained
-    before, after = (monitor.fidelity(kept[place]["policy"]) for place in (0, -1))
+    before, after = (monitor.measured(kept[place]["policy"]) for place in (0, -1))
     np.testing.assert_allclose(before.calls, 4.0)
     np.testing.assert_allclose(after.calls, 2.0)
     np.testing.assert_allclose(after.overlap, 1.0, rtol=1e-4)

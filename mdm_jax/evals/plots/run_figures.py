@@ -35,6 +35,12 @@ PRICE_PANELS = {
     "errors of the critic": ("nats_error", "calls_error"),
     "entropy of a step's decision, nats": ("entropy",),
 }
+REWARD_PRICE_PANELS = {
+    "held-out reward": ("heldout_reward",),
+    "held-out accuracy": ("heldout_accuracy",),
+    "held-out denoiser calls": ("heldout_calls",),
+    "entropy of a step's decision, nats": ("entropy",),
+}
 PROMPTS_SHOWN = 8
 ADAPTIVE = ("EntropyBound", "ConfidenceThreshold")
 Steps = Int[np.ndarray, "n window"]
@@ -85,17 +91,23 @@ def draw_policy_run(task: Task, rows: Sequence[PairedRow], directory: Path) -> N
         plots.save(figure, directory / f"{name}.png")
 
 
-def draw_price_run(task: Task, found: Frontiers, directory: Path) -> None:
+def draw_price_run(
+    task: Task,
+    found: Frontiers,
+    directory: Path,
+    panels: Mapping[str, Sequence[str]] = PRICE_PANELS,
+) -> None:
     """Write learning.png, frontier.png and order_map.png of a policy with a price.
 
     The order map shows the prompts of the test one by one, since the order depends on them.
 
     Args:
       directory: the run's.
+      panels: of the figure of learning.
     """
     stored = SampleStore(directory / COMPARISON / SAMPLES).read_all()
     figures = {
-        "learning": plots.training_figure(read_metrics(directory), PRICE_PANELS),
+        "learning": plots.training_figure(read_metrics(directory), panels),
         "frontier": plots.frontier_figure(found.rows),
         "order_map": plots.order_map_figure(
             prompt_maps([one.row for one in found.learned], stored), grid_of(task)
@@ -103,6 +115,11 @@ def draw_price_run(task: Task, found: Frontiers, directory: Path) -> None:
     }
     for name, figure in figures.items():
         plots.save(figure, directory / f"{name}.png")
+
+
+def draw_rewarded_price_run(task: Task, found: Frontiers, directory: Path) -> None:
+    """`draw_price_run` of a policy that learned from rewards."""
+    draw_price_run(task, found, directory, REWARD_PRICE_PANELS)
 
 
 def draw_price_seeds(

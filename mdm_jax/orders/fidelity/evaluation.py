@@ -1,6 +1,6 @@
 """What a policy with a price is worth on held-out sequences, and the price for a wanted cost."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,12 +68,12 @@ def prices_between(low: float, high: float, count: int) -> Prices:
 
 
 def price_for(
-    found: Fidelity, prices: Prices, *, calls: float | None = None, overlap: float | None = None
+    found: Any, prices: Prices, *, calls: float | None = None, overlap: float | None = None
 ) -> Scalar:
     """The price that reaches what is wanted on the sequences of `found`.
 
     Args:
-      found: at each of the prices.
+      found: at each of the prices, `Fidelity` or a NamedTuple with `calls` alone.
       prices: rising.
       calls: at most so many on average: the lowest such price, or the highest of all.
       overlap: at least so much: the highest such price, or the lowest of all.

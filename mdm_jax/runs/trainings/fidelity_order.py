@@ -12,7 +12,7 @@ from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.keys import Stream, stream
 from mdm_jax.orders.fidelity.config import CriticParts, ReplayConfig
-from mdm_jax.orders.fidelity.evaluation import fidelities, held_out
+from mdm_jax.orders.fidelity.evaluation import fidelities, held_out, prices_between, score
 from mdm_jax.orders.fidelity.exploration import FidelityBatch
 from mdm_jax.orders.fidelity.teacher_forcing import Sequence
 from mdm_jax.policies.adaptive import AdaptivePolicy
@@ -25,14 +25,12 @@ from mdm_jax.runs.training import TrainingConfig, TrainingRun, Updates, run_upda
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
 from mdm_jax.training import checkpoints
-from mdm_jax.training.fidelity import (
-    HeldOutMonitor,
-    critic_optimizer,
-    critic_update,
-    init_critic_state,
-)
+from mdm_jax.training.fidelity import critic_optimizer, critic_update, init_critic_state
+from mdm_jax.training.held_out import HeldOutMonitor
 from mdm_jax.training.optimizers import OptimizerConfig
 from mdm_jax.training.state import TrainState
+
+HELD_OUT_PRICES = 8  # evenly spaced in logs over those that are learned
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,7 +120,9 @@ class FidelityTraining:
         data = prepare(stream(self.seed, Stream.FIDELITY_HELD_OUT), sequences, self.denoise)
         measure = jax.jit(partial(fidelities, parts=self.parts))
         bound = partial(measure, data=data, denoise=self.denoise)
-        return HeldOutMonitor(self.policy, bound, self.parts, run.log.rows, keep)
+        prices = prices_between(*self.replay.prices, HELD_OUT_PRICES)
+        rated = partial(score, prices=prices, parts=self.parts)
+        return HeldOutMonitor(self.policy, prices, bound, rated, run.log.rows, keep)
 
     def _batch_at(self, index: int) -> FidelityBatch:
         batch = clean_batch(self.task, self.seed, index, self.batch_size)
