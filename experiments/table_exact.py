@@ -12,11 +12,11 @@ from pathlib import Path
 from experiments import _cli as cli
 from experiments._cli.console import print_once, print_table, progress
 from mdm_jax.errors import MdmError, check_range, check_seed
-from mdm_jax.evals.exact.bench import bench_for
+from mdm_jax.evals.exact.bench import bench_for, told_with_errors
 from mdm_jax.evals.exact.files import CSV, FIGURE, MARKDOWN, WorldTable, limit_curve, write_tables
 from mdm_jax.evals.exact.limit import limits, limits_text
 from mdm_jax.evals.exact.policies import learned_entries, table_policies
-from mdm_jax.evals.exact.table import COLUMNS, ExactRow, cells, measure_all, settings_of
+from mdm_jax.evals.exact.table import ExactRow, cells, columns_of, measure_all, settings_of
 from mdm_jax.evals.exact.worlds import World, all_worlds
 from mdm_jax.external_files import expand
 from mdm_jax.runs.config import read_config
@@ -74,11 +74,12 @@ def measured_in(world: World, config: Config, home: Path) -> WorldTable:
     with progress(world.name, len(entries)) as advance:
         rows = measure_all(bench, entries, home, lambda row: advance(1, row.policy))
     lines = [(f"{row.policy} {settings_of(row)}", *cells(row)) for row in rows]
-    print_table(f"{world.name}: {world.told}", ("policy", *COLUMNS), lines)
+    told = told_with_errors(bench)
+    print_table(f"{world.name}: {told}", ("policy", *columns_of(rows)), lines)
     best = limits(world)
     if best:
         print_once(limits_text(best))
-    return WorldTable(world.name, world.told, rows, limit_curve(bench.profile), best)
+    return WorldTable(world.name, told, rows, limit_curve(bench.profile), best)
 
 
 PRESETS = {"default": Config()}

@@ -59,7 +59,8 @@ def test_the_best_counts_lose_no_more_than_any():
 
 def test_independent_positions_and_parity():
     """Independent ones lose nothing; of parity only the last call may not reveal two."""
-    assert excess_nats(np.ones(8), (5, 3)) == pytest.approx(0.0)
+    for counts in compositions(6):
+        assert excess_nats(np.full(6, 0.7), counts) == pytest.approx(0.0)
     parity = np.log(2) * np.append(np.ones(7), 0.0)
     assert optimal_counts(parity, 2) == (7, 1)
     assert excess_nats(parity, (4, 4)) == pytest.approx(np.log(2))

@@ -1,5 +1,7 @@
 """Pairwise policies against plain twins, on random dependences."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from mdm_jax.policies.pairwise.dapd import Dapd
 from mdm_jax.policies.pairwise.dawn import Dawn
 from mdm_jax.policies.pairwise.demask import Demask
 from mdm_jax.policies.pairwise.predicted import PredictedPairs
+from mdm_jax.policies.switch import as_switch
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 
@@ -104,6 +107,23 @@ def test_equals_its_twin(policy, twin, done):
 def test_no_discount_is_the_base(base):
     seen = observe(8)._replace(dependence=jnp.asarray(dependences(), jnp.float32))
     np.testing.assert_array_equal(reveal(Adas(base, 0.0), seen), reveal(base, seen))
+
+
+def test_no_discount_generates_what_the_base_does_token_for_token():
+    table = np.array(list(itertools.product(range(3), repeat=4)))
+    probs = np.random.default_rng(1).dirichlet(np.full(len(table), 0.5))
+    oracle, config = oracle_of(table, 3, 3, probs), SamplerConfig(3, 4, budget=4, temperature=1.0)
+    base = TopConfidence(2)
+    policies = as_switch((base, Adas(base, 0.0), Adas(base, 40.0)))
+
+    def run(policy):
+        rows = jax.random.split(jax.random.key(2), 64), jnp.full((64, 4), 3)
+        return sample(*rows, denoise=oracle, policy=policy, config=config)
+
+    plain, without, discounted = map(run, policies)
+    np.testing.assert_array_equal(plain.canvas, without.canvas)
+    np.testing.assert_array_equal(plain.revealed_at, without.revealed_at)
+    assert (plain.revealed_at != discounted.revealed_at).any()
 
 
 def test_exact_dependence_takes_one_of_each_pair_of_copies():

@@ -82,3 +82,13 @@ def _profile(
     keys = row_keys(key, jnp.arange(PROFILE_ROWS))
     found = profile(keys, clean, world.oracle, count=masked, ids=ids, exact=True)
     return np.asarray(found, float).mean(axis=0)
+
+
+def told_with_errors(bench: Bench) -> str:
+    """What a world is, and the transition error of as many sequences of its own as are completed."""
+    world = bench.world
+    if world.transition_error is None:
+        return world.told
+    count = len(bench.prompts)
+    found = world.transition_error(np.asarray(bench.sequences.tokens)[:count])
+    return f"{world.told}; TE of {count:,} of its own sequences {found:.3f}"

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from mdm_jax.evals import plots
 from mdm_jax.evals.exact.limit import Limit, limits_text
 from mdm_jax.evals.exact.measure import Measured
-from mdm_jax.evals.exact.table import COLUMNS, ExactRow, best_in, cells, settings_of
+from mdm_jax.evals.exact.table import ExactRow, best_in, cells, columns_of, settings_of
 from mdm_jax.runs.json_files import replace_text
 
 MARKDOWN, CSV, FIGURE = "table.md", "table.csv", "exact.png"
@@ -67,7 +67,8 @@ def _points(rows: Sequence[ExactRow]) -> dict[str, list[tuple[float, float]]]:
 
 def markdown(rows: Sequence[ExactRow]) -> str:
     """The rows of one world as a table of Markdown."""
-    lines = [("policy", "settings", *COLUMNS), ("---", "---", *["---:"] * len(COLUMNS))]
+    columns = columns_of(rows)
+    lines = [("policy", "settings", *columns), ("---", "---", *["---:"] * len(columns))]
     lines += [(f"`{row.policy}`", settings_of(row), *cells(row)) for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

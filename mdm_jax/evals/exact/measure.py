@@ -35,6 +35,7 @@ class Measured(NamedTuple):
     total_variation: Estimate
     random_positions: Estimate  # excess of the same counts with random positions
     by_call: tuple[float, ...]  # mean excess of each call
+    transitions: Estimate = NOTHING  # transition error, of a chain; see `World.transition_error`
 
 
 def measure(bench: Bench, policy: Policy, followed: bool) -> Measured:
@@ -51,7 +52,11 @@ def measure(bench: Bench, policy: Policy, followed: bool) -> Measured:
     made = made._replace(trace=made.trace._replace(record=None))
     valid = np.isfinite(np.asarray(log_probs(oracle, made.canvas)))
     measured = _followed(bench, policy, made, valid) if followed else _sampled(bench, made, valid)
-    return measured._replace(calls=mean_of(np.asarray(made.nfe)), valid=mean_of(valid))
+    return measured._replace(
+        calls=mean_of(np.asarray(made.nfe)),
+        valid=mean_of(valid),
+        transitions=_transitions(bench.world, np.asarray(made.canvas)),
+    )
 
 
 def _followed(
@@ -129,6 +134,15 @@ def _shares(
     batches = zip(np.array_split(which, BATCHES), np.array_split(valid, BATCHES), strict=True)
     shares = [np.bincount(w, v, len(world.table)) / len(w) for w, v in batches]
     return divergences(world.probs, np.stack(shares)).sampler_data
+
+
+def _transitions(world: World, made: Int[np.ndarray, "m length"]) -> Estimate:
+    """The transition error of all sequences; its standard error from leaving out a batch at a time."""
+    if world.transition_error is None:
+        return NOTHING
+    batches = np.array_split(np.arange(len(made)), BATCHES)
+    without = [world.transition_error(np.delete(made, batch, axis=0)) for batch in batches]
+    return Estimate(world.transition_error(made), float(np.std(without) * (BATCHES - 1) ** 0.5))
 
 
 def random_excess(

@@ -89,6 +89,8 @@ def _groups(entries: Sequence[Entry]) -> Iterator[tuple[bool, tuple[Policy, ...]
 def _label(bench: Bench, policy: Any) -> str:
     """Equal labels, equal rows."""
     everything = policy, bench.world.oracle, bench.sequences, bench.prompts, bench.draws, bench.keys
+    if bench.world.transition_error is not None:
+        everything = *everything, "transition error"
     name = label_of(type(policy).__name__, describe_policy(policy))
     return f"{bench.world.name}: {name} {digest(everything)}"
 
@@ -127,12 +129,18 @@ def _from_json(row: Mapping[str, Any]) -> ExactRow:
     return ExactRow(**kept | {"measured": Measured(**found)})
 
 
+def columns_of(rows: Sequence[ExactRow]) -> tuple[str, ...]:
+    """Names of the cells of rows: those of a chain have one more."""
+    chain = rows and math.isfinite(rows[0].measured.transitions.value)
+    return (*COLUMNS, "TE") if chain else COLUMNS
+
+
 def cells(row: ExactRow) -> tuple[str, ...]:
     """A line of the table after policy and settings."""
     found, bound = row.measured, "" if row.exact else "≤ "
     accuracy = Estimate(*(100 * x for x in found.valid))
     own = shown(found.excess) if row.followed else f"~ {shown(found.excess)}"
-    return (
+    line = (
         f"{found.calls.value:.2f}",
         shown(accuracy, 1),
         own,
@@ -142,6 +150,8 @@ def cells(row: ExactRow) -> tuple[str, ...]:
         shown(found.sampler_data, before=bound),
         shown(found.total_variation, before=bound),
     )
+    chain = math.isfinite(found.transitions.value)
+    return (*line, shown(found.transitions)) if chain else line
 
 
 def shown(estimate: Estimate, digits: int = 3, before: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,7 +14,7 @@ from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Batch
 from mdm_jax.tasks.chains import Chains
 from mdm_jax.tasks.chains.listed import listed_answers
-from mdm_jax.tasks.markov_chain import MarkovChain
+from mdm_jax.tasks.markov_chain import MarkovChain, transition_error
 from mdm_jax.tasks.splits import shown_at_random
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.tasks.sudoku.symmetries import grid_symmetries
@@ -39,6 +40,7 @@ class World:
       symmetries: permutations of the rows of `table` or `sequences` that change nothing; see
         `orders.limits`.
       shown: positions that a prompt shows.
+      transition_error: of sequences of a chain; 0 for infinitely many of its own. None: no chain.
       task: name of the task whose learned policies can be measured here.
     """
 
@@ -51,6 +53,7 @@ class World:
     sequences: Int[np.ndarray, "count length"] | None = None
     symmetries: Sequence[Int[np.ndarray, " count"]] = ()
     shown: int = 0
+    transition_error: Callable[[Int[np.ndarray, "n length"]], float] | None = None
     task: str | None = None
 
     def graph(self) -> StateGraph | None:
@@ -122,7 +125,9 @@ def chain_world(task: MarkovChain) -> World:
     told = (
         f"a chain of {task.length} tokens, {task.states} states, {task.successors} next ones each"
     )
-    return World("markov-chain", told, task.oracle(), draw, task=task.name)
+    chain = {"transitions": task.transitions, "initial": task.initial}
+    error = partial(transition_error, **chain)
+    return World("markov-chain", told, task.oracle(), draw, transition_error=error, task=task.name)
 
 
 def copy_pairs() -> Int[np.ndarray, "count length"]:

@@ -1,6 +1,7 @@
 """The exact table: its worlds, its numbers against other ways to them, and its files."""
 
 import json
+from functools import partial
 from itertools import islice
 
 import jax
@@ -9,12 +10,12 @@ import numpy as np
 import pytest
 
 from mdm_jax.denoisers.markov_oracle import markov_oracle_of
-from mdm_jax.evals.exact.bench import bench_for
+from mdm_jax.evals.exact.bench import bench_for, told_with_errors
 from mdm_jax.evals.exact.files import WorldTable, comma_separated, limit_curve, write_tables
 from mdm_jax.evals.exact.limit import limits
 from mdm_jax.evals.exact.measure import random_excess
 from mdm_jax.evals.exact.policies import Entry, table_policies
-from mdm_jax.evals.exact.table import best_in, cells, measure_all, settings_of
+from mdm_jax.evals.exact.table import best_in, cells, columns_of, measure_all, settings_of
 from mdm_jax.evals.exact.worlds import CHAINS, World, all_worlds, copy_pairs, listed_world
 from mdm_jax.orders.counts import excess_nats
 from mdm_jax.policies.bisection import Bisection
@@ -23,6 +24,7 @@ from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, Random
 from mdm_jax.policies.remasking.p2 import P2
 from mdm_jax.tasks.base import Batch
 from mdm_jax.tasks.chains.listed import listed_answers
+from mdm_jax.tasks.markov_chain import transition_error
 
 COPIES = np.repeat(np.indices((3, 3)).reshape(2, -1).T, 2, axis=1).astype(np.int32)  # a a b b
 WORLD = listed_world("copies", "two tokens, each twice", COPIES, 3)
@@ -96,9 +98,12 @@ def test_a_chain_is_measured_by_bounds(tmp_path):
         tokens = np.concatenate([first, (first + np.cumsum(steps, axis=1)) % 2], axis=1)
         return Batch(tokens.astype(np.int32), np.ones(tokens.shape, bool))
 
-    bench = bench_for(World("chain", "a chain", oracle, draw), samples=512, draws=2, seed=0)
+    error = partial(transition_error, transitions=transitions, initial=initial)
+    world = World("chain", "a chain", oracle, draw, transition_error=error)
+    bench = bench_for(world, samples=512, draws=2, seed=0)
     entries = [Entry(Bisection()), Entry(LeftToRight(2, GivenCounts((2, 1))))]
-    exact, pair = (row.measured for row in measure_all(bench, entries, tmp_path))
+    made = measure_all(bench, entries, tmp_path)
+    exact, pair = (row.measured for row in made)
     for found in (exact.excess, exact.data_sampler, exact.sampler_data, exact.total_variation):
         np.testing.assert_allclose(found.value, 0, atol=1e-5)
     information = np.log(2) + 0.9 * np.log(0.9) + 0.1 * np.log(0.1)
@@ -107,6 +112,11 @@ def test_a_chain_is_measured_by_bounds(tmp_path):
     back = 0.5 * np.log(0.25 / 0.45) + 0.5 * np.log(0.25 / 0.05)
     assert abs(pair.sampler_data.value - back) < 4 * pair.sampler_data.error
     assert abs(pair.total_variation.value - 0.4) < 4 * pair.total_variation.error
+    # of the two transitions the first is drawn as if there were none, and the second is right
+    assert abs(pair.transitions.value - 0.2) < 4 * pair.transitions.error + 0.02
+    assert exact.transitions.value < 0.05 < pair.transitions.low
+    assert columns_of(made)[-1] == "TE" and cells(made[1])[-1].startswith("0.2")
+    assert told_with_errors(bench).startswith("a chain; TE of 512 of its own sequences 0.0")
 
 
 def test_files(rows):
