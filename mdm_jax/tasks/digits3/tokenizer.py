@@ -21,7 +21,7 @@ from mdm_jax.tasks.splits import SPLITS
 
 UNSEEN = len(SPLITS)  # the split of speakers that training never hears
 _TEST_ONE_IN, _HELDOUT_ONE_IN = 10, 10  # of the images, and of a digit's recordings by one speaker
-_COPIES = 4  # of each training image, warped
+_COPIES = 9  # of each training image, warped
 _PENALTY = 0.3  # inverse strength of the classifiers' l2 penalty
 _DIGITS = 6  # significant ones that are saved
 
