@@ -9,10 +9,11 @@ import scipy.io.wavfile
 from digits_world import settings_in, tiny_tokenizer, write_sounds
 
 from mdm_jax.errors import MdmError
-from mdm_jax.tasks.digits3 import Digits3, images, speech, tokenizer
+from mdm_jax.tasks.digits3 import Digits3, fitting, images, speech
+from mdm_jax.tasks.digits3.fitting import fit_tokenizer
 from mdm_jax.tasks.digits3.layout import DIRECTIONS, WORDS
 from mdm_jax.tasks.digits3.mel import RATE, mel_frames, sound_of, trimmed
-from mdm_jax.tasks.digits3.tokenizer import fit_tokenizer, load_tokenizer
+from mdm_jax.tasks.digits3.tokenizer import UNSEEN, load_tokenizer
 from mdm_jax.tasks.mixture import kinds_of_batch
 
 
@@ -121,10 +122,10 @@ def test_fitted_on_training_alone(tmp_path, monkeypatch):
     """Codebooks do not move when what is held out changes; the unseen speaker is in no other split."""
     write_sounds(tmp_path)
     pictures, labels = (part[:300] for part in images.load_images())
-    monkeypatch.setattr(tokenizer, "load_images", lambda: (pictures, labels))
-    monkeypatch.setattr(tokenizer, "_COPIES", 1)
+    monkeypatch.setattr(fitting, "load_images", lambda: (pictures, labels))
+    monkeypatch.setattr(fitting, "_COPIES", 1)
     found = fit_tokenizer(8, 6, str(tmp_path), 1)
-    unseen = found.speech.splits == tokenizer.UNSEEN
+    unseen = found.speech.splits == UNSEEN
     assert unseen.sum() == 30 and np.bincount(found.speech.splits).tolist() == [10, 10, 10, 30]
     assert found.error("image", 2) < 0.4
     assert found.speech.codes.max() < 6 and found.images.codes.shape[1] == 16
@@ -147,9 +148,9 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
         speech.load_speech(str(tmp_path))
     write_sounds(tmp_path, ("ann",), numbers=2)
     with pytest.raises(MdmError, match="three are needed"):
-        tokenizer.speech_splits(speech.load_speech(str(tmp_path)), 0)
+        fitting.speech_splits(speech.load_speech(str(tmp_path)), 0)
     with pytest.raises(MdmError, match="leaves none"):
-        tokenizer.speech_splits(speech.load_speech(str(tmp_path)), 1)
+        fitting.speech_splits(speech.load_speech(str(tmp_path)), 1)
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(MdmError, match="none of digits3"):
         load_tokenizer(str(tmp_path / "bad.json"))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Int
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.streams import Stream
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
+from mdm_jax.tasks.digits3.fitting import fit_tokenizer
 from mdm_jax.tasks.digits3.layout import (
     DIRECTIONS,
     MADE,
@@ -22,7 +23,7 @@ from mdm_jax.tasks.digits3.layout import (
     layout_of,
 )
 from mdm_jax.tasks.digits3.media import as_text, save_media
-from mdm_jax.tasks.digits3.tokenizer import UNSEEN, Coded, Tokenizer, fit_tokenizer, load_tokenizer
+from mdm_jax.tasks.digits3.tokenizer import UNSEEN, Coded, Tokenizer, load_tokenizer
 from mdm_jax.tasks.mixture import kinds_of_batch
 from mdm_jax.tasks.splits import SPLITS, batch_rng, checked_count, example_rng, split_number
 
