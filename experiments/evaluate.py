@@ -36,6 +36,7 @@ from mdm_jax.runs.policy_specs import resolve
 from mdm_jax.runs.published import Loading, is_published
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.base import HasCeiling, full_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +104,8 @@ def run(config: Config) -> Outcome | None:
         for control in left_to_right_at(outcome.row, most) if config.left_to_right else ():
             complete(config, evaluator, control)
             score(config, evaluator, control, step)
+        if isinstance(evaluator.task, HasCeiling):
+            print_once(evaluator.task.ceiling(config.split))
         for found in compare_with_stored(evaluator, outcome):
             print_once(against_stored(found))
     return outcome
@@ -149,7 +152,10 @@ def report(
     config: Config, evaluator: Evaluator, outcome: Outcome, step: int, found: list[PassAtK]
 ) -> None:
     """Print the row, and the speed of a published checkpoint; keep both in rows.jsonl."""
-    title, row = f"{evaluator.task.name}, {config.split} split, {config.run}", asdict(outcome.row)
+    title, row = (
+        f"{full_name(evaluator.task)}, {config.split} split, {config.run}",
+        asdict(outcome.row),
+    )
     if is_published(config.run):
         print_rows([outcome.row], title)
         devices = config.loading.tensor if config.parallel == "vmap" else jax.device_count()

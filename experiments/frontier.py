@@ -34,6 +34,7 @@ from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.published import Loading
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.base import full_name
 from mdm_jax.tasks.checks import check_prompts
 from mdm_jax.tasks.splits import MOST
 
@@ -119,7 +120,9 @@ def run(config: Config) -> list[Row]:
             chosen += [choose(config, evaluator, family, found)] if config.chooses else []
             rows += found
             advance(1, kind)
-    print_rows(rows, f"{task.name}, {config.split} split, {config.run} at update {loaded.step}")
+    print_rows(
+        rows, f"{full_name(task)}, {config.split} split, {config.run} at update {loaded.step}"
+    )
     if config.chooses:
         columns = ("policy", "setting", "held-out %", "calls", f"{config.split} %", "calls")
         print_table("chosen on held-out prompts", columns, chosen, texts=2)

@@ -26,6 +26,7 @@ from mdm_jax.runs.adaptive import network_for
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.trainings.fidelity_order import FidelityTraining
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.base import full_name
 from mdm_jax.tasks.checks import check_clean
 from mdm_jax.tasks.splits import MOST
 from mdm_jax.training.optimizers import OptimizerConfig
@@ -95,7 +96,7 @@ def resolve(config: Config) -> Config:
     if window > (network.max_length or window):
         raise MdmError(f"{task.name} has {window} positions: raise max_length {network.max_length}")
     sampling(config).for_task(task).check(task.length)
-    name = config.run_dir or f"runs/learn_order-{task.name}"
+    name = config.run_dir or f"runs/learn_order-{full_name(task)}"
     return replace(config, task=task, run_dir=name, network=network)
 
 

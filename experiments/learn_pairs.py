@@ -31,7 +31,7 @@ from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.trainings.pair_head import PairTraining
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.base import HasOracle
+from mdm_jax.tasks.base import HasOracle, full_name
 from mdm_jax.tasks.checks import check_clean
 from mdm_jax.tasks.splits import MOST
 from mdm_jax.training.optimizers import OptimizerConfig
@@ -86,7 +86,7 @@ def resolve(config: Config) -> Config:
     if calls == 0 and not exact:
         raise MdmError(f"task {task.name} has no exact conditionals: give --label_calls")
     calls = (0 if exact else LABEL_CALLS) if calls is None else calls
-    name = config.run_dir or f"runs/learn_pairs-{task.name}"
+    name = config.run_dir or f"runs/learn_pairs-{full_name(task)}"
     return replace(config, task=task, run_dir=name, label_calls=calls)
 
 

@@ -38,6 +38,7 @@ from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.trainings.branch_rewards import HELD_OUT_PROMPTS, BranchTraining
 from mdm_jax.runs.trainings.rewards import RewardTraining
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.base import full_name
 from mdm_jax.tasks.checks import check_prompts
 from mdm_jax.tasks.splits import MOST
 from mdm_jax.training.optimizers import OptimizerConfig
@@ -127,7 +128,7 @@ def resolve(config: Config) -> Config:
     if steps is not None and not 1 <= steps <= window:
         raise MdmError(f"policy.steps {steps} exceeds the {window} positions of {task.name}")
     sampling(config).for_task(task).check(task.length)
-    name = f"runs/learn_policy-{task.name}"
+    name = f"runs/learn_policy-{full_name(task)}"
     if config.branches is None:
         return replace(config, task=task, run_dir=config.run_dir or name)
     for setting in OF_GRPO:

@@ -31,6 +31,7 @@ from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.training import run_updates
 from mdm_jax.runs.trainings.variational_order import VariationalTraining
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.tasks.base import full_name
 from mdm_jax.tasks.checks import check_clean
 from mdm_jax.tasks.splits import MOST
 from mdm_jax.training.optimizers import OptimizerConfig
@@ -118,7 +119,7 @@ def resolve(config: Config) -> Config:
     window = task.gen_length or task.length
     if config.budget > window:
         raise MdmError(f"budget {config.budget} exceeds the {window} positions of {task.name}")
-    name = f"runs/learn_variational_order-{task.name}-{config.budget}"
+    name = f"runs/learn_variational_order-{full_name(task)}-{config.budget}"
     return replace(config, task=task, run_dir=config.run_dir or name)
 
 

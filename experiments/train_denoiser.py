@@ -21,6 +21,7 @@ from mdm_jax.runs.identity import start_identity
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.training import TrainingConfig, run_updates, training_run
 from mdm_jax.runs.trainings.denoiser import DenoiserTraining, Times, Trained
+from mdm_jax.tasks.base import full_name
 from mdm_jax.tasks.checks import check_clean
 from mdm_jax.tasks.splits import MOST
 from mdm_jax.tasks.sudoku import Sudoku
@@ -84,7 +85,9 @@ def resolve(config: Config) -> Config:
     task = with_data_dir(config.task, config.data_dir)
     if config.learned_positions and config.model.max_length is None:
         config = replace(config, model=replace(config.model, max_length=task.length))
-    return replace(config, task=task, run_dir=config.run_dir or f"runs/train_denoiser-{task.name}")
+    return replace(
+        config, task=task, run_dir=config.run_dir or f"runs/train_denoiser-{full_name(task)}"
+    )
 
 
 def run(config: Config) -> Likelihood:

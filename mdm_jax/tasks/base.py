@@ -171,7 +171,16 @@ class HasVariant(Protocol):
 
     @property
     def variant(self) -> str:
-        """A word that tells them apart."""
+        """A word that tells them apart; empty where the name says it all."""
+        ...
+
+
+@runtime_checkable
+class HasCeiling(Protocol):
+    """A task whose verifier errs."""
+
+    def ceiling(self, split: str) -> str:
+        """How often it rejects the split's own items, as a sentence."""
         ...
 
 
@@ -191,7 +200,8 @@ def stream_of(task: Task) -> Stream | None:
 
 def full_name(task: Task) -> str:
     """The task's name, and which of its ways it is done in."""
-    return f"{task.name}-{task.variant}" if isinstance(task, HasVariant) else task.name
+    variant = task.variant if isinstance(task, HasVariant) else ""
+    return f"{task.name}-{variant}" if variant else task.name
 
 
 def identity_of(task: Task) -> dict[str, str]:

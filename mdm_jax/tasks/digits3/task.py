@@ -100,7 +100,8 @@ class Digits3:
 
     @property
     def variant(self) -> str:
-        return self.direction + ("-unseen" if self.voices == "unseen" else "")
+        direction = () if self.direction == "mixed" else (self.direction,)
+        return "-".join((*direction, *(() if self.voices == "seen" else ("unseen",))))
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -199,7 +200,7 @@ class Digits3:
     def _items(self, split: str, drawn: np.ndarray) -> "_Items":
         """The digit of each row, and its caption, image and speech, from three uniform numbers."""
         number, found = split_number(split), self.tokenizer
-        heard = UNSEEN if split == "test" and self.voices == "unseen" else number
+        heard = self._heard(split)
         if not np.any(found.speech.splits == heard):
             raise MdmError(
                 "no speaker is unseen: train with --task.unseen_speakers, or use seen voices"
@@ -220,6 +221,20 @@ class Digits3:
         wanted = jnp.where(reference.digit < 0, said[0], reference.digit)
         right = jnp.all(~made | (said == wanted)) & (wanted < NO_DIGIT)
         return right & jnp.all(opened | (prompt == canvas))
+
+    def ceiling(self, split: str) -> str:
+        """What the classifiers take for another digit of the split's own images and speech."""
+        image = self.tokenizer.error("image", split_number(split))
+        speech = self.tokenizer.error("speech", self._heard(split))
+        return (
+            f"of real items the verifier rejects {100 * image:.1f} % of the images and "
+            f"{100 * speech:.1f} % of the {self.voices} voices"
+        )
+
+    def _heard(self, split: str) -> int:
+        """The split of the tokenizer whose speech a split has."""
+        unseen = split == "test" and self.voices == "unseen"
+        return UNSEEN if unseen else split_number(split)
 
     def digits(self, canvas: Int[Array, " length"]) -> Int[Array, "3"]:
         """The digit that caption, image and speech are taken for; `NO_DIGIT`: the caption names none.
