@@ -82,7 +82,8 @@ def _changed_settings(
 ) -> dict[str, Json]:
     """New values of the ignored keys that have changed; raises if any other key has.
 
-    Weights are compared where the run has recorded them.
+    Weights are compared where the run has recorded them. A setting that it does not have, because it is
+    new since, differs only where it is turned on.
     """
     stored, now = read_json(directory / CONFIG), described["experiment"]
     stored["experiment"] = experiment_of(stored)
@@ -91,6 +92,7 @@ def _changed_settings(
             f"{directory} holds a run of {before}, not of {now}: choose another directory"
         )
     old, new = _flat(stored), _flat(json.loads(json.dumps(described)))
+    new = {key: value for key, value in new.items() if value or key in old}
     differ = {
         key: (old.get(key, "absent"), new.get(key, "absent"))
         for key in sorted(old.keys() | new.keys())

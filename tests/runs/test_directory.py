@@ -87,6 +87,16 @@ def test_another_configuration_is_refused_by_name(tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_a_setting_that_is_new_since_differs_where_it_is_on(tmp_path):
+    open_run(tmp_path / "run", "train", {"steps": 10})
+    for off in (None, False, 0, [], ""):
+        open_run(tmp_path / "run", "train", {"steps": 10, "added": off})
+    with pytest.raises(MdmError, match="added: 'absent', now True"):
+        open_run(tmp_path / "run", "train", {"steps": 10, "added": True})
+    with pytest.raises(MdmError, match="steps: 10, now 0"):
+        open_run(tmp_path / "run", "train", {"steps": 0})
+
+
 def test_of_many_or_long_differences_a_short_line_is_shown(tmp_path):
     open_run(tmp_path, "train", Config())
     path = tmp_path / "config.json"
