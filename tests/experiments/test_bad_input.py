@@ -191,7 +191,7 @@ LEARN_POLICY = [
 ]
 LEARN_PAIRS = [
     ("--allowance -1", "allowance must be at least 0"),
-    ("--allowances 0.1 nan", "allowance must be finite"),
+    ("--allowances 0.1 nan", "allowance must be at least 0 and finite"),
     ("--label_calls -1", "label_calls must be at least 0"),
     ("--network.width 0", "width must be at least 1"),
     ("--batch_size 0", "batch_size must be at least 1"),
