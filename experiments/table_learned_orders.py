@@ -1,17 +1,20 @@
 """Orders that adapt to the prompt, over training seeds, beside every heuristic at equal denoiser calls.
 
-For every task: one policy per training seed at all prices of a call, the heuristics at all of their
-knobs, and any other learned policies given by --others, all on the same prompts. Prints accuracy by
-number of calls (between two settings: of a policy that takes either of them at random), and every setting
-of the median seed beside the best heuristic that takes no more calls. Exact conditionals with
---learn.oracle. Runs that are finished are not done again.
+For every task: one policy per training seed at all prices of a call (or the policies of finished runs,
+--runs), every family of heuristics at up to 25 settings, and any other learned policies given by
+--others (by variational inference, from rewards), all on the same prompts. Prints accuracy by number
+of calls (between two settings: of a policy that takes either of them at random) beside the exact
+limit, where there is one, and every setting of the median seed beside the best heuristic that takes no
+more calls. With --budgets, orders that are fixed before generation as well: the best static one under
+exact conditionals, and the best one of each prompt. Exact conditionals with --learn.oracle. Runs that
+are finished are not done again.
 """
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments import _cli as cli
 from experiments import learn_order
@@ -25,25 +28,43 @@ from experiments._cli.paper_tables import (
     chosen_cases,
     trained_denoiser,
 )
-from experiments._cli.tables import frontier_cells
+from experiments._cli.tables import frontier_cells, print_rows
+from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
+from mdm_jax.evals.evaluator import Evaluator
+from mdm_jax.evals.exact_limit import graph_of, limit_at
 from mdm_jax.evals.plots.run_figures import draw_price_seeds
 from mdm_jax.evals.price_frontier import (
     AtCalls,
     Frontiers,
     against_best,
+    all_families,
     median_seed,
     over_seeds_at,
     price_frontiers,
 )
-from mdm_jax.evals.score import Outcome
+from mdm_jax.evals.score import Outcome, Row
+from mdm_jax.evals.searched_orders import PromptSearch, searched_orders
+from mdm_jax.evals.static_order_limit import static_order_limit
+from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.runs.config import read_config
+from mdm_jax.runs.denoisers import given_denoiser
 from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.policies import load_policy
 from mdm_jax.tasks.markov_chain import MarkovChain
 
 MARKOV_CHAIN = Case(task=MarkovChain())  # always under exact conditionals
-COLUMNS = ("calls", "median %", "worst seed", "best seed", "best heuristic", "its accuracy %")
+COLUMNS = ("calls", "median %", "worst seed", "best seed", "best heuristic", "its %", "limit %")
+
+
+class Found(NamedTuple):
+    """What the table of one task is made from."""
+
+    seeds: list[Frontiers]
+    others: list[Outcome]
+    fixed: list[Row]  # orders that are fixed before generation
+    by_calls: list[AtCalls]
+    limits: list[float]  # at the same calls; NaN where it is not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +74,30 @@ class Config(TableConfig):
     Attributes:
       learn: settings of learning an order; task, denoiser, seed and run_dir are set here.
       calls: mean numbers of denoiser calls at which accuracies are compared.
+      runs: run directories of learn_order for the same task and denoiser, one per seed, in place of
+        training.
       others: run directories of other learned policies for the same task and denoiser, such as orders
         by variational inference or policies from rewards.
+      budgets: most calls of orders that are fixed before generation.
+      searched: the search of an order for each prompt.
     """
 
     cases: cli.Fixed[tuple[Case, ...]] = (SUDOKU, CHAINS, MARKOV_CHAIN)
     learn: learn_order.Config = field(default_factory=learn_order.Config)
     calls: tuple[float, ...] = (3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
+    runs: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    budgets: tuple[int, ...] = ()
+    searched: PromptSearch = field(default_factory=PromptSearch)
     run_dir: str = "runs/table_learned_orders"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.others and self.only is None:
-            raise MdmError("--others are for one task: give --only as well")
+        for name in ("runs", "others"):
+            if getattr(self, name) and self.only is None:
+                raise MdmError(f"--{name} are for one task: give --only as well")
+        for budget in self.budgets:
+            check_range("budgets", budget, 1)
         if not self.calls:
             raise MdmError("give at least one of --calls")
         for calls in self.calls:
@@ -75,7 +106,7 @@ class Config(TableConfig):
 
 def run(config: Config) -> dict[str, list[AtCalls]]:
     """Train what is missing, compare, print and draw; rows by task."""
-    for other in config.others:
+    for other in (*config.runs, *config.others):
         read_config(other)  # refused before anything is trained
     return {case.task.name: compare(config, case, home) for case, home in chosen_cases(config)}
 
@@ -87,56 +118,84 @@ def compare(config: Config, case: Case, home: Path) -> list[AtCalls]:
         None if oracle else config.learn.denoiser or trained_denoiser(case, home / "denoiser")
     )
     settings = replace(config.learn, task=case.task, denoiser=denoiser, oracle=oracle)
-    policies, denoise = [], None
-    for seed in config.seeds:
-        print_once(f"{case.task.name}, seed {seed}")
-        one = replace(settings, seed=seed, run_dir=str(home / f"seed-{seed}"))
-        policy, denoise = learn_order.learn(one, denoise)
-        policies.append(policy)
+    policies, denoise = adaptive_policies(config, settings, home)
     evaluation = replace(settings, seed=0, examples=config.examples, run_dir=str(home))
     sampling = learn_order.sampling(evaluation)
     with comparison(evaluation, denoise, sampling) as evaluator:
         progress = cli.REPORTER.progress
-        found = price_frontiers(evaluator, policies, settings.replay.prices, progress)
+        prices = settings.replay.prices
+        found = price_frontiers(evaluator, policies, prices, progress, all_families)
         others = [evaluator.evaluate(load_policy(run, case.task)) for run in config.others]
+        fixed = fixed_orders(config, evaluator, home)
     rows = [over_seeds_at(found, calls) for calls in config.calls]
-    report(config, case, home, found, others, rows)
+    graph = graph_of(case.task)
+    unknown = [math.nan] * len(rows)
+    limits = unknown if graph is None else limit_at(graph, config.calls)
+    report(config, case, home, Found(found, others, fixed, rows, limits))
     return rows
 
 
-def report(
-    config: Config,
-    case: Case,
-    home: Path,
-    found: Sequence[Frontiers],
-    others: Sequence[Outcome],
-    rows: Sequence[AtCalls],
-) -> None:
+def adaptive_policies(
+    config: Config, settings: learn_order.Config, home: Path
+) -> tuple[list[AdaptivePolicy], Denoise]:
+    """One policy per seed or run, and their denoiser."""
+    if config.runs:
+        denoise = given_denoiser(settings.task, settings.denoiser, settings.oracle)
+        return [load_policy(run, settings.task) for run in config.runs], denoise
+    policies, denoise = [], None
+    for seed in config.seeds:
+        print_once(f"{settings.task.name}, seed {seed}")
+        one = replace(settings, seed=seed, run_dir=str(home / f"seed-{seed}"))
+        policy, denoise = learn_order.learn(one, denoise)
+        policies.append(policy)
+    return policies, denoise
+
+
+def fixed_orders(config: Config, evaluator: Evaluator, home: Path) -> list[Row]:
+    """Orders that are fixed before generation, by budget: one for all prompts, and one for each."""
+    rows = []
+    for budget in config.budgets:
+        static = static_order_limit(evaluator.task, budget, 0, home / f"static-{budget}.json")
+        rows += [] if static is None else [static]
+        path = home / f"searched-{budget}.json"
+        progress = cli.REPORTER.progress
+        rows.append(searched_orders(evaluator, budget, config.searched, path, progress).row)
+    return rows
+
+
+def report(config: Config, case: Case, home: Path, found: Found) -> None:
     """Print, keep and draw the table of one task."""
-    name, middle = case.task.name, median_seed(found)
-    title = f"{name}: {len(found)} seeds, {config.examples} prompts"
-    print_table(title, COLUMNS, [cells(row) for row in rows], texts=0)
+    name, seeds = case.task.name, list(config.runs) or [f"seed {seed}" for seed in config.seeds]
+    middle = median_seed(found.seeds)
+    title = f"{name}: {len(seeds)} seeds, {config.examples} prompts"
+    lines = [cells(*line) for line in zip(found.by_calls, found.limits, strict=True)]
+    print_table(title, COLUMNS, lines, texts=0)
     columns = (*PRICE_COLUMNS, "learned is better by", "P")
-    table = frontier_cells(against_best(found[middle]))
-    print_table(f"{name}, seed {config.seeds[middle]}", columns, table, texts=0)
-    for run, other in zip(config.others, others, strict=True):
+    table = frontier_cells(against_best(found.seeds[middle]))
+    print_table(f"{name}, {seeds[middle]}", columns, table, texts=0)
+    if found.fixed:
+        print_rows(found.fixed, f"{name}: orders that are fixed before generation")
+    for run, other in zip(config.others, found.others, strict=True):
         print_once(f"{run}: {100 * other.row.accuracy:.1f} % in {other.row.nfe:.2f} calls")
+    others = [one.row for one in (*found.seeds[0].baselines, *found.others)]
     kept = {
-        "by_calls": [row._asdict() for row in rows],
-        "seeds": [[asdict(one.row) for one in each.learned] for each in found],
-        "others": [asdict(one.row) for one in (*found[0].baselines, *others)],
+        "by_calls": [row._asdict() for row in found.by_calls],
+        "limits": found.limits,
+        "seeds": [[asdict(one.row) for one in each.learned] for each in found.seeds],
+        "others": [asdict(row) for row in (*others, *found.fixed)],
     }
     write_json(home / "table.json", kept)
-    by_seed = dict(zip((f"seed {seed}" for seed in config.seeds), found, strict=True))
-    draw_price_seeds(by_seed, others, home)
+    draw_price_seeds(dict(zip(seeds, found.seeds, strict=True)), found.others, home)
     print_once(f"figure: {home / 'frontier.png'}")
 
 
-def cells(row: AtCalls) -> tuple[str, ...]:
-    """A line of the table; "-" where every setting takes more calls."""
+def cells(row: AtCalls, limit: float) -> tuple[str, ...]:
+    """A line of the table; "-" where every setting takes more calls, or nothing is known."""
     found = (statistics.median(row.learned), min(row.learned), max(row.learned))
-    shown = ["-" if math.isnan(x) else f"{100 * x:.1f}" for x in (*found, row.baseline_accuracy)]
-    return f"{row.calls:g}", *shown[:3], row.baseline, shown[3]
+    shown = [
+        "-" if math.isnan(x) else f"{100 * x:.1f}" for x in (*found, row.baseline_accuracy, limit)
+    ]
+    return f"{row.calls:g}", *shown[:3], row.baseline, *shown[3:]
 
 
 PRESETS = {"default": Config()}

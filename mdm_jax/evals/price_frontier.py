@@ -1,9 +1,11 @@
 """A policy with a price against densely swept heuristics: the frontier of each, on the same prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mdm_jax.evals.evaluator import Evaluator
@@ -13,10 +15,15 @@ from mdm_jax.evals.score import Outcome, Row
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.base import Policy
+from mdm_jax.policies.count_schedules import AlphaCounts
+from mdm_jax.policies.credit import CreditDecoding
+from mdm_jax.policies.hierarchical import Hierarchical
+from mdm_jax.policies.klass import Klass
 from mdm_jax.runs.reporter import Progress, silent
 
 PRICES = 12  # settings of the learned policy, evenly spaced in logs
 FACTORS = tuple(np.geomspace(0.05, 8, 24).round(3).tolist())
+KNOBS = 25  # settings of every heuristic where all are compared
 MOST_STEPS = 16  # of policies with a fixed number of steps
 SCHEDULED = (
     heuristics.Ancestral,
@@ -43,14 +50,18 @@ def price_frontiers(
     policies: Sequence[AdaptivePolicy],
     prices: tuple[float, float],
     progress: Progress = silent,
+    heuristics_of: Callable[[Evaluator], list[list[Policy]]] | None = None,
 ) -> list[Frontiers]:
     """Evaluate each policy between two prices, and the heuristics once at all of their knobs.
 
     Each policy and each family of heuristics is one compiled call per batch.
+
+    Args:
+      heuristics_of: the families; None: `baseline_families`.
     """
     knobs = [float(price) for price in np.geomspace(*prices, PRICES)]
     learned = [[replace(policy, price=price) for price in knobs] for policy in policies]
-    families = [*learned, *baseline_families(evaluator)]
+    families = [*learned, *(heuristics_of or baseline_families)(evaluator)]
     outcomes = []
     with progress("comparing", len(families)) as advance:
         for family in families:
@@ -113,6 +124,34 @@ def baseline_families(evaluator: Evaluator) -> list[list[Policy]]:
         [heuristics.ConfidenceThreshold(threshold) for threshold in THRESHOLDS],
         [heuristics.Factor(factor) for factor in FACTORS],
     ]
+
+
+def all_families(evaluator: Evaluator) -> list[list[Policy]]:
+    """`baseline_families`, and the other rules that see what a denoiser says and only reveal; at most
+    25 settings each.
+    """
+    window = evaluator.task.gen_length or evaluator.task.length
+    steps = range(1, min(window, KNOBS) + 1)
+    shares, vocab = np.linspace(0.02, 0.98, KNOBS).round(2).tolist(), columns(evaluator)
+    return [
+        *([kind(count) for count in steps] for kind in SCHEDULED),
+        [heuristics.Random(count) for count in steps],
+        [heuristics.Random(count, AlphaCounts()) for count in steps],
+        [heuristics.LeftToRight(count) for count in steps],
+        [heuristics.EntropyBound(x) for x in np.geomspace(0.01, 30, KNOBS).tolist()],
+        [heuristics.ConfidenceThreshold(x) for x in shares],
+        [heuristics.Factor(x) for x in np.geomspace(0.05, 8, KNOBS).tolist()],
+        [Klass(vocab, x) for x in shares],
+        [CreditDecoding(vocab, heuristics.ConfidenceThreshold(x)) for x in shares],
+        [Hierarchical(max(x, 0.9), x) for x in shares],
+    ]
+
+
+def columns(evaluator: Evaluator) -> int:
+    """Columns of the denoiser's logits."""
+    length = evaluator.task.length
+    canvas, valid = jnp.zeros((length,), jnp.int32), jnp.ones((length,), bool)
+    return jax.eval_shape(evaluator.denoise, canvas, valid).shape[-1]
 
 
 def against_best(found: Frontiers) -> list[tuple[Row, PairedRow | None]]:

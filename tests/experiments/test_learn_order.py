@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,14 +12,18 @@ from tiny_run import ADAPTIVE
 
 from experiments import learn_order, table_learned_orders
 from mdm_jax.errors import MdmError
-from mdm_jax.evals import price_frontier
+from mdm_jax.evals import price_frontier, static_order_limit
+from mdm_jax.evals.searched_orders import PromptSearch
 from mdm_jax.evals.sweeps import Sweep, all_prices
+from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies.adaptive import AdaptivePolicy
+from mdm_jax.policies.base import stack
 from mdm_jax.runs.policies import load_policy
 from mdm_jax.runs.policy_specs import Learned
 from mdm_jax.training import loop
 
 TINY = replace(ADAPTIVE, oracle=True)
+TINY_SEARCH = SearchConfig(proposals=4, chains=1, sequences=2, validation_sequences=4)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,6 +33,8 @@ def few_baselines():
         patch.setattr(price_frontier, "THRESHOLDS", (0.3, 0.9))
         patch.setattr(price_frontier, "FACTORS", (0.3, 2.0))
         patch.setattr(price_frontier, "SCHEDULED", price_frontier.SCHEDULED[:1])
+        patch.setattr(table_learned_orders, "all_families", price_frontier.baseline_families)
+        patch.setattr(static_order_limit, "LISTED", TINY_SEARCH)
         yield
 
 
@@ -119,7 +126,14 @@ def test_a_stopped_run_ends_like_one_that_was_not(learned, tmp_path, monkeypatch
 def test_the_table_learns_every_seed(learned, tmp_path, capsys):
     tables = table_learned_orders.run(
         table_learned_orders.Config(
-            only="sudoku", learn=TINY, seeds=(0, 1), calls=(7.3,), examples=8, run_dir=str(tmp_path)
+            only="sudoku",
+            learn=TINY,
+            seeds=(0, 1),
+            calls=(7.3,),
+            examples=8,
+            run_dir=str(tmp_path),
+            budgets=(2,),
+            searched=PromptSearch(prompts=3, together=2, search=TINY_SEARCH),
         )
     )
     ((row,),) = tables.values()
@@ -129,7 +143,32 @@ def test_the_table_learns_every_seed(learned, tmp_path, capsys):
     assert (tmp_path / "sudoku" / "frontier.png").is_file()
     accuracy = [row["accuracy"] for row in kept["seeds"][0]]
     assert accuracy == [one.row.accuracy for one in learned[1].learned]  # as that run alone
+    fixed = [(row["policy"], row["total"]) for row in kept["others"][-2:]]
+    assert fixed == [("BestStaticOrder", 4), ("OrderOfEachPrompt", 3)] and kept["limits"] == [1.0]
     assert "sudoku: 2 seeds, 8 prompts" in capsys.readouterr().out
+
+
+def test_runs_take_the_place_of_training(learned, tmp_path):
+    table = table_learned_orders.Config(
+        only="sudoku",
+        learn=TINY,
+        runs=(learned[0].run_dir,),
+        calls=(7.3,),
+        examples=8,
+        run_dir=str(tmp_path),
+    )
+    ((row,),) = table_learned_orders.run(table).values()
+    assert row.learned == (price_frontier.accuracy_at(learned[1].learned, 7.3),)
+    with pytest.raises(MdmError, match="give --only as well"):
+        replace(table, only=None)
+
+
+def test_where_all_heuristics_are_compared_each_has_25_settings(learned):
+    task = learned[0].task
+    evaluator = SimpleNamespace(task=task, denoise=task.oracle())
+    families = price_frontier.all_families(evaluator)
+    assert all(len(family) in (16, 25) for family in families)
+    assert all(len(jax.tree.leaves(stack(family))[0]) == len(family) for family in families)
 
 
 def test_a_replay_that_is_no_multiple_is_refused():
