@@ -9,7 +9,7 @@ interrupted or killed.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from experiments import _cli as cli
 from experiments._cli.console import print_once
@@ -39,25 +39,29 @@ class Config(LearningConfig):
     Attributes:
       network: shape of policy and critic; None: dense layers over a short canvas, a transformer block
         over a long one.
+      pair_costs: rank of what reveals cost one another; 0: positions are revealed independently.
       replay: prices, and how calls are replayed.
       batch_size: sequences in each update.
       budget: most denoiser calls for a sequence that is learned from.
       block_length: semi-autoregressive generation in blocks of this many positions; None: all at once.
+      cache: of the comparison, as of the sampler; for published checkpoints in blocks.
       policy_optimizer, critic_optimizer: one for each network.
       ema_decay: of the averaged weights, at each gradient step.
       eval_every: updates between scores on held-out sequences.
       heldout_rows: held-out sequences.
     """
 
-    evaluation_only: ClassVar = (*LearningConfig.evaluation_only, "temperature")
+    evaluation_only: ClassVar = (*LearningConfig.evaluation_only, "temperature", "cache")
     steps: int = 800
     save_every: int = 200
     policy_temperature: cli.Fixed[float] = 0.0
     network: AdaptiveConfig | None = None
+    pair_costs: int = 0
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     batch_size: int = 64
     budget: int = 8
     block_length: int | None = None
+    cache: Literal["prefix", "dual"] | None = None
     policy_optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
             learning_rate=2e-3, warmup=50, weight_decay=0.0, final_fraction=0.02
@@ -76,6 +80,7 @@ class Config(LearningConfig):
         super().__post_init__()
         for name in ("budget", "batch_size", "eval_every", "heldout_rows"):
             check_range(name, getattr(self, name), 1, MOST)
+        check_range("pair_costs", self.pair_costs, 0)
         check_range("ema_decay", self.ema_decay, 0, below=1)
         if self.replay.capacity % self.batch_size:
             raise MdmError(
@@ -90,6 +95,7 @@ def resolve(config: Config) -> Config:
     """The config with everything that follows from other settings filled in."""
     task = with_data_dir(config.task, config.data_dir)
     network = network_for(task) if config.network is None else config.network
+    network = replace(network, pair_costs=config.pair_costs or network.pair_costs)
     window = task.gen_length or task.length
     if config.budget > window:
         raise MdmError(f"budget {config.budget} exceeds the {window} positions of {task.name}")
@@ -102,7 +108,9 @@ def resolve(config: Config) -> Config:
 
 def sampling(config: Config) -> SamplerConfig:
     """Sampler settings of the evaluation."""
-    return SamplerConfig(temperature=config.temperature, block_length=config.block_length)
+    return SamplerConfig(
+        temperature=config.temperature, block_length=config.block_length, cache=config.cache
+    )
 
 
 def run(config: Config) -> Frontiers:

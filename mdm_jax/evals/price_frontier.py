@@ -127,12 +127,16 @@ def baseline_families(evaluator: Evaluator) -> list[list[Policy]]:
 
 
 def all_families(evaluator: Evaluator) -> list[list[Policy]]:
-    """`baseline_families`, and the other rules that see what a denoiser says and only reveal; at most
-    25 settings each.
+    """The heuristics of `baseline_families` and the other rules that see what a denoiser says and only
+    reveal, each at up to 25 settings.
     """
-    window = evaluator.task.gen_length or evaluator.task.length
+    return families_for(evaluator.task.gen_length or evaluator.task.length, columns(evaluator))
+
+
+def families_for(window: int, vocab: int) -> list[list[Policy]]:
+    """`all_families` for responses of `window` positions and logits of `vocab` columns."""
     steps = range(1, min(window, KNOBS) + 1)
-    shares, vocab = np.linspace(0.02, 0.98, KNOBS).round(2).tolist(), columns(evaluator)
+    shares = np.linspace(0.02, 0.98, KNOBS).round(2).tolist()
     return [
         *([kind(count) for count in steps] for kind in SCHEDULED),
         [heuristics.Random(count) for count in steps],

@@ -159,7 +159,8 @@ class _Searches:
     ) -> tuple[OrderCosts, SearchData]:
         """What orders cost, and the completions with their probabilities."""
         if self.listing is not None:
-            return self.listing.costs(self.steps), self.listing.data(clean, maskable)
+            rows = np.asarray(clean), np.asarray(maskable)
+            return self.listing.costs(self.steps), self.listing.data(*rows)
         ids, window = self.evaluator.config, self.evaluator.config.gen_length
         model = OrderModel(
             MaxNormalised(), self.steps, ids.mask_id, ids.pad_id, window, eos_id=ids.eos_id

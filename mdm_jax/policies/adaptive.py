@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mdm_jax.errors import check_range
-from mdm_jax.policies.action_distributions import Independent, Utilities
+from mdm_jax.policies.action_distributions import Utilities
 from mdm_jax.policies.base import RevealOnly, or_best
 from mdm_jax.policies.networks.adaptive_network import (
     AdaptiveFeatures,
@@ -14,16 +14,17 @@ from mdm_jax.policies.networks.adaptive_network import (
     blank_features,
     features_of,
 )
+from mdm_jax.policies.pair_costs import SetScores, draw_set, greedy_set
 from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Mask, Observation, RowKey, Scalar
 
-FAMILY = Independent()
 TIES = 2**31  # folded into a key to break ties, so that ties never change a draw
 
 
 @pytree_dataclass
 class AdaptivePolicy(RevealOnly):
-    """Reveals every position of positive utility, and always the best one.
+    """Reveals every position of positive utility (less what earlier ones cost it, where the network has
+    pair costs), and always the best one.
 
     Parameters and knobs are leaves: stacked prices are one compiled `sweep`.
 
@@ -59,19 +60,28 @@ class AdaptivePolicy(RevealOnly):
         price = jnp.asarray(self.price, jnp.float32)
         return features_of(observation, price, self.calls_left(observation))
 
-    def utilities(self, features: AdaptiveFeatures) -> Utilities:
+    def scores(self, features: AdaptiveFeatures) -> SetScores:
         """The network's output."""
         return self.network.apply({"params": self.params}, features)
 
+    def utilities(self, features: AdaptiveFeatures) -> Utilities:
+        """The utility of each position, whatever reveals cost one another."""
+        return self.scores(features).utilities
+
     def unmask(self, key: RowKey, observation: Observation) -> Mask:
         features = self.featurize(observation)
-        utilities, eligible = self.utilities(features), observation.eligible
+        scores, eligible = self.scores(features), observation.eligible
         temperature = jnp.asarray(self.policy_temperature, jnp.float32)
-        k_draw, k_mode, k_best = jax.random.split(key, 3)
-        drawn = FAMILY.draw(k_draw, utilities, eligible, jnp.maximum(temperature, 1e-6)) > 0
-        chosen = jnp.where(temperature > 0, drawn, FAMILY.mode(k_mode, utilities, eligible))
-        chosen = or_best(k_best, chosen, utilities, eligible)
+        k_draw, _, k_best = jax.random.split(key, 3)
+        drawn = draw_set(k_draw, heated(scores, jnp.maximum(temperature, 1e-6)), eligible)
+        chosen = jnp.where(temperature > 0, drawn, greedy_set(scores, eligible))
+        chosen = or_best(k_best, chosen, scores.utilities, eligible)
         return jnp.where(features.calls_left <= 1, eligible, chosen)
+
+
+def heated(scores: SetScores, temperature: Scalar) -> SetScores:
+    """Scores whose log-odds are divided by a temperature."""
+    return scores._replace(utilities=scores.utilities / temperature, left=scores.left / temperature)
 
 
 def or_best_utility(key: RowKey, chosen: Mask, utilities: Utilities, eligible: Mask) -> Mask:

@@ -9,9 +9,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from mdm_jax.chunks import map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.orders.fidelity.actor_critic import critic_loss, policy_loss, targets
+from mdm_jax.orders.fidelity.actor_critic import (
+    critic_loss,
+    policy_loss,
+    states_at_once,
+    targets,
+)
 from mdm_jax.orders.fidelity.config import CriticParts, VineParts
 from mdm_jax.orders.fidelity.experience import experience
 from mdm_jax.orders.fidelity.exploration import FidelityBatch
@@ -32,7 +38,13 @@ def vine_update(
     optimizer: optax.GradientTransformation,
     ema_decay: float = 0.99,
 ) -> Update:
-    """One update by the gradient of `vine_loss`, compiled once."""
+    """One update by the gradient of `vine_loss`, compiled once.
+
+    Raises:
+      ValueError: the policy has pair costs, and branches take positions as independent.
+    """
+    if policy.network.config.pair_costs:
+        raise ValueError("branches take positions as independent: no pair_costs")
 
     @jax.jit
     def update(
@@ -144,7 +156,8 @@ def gradient_step(
     batch = draw_transitions(k_replay, learning.replay, parts.config)
     acting = replace(policy, params=params["policy"])
     target = partial(targets, policy=acting, critic_params=learning.target, parts=parts)
-    wanted = jax.vmap(target)(k_ties, batch)
+    size = states_at_once(parts, batch.revealed.shape[1])
+    wanted = map_rows(lambda row: target(*row), (k_ties, batch), size)
     critic_gradient = jax.value_and_grad(critic_loss, has_aux=True)
     (loss, errors), critic = critic_gradient(params["critic"], batch, wanted, parts)
     policy_gradient = jax.grad(

@@ -9,15 +9,24 @@ import jax
 import numpy as np
 import pytest
 from published_files import EOS, MASK, write_checkpoint
-from tiny_run import LEARN, REWARDED, contents
+from tiny_run import ADAPTIVE, LEARN, REWARDED, contents
 
-from experiments import evaluate, export, frontier, learn_policy, learn_variational_order, sample
+from experiments import (
+    evaluate,
+    export,
+    frontier,
+    learn_order,
+    learn_policy,
+    learn_variational_order,
+    sample,
+)
 from experiments._cli import parse
 from mdm_jax.checksums import SUMS
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.errors import MdmError
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.heuristics import ConfidenceThreshold, TopConfidence
+from mdm_jax.policies.networks.adaptive_network import AdaptiveConfig
 from mdm_jax.runs import published
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.identity import results_home
@@ -184,6 +193,27 @@ def test_an_order_is_learned_on_a_checkpoint_and_used(learned, config, tmp_path)
     changed = replace(config.task, gen_length=18)
     with pytest.raises(ValueError, match=r"learned the order of math .16 of .* not of math .18"):
         evaluate.run(replace(config, task=changed, policy=Learned(home), out_dir="x"))
+
+
+def test_an_order_that_adapts_is_learned_on_a_checkpoint_in_blocks(
+    checkpoint, task, config, tmp_path, capsys
+):
+    """And is used in other blocks, with a cache, on responses of another length."""
+    network = AdaptiveConfig(width=8, heads=2, canvas=0)
+    settings = replace(ADAPTIVE, task=task, denoiser=str(checkpoint), network=network, steps=2)
+    home = str(tmp_path / "order")
+    with jax.debug_key_reuse(True):
+        policy, _ = learn_order.learn(
+            replace(settings, budget=6, block_length=8, pair_costs=2, run_dir=home)
+        )
+    told = " ".join(capsys.readouterr().out.split())
+    assert "at most 112 denoiser calls an update, on one canvas each" in told
+    assert policy.network.any_length
+    longer = replace(config.task, gen_length=18)
+    sampling = SamplerConfig(block_length=6, cache="dual")
+    used = replace(config, task=longer, policy=Learned(home, price=0.5), sampling=sampling)
+    outcome = evaluate.run(replace(used, examples=2, out_dir="adaptive"))
+    assert 3 <= outcome.row.nfe_min <= outcome.row.nfe_max <= 18
 
 
 def test_a_policy_learns_from_rewards_on_a_checkpoint(checkpoint, task, tmp_path, capsys):

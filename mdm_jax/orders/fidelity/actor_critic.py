@@ -24,14 +24,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdm_jax.chunks import LIMIT, kept, map_rows
 from mdm_jax.orders.fidelity.config import CriticParts
 from mdm_jax.orders.fidelity.replay import Transition
-from mdm_jax.policies.action_distributions import bernoulli_entropy, bernoulli_log_prob, from_logits
+from mdm_jax.policies.action_distributions import bernoulli_entropy, from_logits
 from mdm_jax.policies.adaptive import AdaptivePolicy, or_best_utility
 from mdm_jax.policies.networks.adaptive_network import AdaptiveFeatures
 from mdm_jax.policies.networks.critic_network import Prediction
+from mdm_jax.policies.pair_costs import draw_sets, greedy_set, set_log_prob, set_logits
 from mdm_jax.types import Mask, RowKey, Scalar
 
+INNER = 16  # numbers that the critic has of a position, in widths
 POSITION_WEIGHT = 0.2  # of the squared errors at single positions beside that of their sum
 
 Metrics = dict[str, Array]
@@ -50,13 +53,19 @@ def targets(
     because an EOS closed them have a target of 0.
     """
     features, survival = transition.next_features, transition.next_survival
-    utilities = policy.utilities(features)
-    mode = features.eligible & (utilities > 0)
-    chosen = or_best_utility(key, mode, utilities, features.eligible)
+    scores, eligible = policy.scores(features), features.eligible
+    chosen = or_best_utility(key, greedy_set(scores, eligible), scores.utilities, eligible)
     later = parts.critic.apply({"params": critic_params}, features, chosen)
     nats = jnp.where(chosen, survival * features.entropy, later.nats)
     calls = jnp.where(jnp.any(features.is_masked), 1.0 + later.calls, 0.0)
     return Prediction(jnp.where(features.is_masked, nats, 0.0), calls, transition.survival)
+
+
+def states_at_once(parts: CriticParts, window: int, sets: int = 1) -> int:
+    """States at which the critic is asked about so many sets together, at least 1."""
+    config = parts.critic.config
+    per_position = INNER * config.width + config.depth * config.heads * window
+    return max(LIMIT // (sets * window * per_position), 1)
 
 
 def critic_loss(
@@ -77,7 +86,9 @@ def critic_loss(
         loss = POSITION_WEIGHT * jnp.sum(errors**2) + (found.survival - wanted.survival) ** 2
         return loss + huber(lost) + huber(calls), jnp.abs(lost), jnp.abs(calls)
 
-    loss, lost, calls = (jnp.mean(x) for x in jax.vmap(one)(batch, wanted))
+    size = states_at_once(parts, batch.revealed.shape[1])
+    found = map_rows(lambda row: one(*row), (batch, wanted), size, recompute=True)
+    loss, lost, calls = (jnp.mean(x) for x in found)
     return loss, {"nats_error": lost, "calls_error": calls}
 
 
@@ -122,21 +133,21 @@ def policy_loss(
     config, policy = parts.config, replace(policy, params=params)
 
     def one(key: RowKey, features: AdaptiveFeatures) -> tuple[Scalar, Scalar]:
-        utilities, eligible = policy.utilities(features), features.eligible
-        fixed = jax.lax.stop_gradient(utilities)
-        drawn = (
-            jax.random.bernoulli(key, jax.nn.sigmoid(fixed)[None], (config.draws, len(eligible)))
-            & eligible[None]
-        )
-        sets = jax.vmap(partial(or_best_utility, key), (0, None, None))(drawn, fixed, eligible)
-        returns = returns_of(sets, features, critic_params, parts)
-        returns = jax.lax.stop_gradient(returns) / (features.price + config.price_offset)
-        bernoulli = from_logits(utilities)
-        logs = jax.vmap(partial(bernoulli_log_prob, bernoulli, eligible=eligible))(drawn)
+        scores, eligible = policy.scores(features), features.eligible
+        fixed = jax.lax.stop_gradient(scores)
+        drawn = draw_sets(key, fixed, eligible, config.draws)
+        best = partial(or_best_utility, key, utilities=fixed.utilities, eligible=eligible)
+        sets = jax.vmap(best)(drawn)
+        returns = jax.lax.stop_gradient(returns_of(sets, features, critic_params, parts))
+        returns = kept(returns) / (features.price + config.price_offset)
+        logs = jax.vmap(lambda chosen: set_log_prob(scores, chosen, eligible))(drawn)
+        bernoulli = from_logits(set_logits(scores, drawn[0], eligible))
         nats = jnp.sum(jnp.where(eligible, bernoulli_entropy(bernoulli), 0.0))
         gain = jnp.sum((returns - jnp.mean(returns)) * logs) / (config.draws - 1)
         return -gain - entropy * nats, nats
 
     keys = jax.random.split(key, len(batch.survival))
-    loss, nats = jax.vmap(one)(keys, batch.features)
+    size = states_at_once(parts, batch.revealed.shape[1], config.draws)
+    rows = keys, batch.features
+    loss, nats = map_rows(lambda row: one(*row), rows, size, recompute=True)
     return jnp.mean(loss), {"entropy": jnp.mean(nats)}

@@ -22,6 +22,7 @@ from mdm_jax.orders.fidelity.teacher_forcing import (
 )
 from mdm_jax.policies.adaptive import AdaptivePolicy, or_best_utility
 from mdm_jax.policies.networks.adaptive_network import AdaptiveFeatures, blank_features
+from mdm_jax.policies.pair_costs import Change, draw_set
 from mdm_jax.types import Count, Mask, RowKey, Scalar, Tokens
 
 
@@ -120,10 +121,9 @@ def explore_step(
     sequence, state = Sequence(now.tokens, row.maskable), now.state
     observation, log_probs = observe(sequence, state, denoise, forcing)
     features = policy.featurize(observation)._replace(price=row.price)
-    utilities = policy.utilities(features)
-    probs = mixed(k_mix, jax.nn.sigmoid(utilities), exploration)
-    drawn = jax.random.bernoulli(k_set, probs) & observation.eligible
-    chosen = or_best_utility(k_set, drawn, utilities, observation.eligible)
+    scores, eligible = policy.scores(features), observation.eligible
+    drawn = draw_set(k_set, scores, eligible, mixing(k_mix, exploration))
+    chosen = or_best_utility(k_set, drawn, scores.utilities, eligible)
     after, chosen = reveal(state, chosen, sequence, forcing)
     replaced = chosen & row.on_policy
     sequence, log_probs = with_own_tokens(
@@ -140,15 +140,14 @@ def explore_step(
     )
 
 
-def mixed(
-    key: RowKey, probs: Float[Array, " window"], exploration: float
-) -> Float[Array, " window"]:
-    """Now and then the average of the probabilities and one random number."""
+def mixing(key: RowKey, exploration: float) -> Change:
+    """Now and then the average of probabilities and one random number in their place."""
     if not exploration:
-        return probs
+        return lambda probs: probs
     k_often, k_rate = jax.random.split(key)
-    averaged = (probs + jax.random.uniform(k_rate, (), jnp.float32)) / 2
-    return jnp.where(jax.random.bernoulli(k_often, exploration), averaged, probs)
+    rate = jax.random.uniform(k_rate, (), jnp.float32)
+    now = jax.random.bernoulli(k_often, exploration)
+    return lambda probs: jnp.where(now, (probs + rate) / 2, probs)
 
 
 def with_own_tokens(

@@ -17,6 +17,7 @@ from mdm_jax.errors import MdmError, check_range
 from mdm_jax.policies.action_distributions import Utilities
 from mdm_jax.policies.base import Scores, confidence, entropy, margin
 from mdm_jax.policies.networks.canvas_layers import canvas_layers
+from mdm_jax.policies.pair_costs import SetScores, independent
 from mdm_jax.types import Mask, Observation, Scalar
 
 CERTAIN = 0.02  # nats: below it a position counts as determined
@@ -107,6 +108,7 @@ class AdaptiveConfig:
         on a short canvas some positions always belong together, and attention takes long to find out
         which. 0: none.
       start: the heuristic that it starts at.
+      pair_costs: rank of what reveals cost one another (`policies.pair_costs`); 0: nothing.
     """
 
     width: int = 32
@@ -115,10 +117,11 @@ class AdaptiveConfig:
     max_length: int | None = None
     canvas: int = 256
     start: Start = EntropyStart()
+    pair_costs: int = 0
 
     def __post_init__(self) -> None:
         check_range("max_length", self.max_length, 1)
-        for name in ("depth", "canvas"):
+        for name in ("depth", "canvas", "pair_costs"):
             check_range(name, getattr(self, name), 0)
         self.block_config()
 
@@ -156,10 +159,10 @@ class Trunk(nn.Module):
 
 
 class AdaptiveNetwork(nn.Module):
-    """Utilities of one step of one sequence.
+    """Utilities of one step of one sequence, and what reveals cost one another there.
 
     Before training they are those of `config.start` but for a little that tells positions apart, which
-    breaks ties in an order that each seed draws.
+    breaks ties in an order that each seed draws, and reveals cost one another nothing.
     """
 
     config: AdaptiveConfig = AdaptiveConfig()
@@ -170,11 +173,16 @@ class AdaptiveNetwork(nn.Module):
         return self.config.max_length is None
 
     @nn.compact
-    def __call__(self, features: AdaptiveFeatures) -> Utilities:
-        """The utility of each position."""
+    def __call__(self, features: AdaptiveFeatures) -> SetScores:
+        """What a set of positions is drawn from."""
         x = Trunk(self.config, name="trunk")(inputs_of(features))
         learned = nn.Dense(1, kernel_init=nn.initializers.normal(1e-2), name="utility")(x)[:, 0]
-        return self.config.start(features) + learned
+        utilities, rank = self.config.start(features) + learned, self.config.pair_costs
+        if not rank:
+            return independent(utilities)
+        zeros = nn.initializers.zeros
+        left = nn.Dense(rank, use_bias=False, kernel_init=zeros, name="left")(x)
+        return SetScores(utilities, left, nn.Dense(rank, use_bias=False, name="right")(x))
 
 
 def features_of(observation: Observation, price: Scalar, calls_left: Scalar) -> AdaptiveFeatures:

@@ -12,6 +12,7 @@ from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.keys import Stream, stream
 from mdm_jax.orders.fidelity.config import CriticParts, ReplayConfig
+from mdm_jax.orders.fidelity.cost import HELD_OUT_PRICES, FidelityCost, fidelity_cost
 from mdm_jax.orders.fidelity.evaluation import fidelities, held_out, prices_between, score
 from mdm_jax.orders.fidelity.exploration import FidelityBatch
 from mdm_jax.orders.fidelity.teacher_forcing import Sequence
@@ -29,8 +30,6 @@ from mdm_jax.training.fidelity import critic_optimizer, critic_update, init_crit
 from mdm_jax.training.held_out import HeldOutMonitor
 from mdm_jax.training.optimizers import OptimizerConfig
 from mdm_jax.training.state import TrainState
-
-HELD_OUT_PRICES = 8  # evenly spaced in logs over those that are learned
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,6 +84,7 @@ class FidelityTraining:
 
     def train(self, config: TrainingConfig, run: TrainingRun, reporter: Reporter) -> AdaptivePolicy:
         """All updates that are left to do; the policy that was best on held-out sequences."""
+        reporter.say(self.cost(run).summary())
         key, first = (
             jax.random.fold_in(stream(self.seed, Stream.FIDELITY_INIT), 1),
             self._batch_at(0),
@@ -98,6 +98,20 @@ class FidelityTraining:
                 _keep(best, state)
             run_updates(config, run, state, self._updates(run, partial(_keep, best)), reporter)
         return best_policy(run.directory, self.policy)
+
+    def cost(self, run: TrainingRun) -> FidelityCost:
+        """What is left to do, known before the first update."""
+        window = self.task.gen_length or self.task.length
+        steps = self.steps - (run.checkpoints.latest_step() or 0)
+        return fidelity_cost(
+            self.replay,
+            batch_size=self.batch_size,
+            budget=self.budget,
+            window=window,
+            steps=steps,
+            heldout_rows=self.heldout_rows,
+            eval_every=self.eval_every,
+        )
 
     def _updates(self, run: TrainingRun, keep: Any) -> Updates:
         """The updates, the same on every device, and the held-out score now and then."""
