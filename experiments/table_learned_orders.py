@@ -31,8 +31,8 @@ from experiments._cli.paper_tables import (
 from experiments._cli.tables import frontier_cells, print_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
-from mdm_jax.evals.evaluator import Evaluator
-from mdm_jax.evals.exact_limit import graph_of, limit_at
+from mdm_jax.evals.exact_limit import exact_limits
+from mdm_jax.evals.fixed_orders import fixed_orders
 from mdm_jax.evals.plots.run_figures import draw_price_seeds
 from mdm_jax.evals.price_frontier import (
     AtCalls,
@@ -44,8 +44,7 @@ from mdm_jax.evals.price_frontier import (
     price_frontiers,
 )
 from mdm_jax.evals.score import Outcome, Row
-from mdm_jax.evals.searched_orders import PromptSearch, searched_orders
-from mdm_jax.evals.static_order_limit import static_order_limit
+from mdm_jax.evals.searched_orders import PromptSearch
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.runs.config import read_config
 from mdm_jax.runs.denoisers import given_denoiser
@@ -126,11 +125,9 @@ def compare(config: Config, case: Case, home: Path) -> list[AtCalls]:
         prices = settings.replay.prices
         found = price_frontiers(evaluator, policies, prices, progress, all_families)
         others = [evaluator.evaluate(load_policy(run, case.task)) for run in config.others]
-        fixed = fixed_orders(config, evaluator, home)
+        fixed = fixed_orders(evaluator, config.budgets, config.searched, home, progress)
     rows = [over_seeds_at(found, calls) for calls in config.calls]
-    graph = graph_of(case.task)
-    unknown = [math.nan] * len(rows)
-    limits = unknown if graph is None else limit_at(graph, config.calls)
+    limits = exact_limits(case.task, config.calls)
     report(config, case, home, Found(found, others, fixed, rows, limits))
     return rows
 
@@ -149,18 +146,6 @@ def adaptive_policies(
         policy, denoise = learn_order.learn(one, denoise)
         policies.append(policy)
     return policies, denoise
-
-
-def fixed_orders(config: Config, evaluator: Evaluator, home: Path) -> list[Row]:
-    """Orders that are fixed before generation, by budget: one for all prompts, and one for each."""
-    rows = []
-    for budget in config.budgets:
-        static = static_order_limit(evaluator.task, budget, 0, home / f"static-{budget}.json")
-        rows += [] if static is None else [static]
-        path = home / f"searched-{budget}.json"
-        progress = cli.REPORTER.progress
-        rows.append(searched_orders(evaluator, budget, config.searched, path, progress).row)
-    return rows
 
 
 def report(config: Config, case: Case, home: Path, found: Found) -> None:

@@ -1,5 +1,6 @@
 """The most that any order can reach in so many calls, on tasks whose distribution can be listed."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,6 +33,12 @@ def limit_at(graph: StateGraph, calls: Sequence[float]) -> list[float]:
     found = [best_at_price(graph, float(price)) for price in PRICES]
     points = sorted({(one.calls, one.success) for one in found})
     return [float(np.interp(x, *zip(*points, strict=True))) for x in calls]
+
+
+def exact_limits(task: Task, calls: Sequence[float]) -> list[float]:
+    """`limit_at` of a task's prompts; NaN where they cannot be listed."""
+    graph = graph_of(task)
+    return [math.nan] * len(calls) if graph is None else limit_at(graph, calls)
 
 
 def limit_within(graph: StateGraph, calls: int) -> float:

@@ -11,8 +11,7 @@ from tiny_run import ADAPTIVE
 
 from experiments import learn_order, table_learned_orders
 from mdm_jax.errors import MdmError
-from mdm_jax.evals import price_frontier, static_order_limit
-from mdm_jax.evals.exact_limit import graph_of
+from mdm_jax.evals import exact_limit, price_frontier, static_order_limit
 from mdm_jax.evals.searched_orders import PromptSearch
 from mdm_jax.evals.sweeps import Sweep, all_prices
 from mdm_jax.orders.search import SearchConfig
@@ -36,8 +35,8 @@ def few_baselines():
         patch.setattr(price_frontier, "SCHEDULED", price_frontier.SCHEDULED[:1])
         patch.setattr(table_learned_orders, "all_families", price_frontier.baseline_families)
         patch.setattr(static_order_limit, "LISTED", TINY_SEARCH)
-        few_states = graph_of(Sudoku(min_clues=4))
-        patch.setattr(table_learned_orders, "graph_of", lambda task: few_states)
+        few_states = exact_limit.graph_of(Sudoku(min_clues=4))
+        patch.setattr(exact_limit, "graph_of", lambda task: few_states)
         yield
 
 
