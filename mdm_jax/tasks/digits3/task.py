@@ -32,6 +32,8 @@ _HELDOUT_STREAM = (
 )
 NO_DIGIT = 10  # what a caption says that names none
 
+_fitted = functools.lru_cache(maxsize=1)(fit_tokenizer)  # a task in another direction has the same
+
 
 class Reference(NamedTuple):
     """What a generation is compared with."""
@@ -142,7 +144,7 @@ class Digits3:
     def tokenizer(self) -> Tokenizer:
         sizes = self.image_codes, self.speech_codes
         if self.tokenizer_file is None:
-            return fit_tokenizer(*sizes, self.data_dir, self.unseen_speakers)
+            return _fitted(*sizes, self.data_dir, self.unseen_speakers)
         found = load_tokenizer(self.tokenizer_file)
         if (len(found.patches), len(found.frames)) != sizes:
             raise MdmError(
