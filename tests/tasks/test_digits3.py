@@ -9,6 +9,7 @@ import scipy.io.wavfile
 from digits_world import settings_in, tiny_tokenizer, write_sounds
 
 from mdm_jax.errors import MdmError
+from mdm_jax.tasks.base import full_name
 from mdm_jax.tasks.digits3 import Digits3, fitting, images, speech
 from mdm_jax.tasks.digits3.fitting import fit_tokenizer
 from mdm_jax.tasks.digits3.layout import DIRECTIONS, WORDS
@@ -106,6 +107,17 @@ def test_a_caption_that_names_no_digit_agrees_with_nothing(task):
     assert task.verify(canvas, reference)
     canvas[task.stream.spans[0].positions] = 0
     assert not task.verify(canvas, reference)
+
+
+def test_unseen_voices_are_another_test_split(task):
+    """Their prompts have the codes of the unseen speaker, and the name says so."""
+    unseen = replace(task, direction="asr", voices="unseen")
+    assert (full_name(task), full_name(unseen)) == ("digits3", "digits3-asr-unseen")
+    assert unseen.ceiling("test").endswith("0.0 % of the unseen voices")
+    first = [s.start for s in task.stream.spans][2]
+    for voices, number in (("seen", 2), ("unseen", 3)):  # see `tiny_tokenizer`
+        shown = replace(unseen, voices=voices).examples("test", 4).canvases[:, first]
+        assert (shown - task.stream.spans[2].first_id == number).all()
 
 
 # ---- data and tokenizer ------------------------------------------------------------------------
