@@ -60,6 +60,7 @@ LAYERS = {
     "mdm_jax.rl.warm_start": 2,
     "mdm_jax.sharding": 2,
     "mdm_jax.training": 2,
+    "mdm_jax.laws": 1,
     "mdm_jax.evals": 3,
     "mdm_jax.evals.intervals": 1,
     "mdm_jax.tasks": 3,

@@ -401,6 +401,31 @@ REPAIR_STORE = [
     ("--store /gone", "/gone does not exist: give a directory with samples.jsonl"),
     ("--store other", "other/samples.jsonl does not exist"),
 ]
+FIT_LAWS = [
+    ("", "Missing from"),
+    ("--runs /gone.csv", "/ has no gone.csv"),
+    ("--runs file", "file is empty"),
+    ("--runs runs.csv runs.csv", "give one file of runs, or run directories, not 2 files"),
+    ("--runs runs.csv --names.loss bpc", "the runs have no loss; their columns are flops"),
+    ("--runs runs.csv", "5 runs are too few: give at least 6"),
+    ("--runs runs.csv --approach isoflop", "2 sizes at 1e+12 FLOPs: a parabola needs three"),
+    (
+        "--runs edge.csv --approach isoflop",
+        "at 6e+12 FLOPs is at the edge of the sizes: add smaller",
+    ),
+    ("--runs runs.csv --approach envelope", "the envelope needs the training curves of at least 3"),
+    ("--runs runs.csv --law downstream", "the runs have no neg_log_accuracy"),
+    ("--runs words.csv", "words.csv, run 1: loss is 'low', not a number"),
+    ("--runs runs.csv --law calls --approach isoflop", "--approach isoflop is for --law loss"),
+    ("--runs runs.csv --law gravity", "invalid choice 'gravity'"),
+    ("--runs runs.csv --heldout 1", "heldout must be"),
+    ("--runs runs.csv --delta 0", "delta must be"),
+    ("--runs runs.csv --draws 1", "draws must be at least 20"),
+    ("--runs runs.csv --drop_highest 5", "--drop_highest 5 needs a column loss and more runs"),
+    ("--runs run", "config.json has no 'seed': it is damaged"),
+    ("--runs other", "other is no run directory"),
+    ("--runs runs.csv --seed -1", "seed must be at least 0"),
+]
 UNMASKING = [
     ("--only crosswords", "only 'crosswords' is none of sudoku, chains"),
     ("--weights", "give at least one"),
@@ -439,6 +464,8 @@ VARIATIONAL = [
     ("--examples 0", "examples must be at least 1"),
     ("--learn.budget 0", "budget must be at least 1"),
 ]
+RUNS = "1e3,1e12,3.1\n1e4,1e12,3\n1e4,9e12,2.9\n2e4,9e12,2.8\n3e4,9e12,2.9\n"
+EDGE = "1e4,6e12,2.7\n2e4,6e12,2.8\n3e4,6e12,2.9\n"
 TABLE = {
     "train": TRAIN,
     "learn_variational_order": LEARN_ORDER,
@@ -453,6 +480,7 @@ TABLE = {
     "benchmark": BENCHMARK,
     "benchmark_generation": BENCHMARK_GENERATION,
     "export": EXPORT,
+    "fit_laws": FIT_LAWS,
     "repair_store": REPAIR_STORE,
     "table_exact": EXACT,
     "table_learned_orders": LEARNED_ORDERS,
@@ -499,6 +527,9 @@ def files(tmp_path_factory):
     (home / "broken" / "config.json").write_text('{"experiment": ')
     shutil.rmtree(home / "empty" / "checkpoints")
     next((home / "sums").rglob("SHA256SUMS")).write_text("garbage\n")
+    (home / "runs.csv").write_text("parameters,flops,loss\n" + RUNS)
+    (home / "edge.csv").write_text("parameters,flops,loss\n" + EDGE)
+    (home / "words.csv").write_text("parameters,flops,loss\n1e6,1e12,low\n")
     for name, lines in {"data": [*map(question, range(20))], "text": ["hello\n"]}.items():
         (home / name).mkdir()
         for split in ("train", "test"):

@@ -13,6 +13,7 @@ _FILES = {
     "exact": ("exact_figure",),
     "frontier": ("FrontierRow", "frontier_figure"),
     "generative": ("generative_figure",),
+    "laws": ("law_figure",),
     "order_maps": ("order_map_figure",),
     "priorities": ("priorities_figure",),
     "style": ("save",),
