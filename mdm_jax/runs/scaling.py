@@ -146,3 +146,8 @@ def matrix_parameters(model: TransformerConfig) -> int:
 def training_flops_per_token(model: TransformerConfig, length: int) -> int:
     """6 N + 12 depth width length: attention's products count, embedding and unembedding do not."""
     return 6 * matrix_parameters(model) + 12 * model.depth * model.width * length
+
+
+def updates_within(flops: float, model: TransformerConfig, length: int, batch_size: int) -> int:
+    """Updates that a budget of training FLOPs pays for, by `training_flops_per_token`."""
+    return round(flops / (training_flops_per_token(model, length) * length * batch_size))

@@ -426,6 +426,20 @@ FIT_LAWS = [
     ("--runs other", "other is no run directory"),
     ("--runs runs.csv --seed -1", "seed must be at least 0"),
 ]
+SCALING_SWEEP = [
+    ("--budgets", "give --budgets, each once"),
+    ("--budgets 1e12 1e12", "give --budgets, each once"),
+    ("--budgets nan", "budgets must be"),
+    ("--widths", "give --widths, each once"),
+    ("--widths 24", "widths 24 is no multiple of head_size 16"),
+    ("--head_size 0", "head_size must be at least 2"),
+    ("--budgets 1e9", "1e+09 FLOPs are 7 updates at width 16: leave out that width or budget"),
+    ("--learning_rates 1e-3", "give one of --learning_rates for each of 5 widths"),
+    ("--seed -1", "seed must be at least 0"),
+    ("--train.batch_size 0", "batch_size must be at least 1"),
+    ("--task text8", "--data_dir"),
+    ("--widths 16 --budgets 3e9 --run_dir file", "file"),
+]
 UNMASKING = [
     ("--only crosswords", "only 'crosswords' is none of sudoku, chains"),
     ("--weights", "give at least one"),
@@ -475,6 +489,7 @@ TABLE = {
     "evaluate": [(f"--run run {words}", expected) for words, expected in EVALUATE],
     "frontier": [(f"--run run {words}", expected) for words, expected in FRONTIER],
     "generative_frontier": [(f"--run run {words}", expected) for words, expected in GENERATIVE],
+    "scaling_sweep": SCALING_SWEEP,
     "sample": [(f"--run run {words}", expected) for words, expected in SAMPLE],
     "quickstart": QUICKSTART,
     "benchmark": BENCHMARK,
