@@ -10,6 +10,7 @@ from mdm_jax.tasks.digits3.tokenizer import UNSEEN, Classifier, Coded, Tokenizer
 from mdm_jax.tasks.splits import SPLITS
 
 _TEST_ONE_IN, _HELDOUT_ONE_IN = 10, 10  # of the images, and of a digit's recordings by one speaker
+_MOST_PARTS = 30_000  # of training that a codebook is fitted on, drawn at random
 _COPIES = 9  # of each training image, warped
 _PENALTY = 0.3  # inverse strength of the classifiers' l2 penalty
 
@@ -19,6 +20,8 @@ def fit_tokenizer(
 ) -> Tokenizer:
     """Codebooks and classifiers fitted on the training split of the images and the speech.
 
+    On one thread: a sum in another order would be another tokenizer, and a run could not be resumed.
+
     Args:
       data_dir: of the recordings, as in `load_speech`.
       unseen_speakers: so many, the last by name, are never in training.
@@ -27,20 +30,17 @@ def fit_tokenizer(
       MdmError: data are missing, or too few for so many codes.
     """
     pictures, labels = load_images()
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
     spoken = load_speech(data_dir)
     splits = speech_splits(spoken, unseen_speakers)
     pictures, labels, of_image = _with_copies(pictures, labels)
-    book, images = _coded(patches(pictures), labels, of_image, image_codes)
-    frames, speech = _coded(spoken.frames, spoken.labels, splits, speech_codes)
-    return Tokenizer(
-        patches=book,
-        frames=frames,
-        seconds=float(spoken.seconds[splits == 0].mean()),
-        images=images,
-        speech=speech,
-        image_classifier=_classifier(images, image_codes),
-        speech_classifier=_classifier(speech, speech_codes),
-    )
+    with threadpool_limits(1):
+        book, images = _coded(patches(pictures), labels, of_image, image_codes)
+        frames, speech = _coded(spoken.frames, spoken.labels, splits, speech_codes)
+        of_images, of_speech = _classifier(images, image_codes), _classifier(speech, speech_codes)
+    seconds = float(spoken.seconds[splits == 0].mean())
+    return Tokenizer(book, frames, seconds, images, speech, of_images, of_speech)
 
 
 def _with_copies(pictures: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -105,7 +105,8 @@ def _coded(
     training = parts[splits == 0].reshape(-1, features)
     if len(np.unique(training, axis=0)) < codes:
         raise MdmError(f"the training data are too few for {codes} codes: ask for fewer")
-    found = KMeans(codes, n_init=3, random_state=0).fit(training)
+    some = np.random.default_rng(0).permutation(training)[:_MOST_PARTS]
+    found = KMeans(codes, n_init=3, random_state=0).fit(some)
     book = rounded(found.cluster_centers_)
     flat = parts.reshape(-1, features)
     distances = (book**2).sum(axis=1) - 2 * flat @ book.T
