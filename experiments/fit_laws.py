@@ -24,6 +24,7 @@ from mdm_jax.external_files import expand
 from mdm_jax.laws import forms
 from mdm_jax.laws.columns import CONVENTION, Columns, chosen, completed
 from mdm_jax.laws.report import (
+    Estimate,
     Report,
     Settings,
     distilled,
@@ -163,13 +164,19 @@ def write(report: Report, config: Config, home: Path) -> None:
         "formula": report.formula,
         "flops": CONVENTION,
         "settings": describe(config),
-        "estimates": [each._asdict() for each in report.estimates],
+        "estimates": [written(each) for each in report.estimates],
         "mean_relative_errors": report.errors,
         "reach": report.reach,
         "points": {"x": report.x, "target": report.target, **points},
     }
     write_json(home / TABLE, found)
     plots.save(plots.law_figure(report), home / FIGURE)
+
+
+def written(estimate: Estimate) -> dict[str, str | float | None]:
+    """An estimate for JSON, which has no NaN: None where there is no interval."""
+    ends = ((end, getattr(estimate, end)) for end in ("low", "high"))
+    return estimate._asdict() | {end: x if np.isfinite(x) else None for end, x in ends}
 
 
 if __name__ == "__main__":
