@@ -71,7 +71,7 @@ class Config:
         default_factory=lambda: train_denoiser.Config(steps=800, save_every=400, eval_every=400)
     )
     learn: learn_order.Config = field(
-        default_factory=lambda: replace(learn_order.Config(), steps=250, eval_every=50)
+        default_factory=lambda: replace(learn_order.Config(), steps=300, eval_every=50)
     )
     learned: bool = True
     prices: tuple[float, ...] = (1.0, 0.3, 0.1)

@@ -21,11 +21,12 @@ from mdm_jax.runs.identity import start_identity
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.training import TrainingConfig, run_updates, training_run
 from mdm_jax.runs.trainings.denoiser import DenoiserTraining, Times, Trained
+from mdm_jax.runs.trainings.transfer import Base, Scaling, scaled_settings, scaled_shape
 from mdm_jax.tasks.base import full_name
 from mdm_jax.tasks.checks import check_clean
 from mdm_jax.tasks.splits import MOST
 from mdm_jax.tasks.sudoku import Sudoku
-from mdm_jax.training.optimizers import OptimizerConfig, sde_scale
+from mdm_jax.training.optimizers import OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,9 @@ class Config(TrainingConfig):
     Attributes:
       start: run directory of a denoiser of the same shape, whose averaged weights training starts from.
       batch_size: sequences in each update.
-      logical_batch: batch size that optimizer and ema_decay are given for; they are scaled to
-        `batch_size` (see `sde_scale`), and `steps` is not. None: `batch_size`.
+      scaling: take over settings that were tuned on another training, `base`: sde for its batch and
+        tokens, completed-p for its width and depth as well.
+      base: the training that they were tuned on.
       micro_batches: slices of a batch whose gradients are accumulated.
       model: shape of the transformer.
       learned_positions: give the network learned embeddings of its positions, not distances alone.
@@ -54,7 +56,8 @@ class Config(TrainingConfig):
     task: cli.AnyTask = field(default_factory=Sudoku)
     start: str | None = None
     batch_size: int = 128
-    logical_batch: int | None = None
+    scaling: Scaling = "none"
+    base: Base = field(default_factory=Base)
     micro_batches: int = 1
     model: TransformerConfig = field(default_factory=TransformerConfig)
     learned_positions: bool = True
@@ -73,11 +76,12 @@ class Config(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("batch_size", "logical_batch", "micro_batches"):
+        for name in ("batch_size", "micro_batches"):
             check_range(name, getattr(self, name), 1, MOST)
         check_range("eval_every", self.eval_every, 1)
         check_range("heldout_rows", self.heldout_rows, 2, MOST)
         check_range("ema_decay", self.ema_decay, 0, below=1)
+        self.base.check(self.scaling)
 
 
 def resolve(config: Config) -> Config:
@@ -85,9 +89,9 @@ def resolve(config: Config) -> Config:
     task = with_data_dir(config.task, config.data_dir)
     if config.learned_positions and config.model.max_length is None:
         config = replace(config, model=replace(config.model, max_length=task.length))
-    return replace(
-        config, task=task, run_dir=config.run_dir or f"runs/train_denoiser-{full_name(task)}"
-    )
+    model = scaled_shape(config.scaling, config.base, config.model)
+    name = config.run_dir or f"runs/train_denoiser-{full_name(task)}"
+    return replace(config, task=task, run_dir=name, model=model)
 
 
 def run(config: Config) -> Likelihood:
@@ -100,9 +104,15 @@ def train(config: Config) -> Trained:
     config = resolve(config)
     sharding.check_micro_batches(config.batch_size, config.micro_batches, jax.device_count())
     check_clean(config.task)
-    batch = config.batch_size / (config.logical_batch or config.batch_size)
-    optimizer, ema_decay = sde_scale(config.optimizer, config.ema_decay, batch)
-    training = cli.select(DenoiserTraining, config, optimizer=optimizer, ema_decay=ema_decay)
+    settings = scaled_settings(
+        config.scaling,
+        config.base,
+        config.optimizer,
+        config.ema_decay,
+        batch_size=config.batch_size,
+        tokens=config.task.length * config.batch_size * config.steps,
+    )
+    training = cli.select(DenoiserTraining, config, **settings._asdict())
     state, update = training.compile()
     given = None if config.start is None else start_identity(sharding.to_host(state.params))
     with training_run(config, "train_denoiser", given=given) as home:

@@ -45,6 +45,9 @@ class TransformerConfig:
       modality_embedding: add a learned embedding of each position's modality.
       grid_rope: rotary positions of two coordinates, rows and columns of images. Both are for tasks of
         several modalities.
+      base_width, base_depth: of the network whose settings this one takes over by Complete(d)P
+        (arXiv:2512.22382, Table 1), with heads as wide; None: its own.
+      alpha: with a base depth, residual branches are multiplied by (base_depth / depth)^alpha, 1/2 to 1.
       dtype: of activations; parameters and logits' softmax stay float32.
       remat: recompute each block in the backward pass instead of keeping its activations.
       scan: one compiled block, scanned over stacked parameters; compiles faster when deep.
@@ -62,15 +65,19 @@ class TransformerConfig:
     max_length: int | None = None
     modality_embedding: bool = False
     grid_rope: bool = False
+    base_width: int | None = None
+    base_depth: int | None = None
+    alpha: float = 1.0
     dtype: Dtype = "float32"
     remat: bool = False
     scan: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("width", "heads", "mlp", "max_length"):
+        for name in ("width", "heads", "mlp", "max_length", "base_width", "base_depth"):
             check_range(name, getattr(self, name), 1)
         check_range("depth", self.depth, 1, DEEPEST)
         check_range("rope_base", self.rope_base, above=0)
+        check_range("alpha", self.alpha, 0.5, 1)
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise MdmError(
                 f"heads {self.heads} must divide width {self.width} into even parts (rotary pairs)"
@@ -79,6 +86,21 @@ class TransformerConfig:
     @property
     def mlp_width(self) -> int:
         return self.mlp or -(-8 * self.width // 24) * 8
+
+    @property
+    def wider(self) -> float:
+        """The width as a multiple of the base's."""
+        return self.width / (self.base_width or self.width)
+
+    @property
+    def deeper(self) -> float:
+        """The depth as a multiple of the base's."""
+        return self.depth / (self.base_depth or self.depth)
+
+    @property
+    def branch_scale(self) -> float:
+        """What each branch is multiplied by before it is added to the residual stream."""
+        return self.deeper**-self.alpha
 
 
 def rotate(
@@ -122,7 +144,7 @@ class Attention(nn.Module):
         if self.is_mutable_collection(ATTENTION) and not self.is_initializing():
             self.sow(ATTENTION, "weights", attention_weights(query, key, valid))
         mixed = jax.nn.dot_product_attention(query, key, value, mask=valid[None, None, :])
-        return _linear(config, name="out", features=config.width, axis=(-2, -1), residual=True)(
+        return _linear(config, name="out", features=config.width, axis=(-2, -1), part="residual")(
             mixed
         )
 
@@ -137,12 +159,12 @@ class Block(nn.Module):
     def __call__(self, x: Hidden, valid: Mask) -> tuple[Hidden, None]:
         config = self.config
         attention = Attention(config, self.stream, name="attention")
-        x = x + attention(_norm(config, "attention_norm")(x), valid)
+        x = x + _branch(config, attention(_norm(config, "attention_norm")(x), valid))
         h = _norm(config, "mlp_norm")(x)
         gate = _linear(config, name="gate", features=config.mlp_width)(h)
         up = _linear(config, name="up", features=config.mlp_width)(h)
-        down = _linear(config, name="down", features=config.width, residual=True)
-        return x + down(nn.silu(gate) * up), None
+        down = _linear(config, name="down", features=config.width, part="residual")
+        return x + _branch(config, down(nn.silu(gate) * up)), None
 
 
 class Transformer(nn.Module):
@@ -195,7 +217,9 @@ class Transformer(nn.Module):
     ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
         """Logits at `positions` (None: everywhere) and what they were computed from."""
         hidden = kv_cache.hidden if positions is None else kv_cache.hidden[positions]
-        logits = _linear(self.config, name="unembed", features=self.vocab)(hidden)
+        logits = _linear(self.config, name="unembed", features=self.vocab, part="unembedding")(
+            hidden
+        )
         if self.stream is not None:
             allowed = jnp.asarray(self.stream.allowed(self.vocab))
             allowed = allowed[: len(hidden)] if positions is None else allowed[positions]
@@ -222,17 +246,19 @@ class Transformer(nn.Module):
             self.vocab + 2,
             config.width,
             dtype=_dtype(config),
-            embedding_init=_init(config),
+            embedding_init=_init(config, "embedding"),
             name="embed",
         )
         x = embed(canvas)
         if config.max_length is not None:
             shape = (config.max_length, config.width)
-            place = self.param("positions", _init(config), shape, jnp.float32)[: canvas.shape[0]]
+            place = self.param("positions", _init(config, "embedding"), shape, jnp.float32)[
+                : canvas.shape[0]
+            ]
             x = x + place.astype(x.dtype)
         if config.modality_embedding:
             shape = (len(self.stream.spans) + 1, config.width)  # the last one: outside all of them
-            of_modality = self.param("modalities", _init(config), shape, jnp.float32)
+            of_modality = self.param("modalities", _init(config, "embedding"), shape, jnp.float32)
             x = x + of_modality[self.stream.modality[: len(x)]].astype(x.dtype)
         block = nn.remat(Block, prevent_cse=not config.scan) if config.remat else Block
         if config.scan:
@@ -254,12 +280,20 @@ def _dtype(config: TransformerConfig) -> jnp.dtype:
     return jnp.dtype(config.dtype)
 
 
-def _init(config: TransformerConfig, residual: bool = False) -> nn.initializers.Initializer:
-    """Normal; std sqrt(2 / (5 width)), and 1 / (sqrt(width) depth) into the residual stream (SMDM)."""
-    width = config.width
-    return nn.initializers.normal(
-        1 / (width**0.5 * config.depth) if residual else (0.4 / width) ** 0.5
-    )
+Part = Literal["embedding", "hidden", "residual", "unembedding"]
+
+
+def _init(config: TransformerConfig, part: Part = "hidden") -> nn.initializers.Initializer:
+    """Normal; std sqrt(2 / (5 width)), and 1 / (sqrt(width) depth) into the residual stream (SMDM).
+
+    With a base, the variance is the base's, times (base width / width) in hidden matrices and the square
+    of that in the unembedding.
+    """
+    if part == "residual":
+        return nn.initializers.normal(1 / (config.width**0.5 * (config.base_depth or config.depth)))
+    power = {"embedding": 0.0, "hidden": 0.5, "unembedding": 1.0}[part]
+    base = (0.4 / (config.base_width or config.width)) ** 0.5
+    return nn.initializers.normal(base * config.wider**-power)
 
 
 def _linear(
@@ -268,16 +302,20 @@ def _linear(
     name: str,
     features: int | tuple[int, ...],
     axis: int | tuple[int, ...] = -1,
-    residual: bool = False,
+    part: Part = "hidden",
 ) -> nn.DenseGeneral:
     return nn.DenseGeneral(
         features,
         axis=axis,
         use_bias=False,
         dtype=_dtype(config),
-        kernel_init=_init(config, residual),
+        kernel_init=_init(config, part),
         name=name,
     )
+
+
+def _branch(config: TransformerConfig, x: Hidden) -> Hidden:
+    return x if config.branch_scale == 1.0 else x * config.branch_scale
 
 
 def _norm(config: TransformerConfig, name: str) -> nn.RMSNorm:

@@ -1,15 +1,17 @@
 """AdamW with warm-up and cosine, clipped by global norm."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
 import optax
 from jaxtyping import PyTree
 
+from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.errors import check_range
+from mdm_jax.training.transfer import transferred_adamw
 
-TOKEN_EXPONENT = 0.44  # of kappa in the number of training tokens
 NEVER_DECAYED = {"scale", "bias"}  # names of parameters, however many axes they are stacked along
 
 
@@ -46,25 +48,47 @@ class OptimizerConfig:
             check_range(name, getattr(self, name), 0, below=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Duration:
+    """Batch and training tokens, as multiples of those that settings were tuned for.
+
+    Attributes:
+      batch: sequences of an update.
+      tokens: of the whole training.
+      token_exponent: kappa = batch / tokens^token_exponent. 1 in Complete(d)P, 0.44 fitted in
+        arXiv:2602.21472 (second-hand), 0.6 in Marin's rule: public fits disagree.
+    """
+
+    batch: float = 1.0
+    tokens: float = 1.0
+    token_exponent: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("batch", self.batch, above=0)
+        check_range("tokens", self.tokens, above=0)
+        check_range("token_exponent", self.token_exponent, 0)
+
+    @property
+    def kappa(self) -> float:
+        return self.batch / self.tokens**self.token_exponent
+
+
 def sde_scale(
-    base: OptimizerConfig, ema_decay: float, batch: float, tokens: float = 1.0
+    base: OptimizerConfig, ema_decay: float, duration: Duration
 ) -> tuple[OptimizerConfig, float]:
     """Settings for another batch and another number of training tokens, by the limit in which the
     optimiser is a stochastic differential equation.
 
-    With kappa = batch / tokens^0.44: the learning rate and the weight decay times sqrt(kappa), every
-    decay to the power kappa, eps over sqrt(kappa), and the warm-up the same share of the updates. With
-    the same tokens the half-life in tokens of both moments and of the weight average does not depend on
-    the batch. It holds while updates are many; a large batch leaves too few. Second-hand, of
-    arXiv:2602.21472 (the exponent was fitted for its own schedule and data), after arXiv:2512.22382.
+    The learning rate and the weight decay times sqrt(kappa), every decay to the power kappa, eps over
+    sqrt(kappa), and the warm-up the same share of the updates. With the same tokens the half-life in
+    tokens of both moments and of the weight average does not depend on the batch. It holds while updates
+    are many; a large batch leaves too few. Reference: arXiv:2512.22382, after arXiv:2307.13813.
 
     Args:
       ema_decay: of the weight average.
-      batch, tokens: as multiples of those that `base` is for.
+      duration: beside that of `base`.
     """
-    check_range("batch", batch, above=0)
-    check_range("tokens", tokens, above=0)
-    kappa = batch / tokens**TOKEN_EXPONENT
+    kappa = duration.kappa
     root = kappa**0.5
     scaled = replace(
         base,
@@ -73,13 +97,19 @@ def sde_scale(
         b2=base.b2**kappa,
         eps=base.eps / root,
         weight_decay=base.weight_decay * root,
-        warmup=round(base.warmup * tokens / batch),
+        warmup=round(base.warmup * duration.tokens / duration.batch),
     )
     return scaled, ema_decay**kappa
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The optimiser of a run of `steps` updates."""
+def make_optimizer(
+    config: OptimizerConfig, steps: int, model: TransformerConfig | None = None
+) -> optax.GradientTransformation:
+    """The optimiser of a run of `steps` updates.
+
+    Args:
+      model: the transformer that is trained, where it takes over settings of a smaller one.
+    """
     warmup = min(config.warmup, max(steps // 10, 1))
     rate = optax.warmup_cosine_decay_schedule(
         0.0,
@@ -88,16 +118,12 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         max(steps, warmup + 1),
         config.learning_rate * config.final_fraction,
     )
-    adamw = optax.adamw(
-        rate,
-        b1=config.b1,
-        b2=config.b2,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        mask=is_decayed,
-    )
+    adamw = partial(optax.adamw, rate, mask=is_decayed)
+    if model is not None and (model.base_width or model.base_depth):
+        adamw = partial(transferred_adamw, rate, model, is_decayed)
+    made = adamw(b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay)
     clip = optax.clip_by_global_norm(config.clip) if config.clip > 0 else optax.identity()
-    return optax.chain(clip, adamw)
+    return optax.chain(clip, made)
 
 
 def is_decayed(params: PyTree) -> PyTree:

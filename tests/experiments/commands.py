@@ -6,6 +6,7 @@ from experiments import _cli as cli
 from experiments import (
     benchmark,
     benchmark_generation,
+    coordinate_check,
     evaluate,
     export,
     fit_laws,
@@ -40,6 +41,7 @@ MODULES = {
     "scaling_sweep": scaling_sweep,
     "benchmark": benchmark,
     "benchmark_generation": benchmark_generation,
+    "coordinate_check": coordinate_check,
     "export": export,
     "fit_laws": fit_laws,
     "repair_store": repair_store,

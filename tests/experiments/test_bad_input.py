@@ -23,6 +23,13 @@ from mdm_jax.training.state import init_state
 
 # of each entry point: flags, part of the message
 TRAIN = [
+    (
+        "--base.width 32",
+        "--base.width has no effect with --scaling none: give --scaling completed-p",
+    ),
+    ("--scaling sde --base.depth 2", "--base.depth has no effect with --scaling sde"),
+    ("--scaling sde", "--scaling sde needs one of --base.width, --base.depth, --base.batch_size"),
+    ("--scaling completed-p --base.width 0", "width must be at least 1"),
     ("--steps 0", "steps must be at least 1, got 0"),
     ("--steps -1", "steps must be at least 1, got -1"),
     ("--steps many", "--steps: invalid literal for int()"),
@@ -386,6 +393,14 @@ BENCHMARK_GENERATION = [
     ("--model.mlp 0", "mlp"),
     ("--model.kv_heads 3", "kv_heads"),
 ]
+COORDINATES = [
+    ("--widths 64", "widths (64,) must be two different sizes or more"),
+    ("--depths 2 2", "depths (2, 2) must be two different sizes or more"),
+    ("--widths 24 48", "head_width 16 does not divide the width 24"),
+    ("--updates 3", "updates must be at least 4"),
+    ("--alpha 2", "alpha must be"),
+    ("--tolerance 0", "tolerance must be above 0"),
+]
 EXPORT = [
     ("--run run", "Missing from"),
     ("--run run --out new", "is no published checkpoint"),
@@ -494,6 +509,7 @@ TABLE = {
     "quickstart": QUICKSTART,
     "benchmark": BENCHMARK,
     "benchmark_generation": BENCHMARK_GENERATION,
+    "coordinate_check": COORDINATES,
     "export": EXPORT,
     "fit_laws": FIT_LAWS,
     "repair_store": REPAIR_STORE,

@@ -9,7 +9,13 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
-from mdm_jax.training.optimizers import OptimizerConfig, is_decayed, make_optimizer, sde_scale
+from mdm_jax.training.optimizers import (
+    Duration,
+    OptimizerConfig,
+    is_decayed,
+    make_optimizer,
+    sde_scale,
+)
 
 PARAMS = {"matrix": jnp.full((2, 3), 2.0), "vector": jnp.full((3,), 2.0)}
 
@@ -132,7 +138,7 @@ def half_life(decay, batch):
 @pytest.mark.parametrize("batch", [0.25, 1.0, 4.0])
 def test_half_lives_in_tokens_do_not_depend_on_the_batch(batch):
     base = OptimizerConfig()
-    scaled, ema = sde_scale(base, 0.99, batch)
+    scaled, ema = sde_scale(base, 0.99, Duration(batch=batch))
     for before, after in ((base.b1, scaled.b1), (base.b2, scaled.b2), (0.99, ema)):
         assert_allclose(half_life(after, batch), half_life(before, 1), rtol=1e-9)
     drift = scaled.learning_rate * scaled.weight_decay / batch  # of the weights, for each token
@@ -142,6 +148,6 @@ def test_half_lives_in_tokens_do_not_depend_on_the_batch(batch):
 
 def test_a_batch_that_follows_the_tokens_changes_decays_nowhere():
     base = OptimizerConfig()
-    assert sde_scale(base, 0.99, 1.0) == (base, 0.99)
-    scaled, ema = sde_scale(base, 0.99, 10**0.44, 10.0)
+    assert sde_scale(base, 0.99, Duration()) == (base, 0.99)
+    scaled, ema = sde_scale(base, 0.99, Duration(batch=10.0, tokens=10.0))
     assert_allclose([scaled.learning_rate, scaled.b1, ema], [base.learning_rate, base.b1, 0.99])

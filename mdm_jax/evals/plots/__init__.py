@@ -9,6 +9,7 @@ from typing import Any
 
 _FILES = {
     "calls": ("calls_figure",),
+    "coordinates": ("coordinates_figure",),
     "decisions": ("Decided", "decisions_figure", "response_figure"),
     "exact": ("exact_figure",),
     "frontier": ("FrontierRow", "frontier_figure"),

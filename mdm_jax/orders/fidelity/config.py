@@ -88,7 +88,7 @@ class ReplayConfig:
     updates: int = 6
     replayed: int = 256
     skip: float = 0.3
-    draws: int = 16
+    draws: int = 8
     target_rate: float = 0.02
     entropy: float = 0.02
     anneal: float = 0.6

@@ -108,7 +108,7 @@ class DenoiserTraining:
         """The state before the first update, on the devices, and the compiled update."""
         objective, modalities = self.for_task()
         ids, mesh, module = self.task.vocabulary, sharding.make_mesh(), self.module
-        optimizer = make_optimizer(self.optimizer, self.steps)
+        optimizer = make_optimizer(self.optimizer, self.steps, self.model)
         k_init = stream(self.seed, Stream.DENOISER_INIT)
         state = init_denoiser(module, optimizer, k_init, self.task.length, ids.mask_id)
         if self.start is not None:

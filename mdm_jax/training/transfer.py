@@ -1,0 +1,131 @@
+"""Settings tuned on a small transformer taken over by a larger one: Complete(d)P.
+
+With m_N = width / base width, m_L = depth / base depth and alpha in [1/2, 1]:
+
+  parameters               learning rate             eps                     decay
+  embeddings, positions    1                         m_N^-1                  1
+  hidden matrices          m_N^-1 m_L^(alpha - 1)    m_N^-1 m_L^-alpha       m_N
+  gains of hidden norms    m_L^(alpha - 1)           m_N^-1 m_L^-alpha       1
+  of queries and keys      m_L^(alpha - 1)           m_L^-alpha              1
+  gain of the last norm    1                         1                       1
+  unembedding              m_N^-1                    1                       m_N
+
+The initial variances and m_L^-alpha before each residual branch are the network's own
+(`TransformerConfig.base_width`, `base_depth`); batch and tokens are `optimizers.sde_scale`.
+
+Reference: arXiv:2512.22382, Table 1, in two transcriptions that agree; the paper's code is not public.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import optax
+from jaxtyping import PyTree
+
+from mdm_jax.denoisers.transformer import TransformerConfig
+from mdm_jax.errors import MdmError
+
+Kind = Literal["embedding", "matrix", "gain", "head_gain", "last_gain", "unembedding"]
+KINDS: dict[str, Kind] = {
+    "embed": "embedding",
+    "positions": "embedding",
+    "modalities": "embedding",
+    "query": "matrix",
+    "key": "matrix",
+    "value": "matrix",
+    "out": "matrix",
+    "gate": "matrix",
+    "up": "matrix",
+    "down": "matrix",
+    "attention_norm": "gain",
+    "mlp_norm": "gain",
+    "query_norm": "head_gain",
+    "key_norm": "head_gain",
+    "final_norm": "last_gain",
+    "unembed": "unembedding",
+}  # by the name of the module, or of a parameter that is in none
+
+
+class Multipliers(NamedTuple):
+    """What the settings of the base are multiplied by for one kind of parameter."""
+
+    learning_rate: float = 1.0
+    eps: float = 1.0
+    decay: float = 1.0
+
+
+def multipliers(config: TransformerConfig) -> dict[Kind, Multipliers]:
+    """The table above for a network and its base."""
+    wider, by_depth = config.wider, config.deeper ** (config.alpha - 1)
+    eps = config.branch_scale
+    return {
+        "embedding": Multipliers(eps=1 / wider),
+        "matrix": Multipliers(by_depth / wider, eps / wider, wider),
+        "gain": Multipliers(by_depth, eps / wider),
+        "head_gain": Multipliers(by_depth, eps),
+        "last_gain": Multipliers(),
+        "unembedding": Multipliers(1 / wider, 1.0, wider),
+    }
+
+
+def kind_of(path: tuple[Any, ...]) -> Kind:
+    """The kind of a parameter of `denoisers.transformer.Transformer`.
+
+    Raises:
+      MdmError: it is none of that network.
+    """
+    names = [str(getattr(entry, "key", entry)) for entry in path]
+    found = [KINDS[name] for name in names if name in KINDS]
+    if not found:
+        raise MdmError(f"no rule says how the parameter {'/'.join(names)} transfers")
+    return found[-1]
+
+
+def scale_by_kind(
+    config: TransformerConfig, setting: Callable[[Multipliers], float]
+) -> optax.GradientTransformation:
+    """Updates times the multiplier of one setting."""
+    table = multipliers(config)
+
+    def scale(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
+        return update * setting(table[kind_of(path)])
+
+    return optax.stateless(lambda updates, params: jax.tree.map_with_path(scale, updates))
+
+
+def transferred_adamw(
+    rate: optax.Schedule,
+    config: TransformerConfig,
+    mask: Callable[[PyTree], PyTree],
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+    weight_decay: float,
+) -> optax.GradientTransformation:
+    """`optax.adamw` with the multipliers of each kind; at the base itself it is exactly that.
+
+    Adam does not see the scale of a gradient but for eps, so a gradient divided by the multiplier of eps
+    has the same effect as eps multiplied by it.
+
+    Args:
+      mask: which parameters decay.
+    """
+    scale = partial(scale_by_kind, config)
+    table = multipliers(config)
+
+    def decay(path: tuple[Any, ...], update: jax.Array, param: jax.Array) -> jax.Array:
+        return update + weight_decay * table[kind_of(path)].decay * param
+
+    decayed = optax.stateless(
+        lambda updates, params: jax.tree.map_with_path(decay, updates, params)
+    )
+    return optax.chain(
+        scale(lambda one: 1 / one.eps),
+        optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+        optax.masked(decayed, mask),
+        scale(lambda one: one.learning_rate),
+        optax.scale_by_learning_rate(rate),
+    )
