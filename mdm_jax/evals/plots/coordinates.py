@@ -16,7 +16,7 @@ def coordinates_figure(found: Mapping[str, Mapping[int, Changes]]) -> Figure:
     Args:
       found: by name of the panel, changes by size. A name ends with what the size is.
     """
-    figure = Figure(figsize=(3.1 * len(found), 3.4), layout="constrained")
+    figure = Figure(figsize=(3.1 * len(found) + 1, 3.4), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(found), sharey=True))
     for axes, (name, by_size) in zip(panels, found.items(), strict=True):
         sizes = sorted(by_size)
@@ -38,5 +38,5 @@ def coordinates_figure(found: Mapping[str, Mapping[int, Changes]]) -> Figure:
         label_axes(
             axes, name.split()[-1], "change of activations, RMS" if axes is panels[0] else ""
         )
-    panels[-1].legend(frameon=False, fontsize="small")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure

@@ -11,7 +11,6 @@ from jaxtyping import Array, Bool, Int
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.streams import Stream
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
-from mdm_jax.tasks.digits3.fitting import fit_tokenizer
 from mdm_jax.tasks.digits3.layout import (
     DIRECTIONS,
     MADE,
@@ -22,7 +21,6 @@ from mdm_jax.tasks.digits3.layout import (
     caption_table,
     layout_of,
 )
-from mdm_jax.tasks.digits3.media import as_text, save_media
 from mdm_jax.tasks.digits3.tokenizer import UNSEEN, Coded, Tokenizer, load_tokenizer
 from mdm_jax.tasks.mixture import kinds_of_batch
 from mdm_jax.tasks.splits import SPLITS, batch_rng, checked_count, example_rng, split_number
@@ -32,7 +30,12 @@ _HELDOUT_STREAM = (
 )
 NO_DIGIT = 10  # what a caption says that names none
 
-_fitted = functools.lru_cache(maxsize=1)(fit_tokenizer)  # a task in another direction has the same
+
+@functools.lru_cache(maxsize=1)  # a task in another direction has the same
+def _fitted(*settings: object) -> Tokenizer:
+    from mdm_jax.tasks.digits3.fitting import fit_tokenizer  # scipy.signal takes half a second
+
+    return fit_tokenizer(*settings)
 
 
 class Reference(NamedTuple):
@@ -257,12 +260,16 @@ class Digits3:
 
     def decode(self, tokens: Int[Array | np.ndarray, " length"]) -> str:
         """The caption, and image and speech drawn in characters; what is masked is `▁`."""
+        from mdm_jax.tasks.digits3.media import as_text  # with scipy.signal
+
         return as_text(np.asarray(tokens), self.stream, self.tokenizer)
 
     def save_media(
         self, tokens: Int[Array | np.ndarray, " length"], directory: str, stem: str
     ) -> list[str]:
         """Write the image as PNG, the speech as WAV and its spectrogram as PNG; returns their paths."""
+        from mdm_jax.tasks.digits3.media import save_media
+
         return save_media(np.asarray(tokens), self.stream, self.tokenizer, directory, stem)
 
 
