@@ -193,17 +193,17 @@ class HasMedia(Protocol):
         ...
 
 
-def stream_of(task: Task) -> Stream | None:
+def stream_of(task: Any) -> Stream | None:
     """The modalities of its canvases; None: they have one."""
     return task.stream if isinstance(task, HasStream) else None
 
 
-def full_name(task: Task) -> str:
+def full_name(task: Any) -> str:
     """The task's name, and which of its ways it is done in."""
     variant = task.variant if isinstance(task, HasVariant) else ""
     return f"{task.name}-{variant}" if variant else task.name
 
 
-def identity_of(task: Task) -> dict[str, str]:
+def identity_of(task: Any) -> dict[str, str]:
     """What else must be equal where two tasks of equal settings are the same."""
     return task.identity() if isinstance(task, HasIdentity) else {}

@@ -32,6 +32,10 @@ CHANGES = (
     {"cache": "dual", "refresh": 4},
     {"cut_eos": False},
     {"commit": False},
+    {"guidance": 1.5, "guidance_grows": True, "condition": (0,), "response": (1, 2)},
+    {"guidance": 1.5, "condition": (0,), "response": (1,)},
+    {"guidance": 1.5, "condition": (1,), "response": (1,)},
+    {"guidance": 1.5, "guidance_grows": True, "condition": (0,), "response": (1,)},
 )
 
 
