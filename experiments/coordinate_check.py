@@ -23,7 +23,7 @@ from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.chains import Chains
 from mdm_jax.tasks.checks import check_clean
 from mdm_jax.training.coordinates import PLACES, Changes, Check, changes, slopes
-from mdm_jax.training.losses import TokenBatch
+from mdm_jax.training.losses import CanvasIds, TokenBatch
 from mdm_jax.training.optimizers import OptimizerConfig
 
 RULES = {True: "completed-p", False: "none"}
@@ -121,7 +121,8 @@ def prepared(task: Task, config: Config) -> Check:
     ids = task.vocabulary
     batch = TokenBatch(*map(jnp.asarray, task.train_batch(0, 0, config.batch_size)[:2]))
     optimizer = OptimizerConfig(learning_rate=config.learning_rate, warmup=0)
-    return Check(batch, ids.size, ids.mask_id, ids.pad_id, optimizer, config.updates, config.seeds)
+    canvas = CanvasIds(ids.mask_id, ids.pad_id)
+    return Check(batch, ids.size, canvas, optimizer, config.updates, config.seeds)
 
 
 def shape(config: Config, size: str, value: int, scaled: bool) -> TransformerConfig:

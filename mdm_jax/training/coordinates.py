@@ -38,16 +38,16 @@ class Check:
 
     Attributes:
       batch: clean sequences; every update sees them, at masks of its own.
-      vocab, mask, pad: of the tokens.
+      vocab_size: ids that can be produced.
+      ids: MASK and padding.
       optimizer: tuned at the base shape.
       updates: made one after another.
       seeds: of weights and masks; the mean over them counts.
     """
 
     batch: TokenBatch
-    vocab: int
-    mask: int
-    pad: int
+    vocab_size: int
+    ids: CanvasIds
     optimizer: OptimizerConfig
     updates: int = 8
     seeds: int = 4
@@ -58,20 +58,20 @@ def changes(config: TransformerConfig, check: Check) -> Changes:
 
     Activations are those on the unmasked sequences.
     """
-    module = Transformer(config, check.vocab)
+    module = Transformer(config, check.vocab_size)
     optimizer = make_optimizer(check.optimizer, HORIZON, config)
     loss = partial(
         denoising_loss,
         module=module,
         objective=AnyOrder(),
         times=stratified_times,
-        ids=CanvasIds(check.mask, check.pad),
+        ids=check.ids,
     )
     step = partial(train_step, batch=check.batch, loss=loss, optimizer=optimizer)
 
     def one_seed(key: RowKey) -> Changes:
         k_init, k_updates = jax.random.split(key)
-        params = init_params(module, k_init, check.batch.tokens.shape[1], check.mask)
+        params = init_params(module, k_init, check.batch.tokens.shape[1], check.ids.mask)
         first = activations(module, params, check)
 
         def update(state: TrainState, index: Count) -> tuple[TrainState, Float[Array, " places"]]:
@@ -95,7 +95,7 @@ def activations(module: Transformer, params: Params, check: Check) -> tuple[Arra
         _, kept = module.apply(
             {"params": params},
             tokens,
-            tokens != check.pad,
+            tokens != check.ids.pad,
             capture_intermediates=True,
             mutable=["intermediates"],
         )

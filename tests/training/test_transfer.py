@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.errors import MdmError
 from mdm_jax.training.coordinates import PLACES, Check, changes, slopes
-from mdm_jax.training.losses import TokenBatch
+from mdm_jax.training.losses import CanvasIds, TokenBatch
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.transfer import kind_of, multipliers
 
@@ -126,7 +126,7 @@ def test_coordinate_check():
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, VOCAB, (8, 16)))
     batch = TokenBatch(tokens, jnp.ones(tokens.shape, bool))
     optimizer = OptimizerConfig(learning_rate=2e-3, warmup=0)
-    check = Check(batch, VOCAB, VOCAB, VOCAB + 1, optimizer, updates=3, seeds=4)
+    check = Check(batch, VOCAB, CanvasIds(VOCAB, VOCAB + 1), optimizer, updates=3, seeds=4)
 
     def steepest(base):
         found = {width: changes(network(width, 1, base)[0], check) for width in (64, 256)}
