@@ -4,23 +4,22 @@ Sequential decoding completes each prompt several times; orders are compared by 
 these completions. Nothing of the verifier is used.
 """
 
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
-from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.errors import check_range
+from mdm_jax.evals.completions import completions, generate_in, sequential
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.intervals import beta_interval
 from mdm_jax.evals.labels import label_of
 from mdm_jax.evals.score import Outcome, Row, take, verify_all
-from mdm_jax.orders.fidelity.likelihood import sequential_likelihood
 from mdm_jax.orders.fidelity.teacher_forcing import Forcing
 from mdm_jax.orders.listed import Listing, listing_of
 from mdm_jax.orders.prompt_search import prompt_search_calls, search_prompts
@@ -28,14 +27,10 @@ from mdm_jax.orders.search import SearchConfig, SearchData
 from mdm_jax.orders.static import DenoiserCosts, OrderCosts
 from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
 from mdm_jax.orders.variational.model import OrderModel, Sequence
-from mdm_jax.orders.variational.order_choice import NEARLY_SEQUENTIAL
-from mdm_jax.policies.given_order import GivenOrder
 from mdm_jax.policies.heuristics import LowEntropy
 from mdm_jax.runs.description import describe
 from mdm_jax.runs.json_files import read_json, write_json
 from mdm_jax.runs.reporter import Progress, silent
-from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.sampling.loop import sample, sample_one
 from mdm_jax.types import Rollout, RowKey
 
 NAME = "OrderOfEachPrompt"
@@ -171,49 +166,3 @@ class _Searches:
         sequences = Sequence(clean, maskable)
         found = sequential(key, sequences, self.evaluator.denoise, forcing)
         return DenoiserCosts(self.evaluator.denoise, model), SearchData(sequences, -found)
-
-
-@partial(jax.jit, static_argnames="forcing")
-def sequential(
-    key: RowKey, sequences: Sequence, denoise: Denoise, forcing: Forcing
-) -> Float[Array, " n"]:
-    """log p(tokens | prompt) of sequential decoding, nats."""
-    found = sequential_likelihood(key, sequences, NEARLY_SEQUENTIAL, denoise, forcing)
-    return found.log_prob
-
-
-@partial(jax.jit, static_argnames=("config", "count"))
-def completions(
-    keys: Key[Array, " prompts"],
-    canvases: Int[Array, "prompts length"],
-    denoise: Denoise,
-    config: SamplerConfig,
-    count: int,
-) -> Int[Array, "prompts count length"]:
-    """Each prompt completed `count` times by sequential decoding, at temperature 1."""
-    window = config.gen_length or canvases.shape[1]
-    slow = replace(config, budget=window, temperature=1.0)
-
-    def of_prompt(item: tuple[Array, Array]) -> Array:
-        key, canvas = item
-        tiled = jnp.tile(canvas, (count, 1))
-        each = jax.random.split(key, count)
-        return sample(each, tiled, denoise=denoise, policy=LowEntropy(window), config=slow).canvas
-
-    return jax.lax.map(of_prompt, (keys, canvases))
-
-
-@partial(jax.jit, static_argnames="config")
-def generate_in(
-    keys: Key[Array, " prompts"],
-    canvases: Int[Array, "prompts length"],
-    orders: Int[Array, "prompts window"],
-    denoise: Denoise,
-    config: SamplerConfig,
-) -> Rollout:
-    """Complete each canvas in its own order."""
-
-    def one(key: Array, canvas: Array, order: Array) -> Rollout:
-        return sample_one(key, canvas, denoise=denoise, policy=GivenOrder(order), config=config)
-
-    return jax.vmap(one)(keys, canvases, orders)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Int
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.streams import Stream
 from mdm_jax.tasks.base import Batch, Examples, Vocabulary
+from mdm_jax.tasks.digits3.items import Items, by_position, pick
 from mdm_jax.tasks.digits3.layout import (
     DIRECTIONS,
     MADE,
@@ -21,9 +22,9 @@ from mdm_jax.tasks.digits3.layout import (
     caption_table,
     layout_of,
 )
-from mdm_jax.tasks.digits3.tokenizer import UNSEEN, Coded, Tokenizer, load_tokenizer
+from mdm_jax.tasks.digits3.tokenizer import UNSEEN, Tokenizer, load_tokenizer
 from mdm_jax.tasks.mixture import kinds_of_batch
-from mdm_jax.tasks.splits import SPLITS, batch_rng, checked_count, example_rng, split_number
+from mdm_jax.tasks.splits import batch_rng, checked_count, example_rng, split_number
 
 _HELDOUT_STREAM = (
     1_000_000_000  # indices from here on are held-out sequences, below they are prompts
@@ -133,7 +134,7 @@ class Digits3:
     def _positions(self, table: Bool[np.ndarray, "directions modalities"]) -> tuple[int, ...]:
         if self.direction == "mixed":
             return ()
-        row = _by_position(table[[DIRECTIONS.index(self.direction)]], self.stream)[0]
+        row = by_position(table[[DIRECTIONS.index(self.direction)]], self.stream)[0]
         return tuple(np.flatnonzero(row).tolist())
 
     @property
@@ -193,16 +194,16 @@ class Digits3:
 
     def _shown(self, direction: Int[np.ndarray, " n"]) -> Bool[np.ndarray, "n length"]:
         """The content that prompts of these directions show."""
-        return _by_position(SHOWN[direction], self.stream)
+        return by_position(SHOWN[direction], self.stream)
 
     def _batch(
         self, direction: Int[np.ndarray, " n"], contents: tuple[Int[np.ndarray, "n _"], ...]
     ) -> Batch:
         """Clean sequences, all of whose content is maskable."""
         tokens = canvases(self.layout, direction, contents, self.vocabulary.pad_id)
-        return Batch(tokens, _by_position((SHOWN | MADE)[direction], self.stream))
+        return Batch(tokens, by_position((SHOWN | MADE)[direction], self.stream))
 
-    def _items(self, split: str, drawn: np.ndarray) -> "_Items":
+    def _items(self, split: str, drawn: np.ndarray) -> Items:
         """The digit of each row, and its caption, image and speech, from three uniform numbers."""
         number, found = split_number(split), self.tokenizer
         heard = self._heard(split)
@@ -211,9 +212,9 @@ class Digits3:
                 "no speaker is unseen: train with --task.unseen_speakers, or use seen voices"
             )
         digits = (drawn[:, 0] * 10).astype(np.int32)
-        images = _pick(found.images, number, digits, drawn[:, 1])
-        speech = _pick(found.speech, heard, digits, drawn[:, 2])
-        return _Items(digits, (caption_table()[digits], images, speech))
+        images = pick(found.images, number, digits, drawn[:, 1])
+        speech = pick(found.speech, heard, digits, drawn[:, 2])
+        return Items(digits, (caption_table()[digits], images, speech))
 
     def verify(self, canvas: Int[Array | np.ndarray, " length"], reference: Reference) -> Array:
         """Whether all that was made says the digit of the prompt, or the same digit where there is
@@ -271,34 +272,3 @@ class Digits3:
         from mdm_jax.tasks.digits3.media import save_media
 
         return save_media(np.asarray(tokens), self.stream, self.tokenizer, directory, stem)
-
-
-class _Items(NamedTuple):
-    digits: Int[np.ndarray, " n"]
-    contents: tuple[Int[np.ndarray, "n _"], ...]
-
-
-def _by_position(
-    of_modality: Bool[np.ndarray, "n modalities"], stream: Stream
-) -> Bool[np.ndarray, "n length"]:
-    """What is said of each modality, at its positions; False outside."""
-    outside = np.zeros((len(of_modality), 1), bool)
-    return np.concatenate([of_modality, outside], axis=1)[:, stream.modality]
-
-
-def _pick(
-    coded: Coded, split: int, digits: Int[np.ndarray, " n"], drawn: np.ndarray
-) -> Int[np.ndarray, "n positions"]:
-    """The codes of a uniform item of the split for each digit.
-
-    Raises:
-      MdmError: the split has none of a digit.
-    """
-    rows = np.flatnonzero(coded.splits == split)
-    rows = rows[np.argsort(coded.labels[rows], kind="stable")]
-    counts = np.bincount(coded.labels[rows], minlength=10)
-    if not counts.all():
-        names = (*SPLITS, "unseen")
-        raise MdmError(f"the {names[split]} data lack the digit {int(np.argmin(counts))}")
-    starts = np.cumsum(counts) - counts
-    return coded.codes[rows[starts[digits] + (drawn * counts[digits]).astype(int)]]
