@@ -26,8 +26,9 @@ from mdm_jax.policies.count_schedules import (
     LinearCounts,
 )
 from mdm_jax.policies.kinds import AnyHeuristic, AnyLookahead, AnyPairwise, AnyRemasking
+from mdm_jax.policies.mask_git import Annealing, Compounded, Constant, Fading
 from mdm_jax.rl.branch_objective import BranchObjective
-from mdm_jax.runs.policy_specs import CreditDecoding, Klass, Learned, PcSampler, Perturbed
+from mdm_jax.runs.policy_specs import Spec
 from mdm_jax.sampling.config import FROM_TASK, SamplerConfig
 from mdm_jax.tasks.chains import Chains
 from mdm_jax.tasks.digits3 import Digits3
@@ -44,7 +45,7 @@ OptionalTask = Annotated[Tasks | None, tyro.conf.AvoidSubcommands]
 OptionalBranches = Annotated[BranchObjective | None, tyro.conf.AvoidSubcommands]
 RunDir = Annotated[str, tyro.conf.arg(aliases=("--denoiser",))]
 ByRule = AnyHeuristic | AnyRemasking | AnyLookahead | AnyPairwise
-AnyPolicy = ByRule | Perturbed | PcSampler | Klass | CreditDecoding | Learned
+AnyPolicy = ByRule | Spec
 Flat = tyro.conf.OmitArgPrefixes
 Fixed = tyro.conf.Suppress  # not shown by --help: the preset decides
 REQUIRED: Any = tyro.MISSING
@@ -60,6 +61,7 @@ COUNT_RULES: dict[str, CountRule] = {
     "dream": AncestralCounts(1e-3),
     "smdm": AncestralCounts(1e-5),
 }
+ANNEALINGS: dict[str, Annealing] = {str(one): one for one in (Fading(), Constant(), Compounded())}
 REGISTRY = ConstructorRegistry()
 C = TypeVar("C")
 
@@ -103,6 +105,7 @@ def _given_counts(text: str) -> GivenCounts:
 
 _by_name(Schedule, SCHEDULES)
 _by_name(CountRule, COUNT_RULES, _given_counts)
+_by_name(Annealing, ANNEALINGS)
 
 
 @REGISTRY.struct_rule

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -216,6 +217,13 @@ def bind(module: Any, params: Any) -> Bound:
 def is_split(denoise: Denoise) -> bool:
     """Whether a call can be made as `prefill`, then `read` of some positions after others."""
     return hasattr(getattr(denoise, "module", denoise), "read")
+
+
+def logit_columns(denoise: Denoise, length: int) -> int:
+    """Columns of the logits of a canvas of `length` positions; nothing is computed."""
+    canvas = jax.ShapeDtypeStruct((length,), jnp.int32)
+    valid = jax.ShapeDtypeStruct((length,), bool)
+    return jax.eval_shape(denoise, canvas, valid).shape[-1]
 
 
 def hidden_width(denoise: Denoise | None) -> int:

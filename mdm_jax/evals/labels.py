@@ -39,12 +39,18 @@ def describe_policy(policy: Policy) -> dict[str, Any]:
         name = {"base": type(policy.base).__name__}
         return name | describe_policy(policy.base) | {"token_temperature": policy.token_temperature}
     knobs = {f.name: getattr(policy, f.name) for f in fields(policy) if f.repr}
-    weights = {k: v for k, v in knobs.items() if isinstance(v, dict) or np.ndim(v) > 0}
+    weights = {k: v for k, v in knobs.items() if _is_array(v)}
     shown = {k: _scalar(v) for k, v in knobs.items() if k not in weights}
     return shown | ({"weights": digest(weights, 8)} if weights else {})
 
 
+def _is_array(value: Any) -> bool:
+    return isinstance(value, dict) or (not isinstance(value, tuple) and np.ndim(value) > 0)
+
+
 def _scalar(value: Any) -> int | float | str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     return value if isinstance(value, int | float | str) else str(value)
 
 

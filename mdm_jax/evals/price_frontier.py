@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from mdm_jax.denoisers.base import logit_columns
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.matched import GAMMAS, THRESHOLDS
 from mdm_jax.evals.paired import PairedRow, paired_row
@@ -130,7 +129,9 @@ def all_families(evaluator: Evaluator) -> list[list[Policy]]:
     """The heuristics of `baseline_families` and the other rules that see what a denoiser says and only
     reveal, each at up to 25 settings.
     """
-    return families_for(evaluator.task.gen_length or evaluator.task.length, columns(evaluator))
+    task = evaluator.task
+    columns = logit_columns(evaluator.denoise, task.length)
+    return families_for(task.gen_length or task.length, columns)
 
 
 def families_for(window: int, vocab: int) -> list[list[Policy]]:
@@ -149,13 +150,6 @@ def families_for(window: int, vocab: int) -> list[list[Policy]]:
         [CreditDecoding(vocab, heuristics.ConfidenceThreshold(x)) for x in shares],
         [Hierarchical(max(x, 0.9), x) for x in shares],
     ]
-
-
-def columns(evaluator: Evaluator) -> int:
-    """Columns of the denoiser's logits."""
-    length = evaluator.task.length
-    canvas, valid = jnp.zeros((length,), jnp.int32), jnp.ones((length,), bool)
-    return jax.eval_shape(evaluator.denoise, canvas, valid).shape[-1]
 
 
 def against_best(found: Frontiers) -> list[tuple[Row, PairedRow | None]]:

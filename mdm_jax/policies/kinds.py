@@ -5,6 +5,7 @@ from mdm_jax.policies import (
     dilated,
     heuristics,
     hierarchical,
+    mask_git,
     random_shift,
     randomised,
     threshold_quota,
@@ -23,6 +24,7 @@ AnyHeuristic = (
     | heuristics.ConfidenceThreshold
     | heuristics.Factor
     | heuristics.EntropyBound
+    | mask_git.MaskGit
     | bisection.Bisection
     | dilated.Dilated
     | hierarchical.Hierarchical

@@ -3,22 +3,14 @@
 import jax.numpy as jnp
 
 from mdm_jax.errors import check_range
-from mdm_jax.policies.base import (
-    Policy,
-    PolicyState,
-    adjust_logits,
-    wants_dependence,
-    wants_hidden,
-    wants_lookahead,
-    wants_verifier,
-    wants_window,
-)
+from mdm_jax.policies.base import Policy, PolicyState, adjust_logits
+from mdm_jax.policies.wrapping import Wrapping
 from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.types import Decision, Logits, Mask, Observation, RowKey
 
 
 @pytree_dataclass
-class Tempered:
+class Tempered(Wrapping):
     """`base`, while tokens are drawn from softmax(logits / token_temperature).
 
     Under `SamplerConfig.temperature` 1 the generations are those of `base` under that temperature: it is
@@ -30,34 +22,6 @@ class Tempered:
 
     def __post_init__(self) -> None:
         check_range("token_temperature", self.token_temperature, above=0)
-
-    @property
-    def wants_window(self) -> bool:
-        """Whether `base` does."""
-        return wants_window(self.base)
-
-    @property
-    def wants_hidden(self) -> bool:
-        """Whether `base` does."""
-        return wants_hidden(self.base)
-
-    @property
-    def wants_verifier(self) -> bool:
-        """Whether `base` does."""
-        return wants_verifier(self.base)
-
-    @property
-    def wants_dependence(self) -> bool:
-        """Whether `base` does."""
-        return wants_dependence(self.base)
-
-    @property
-    def wants_lookahead(self) -> bool:
-        """Whether `base` does."""
-        return wants_lookahead(self.base)
-
-    def init(self, length: int) -> PolicyState:
-        return self.base.init(length)
 
     def adjust_logits(
         self, logits: Logits, is_masked: Mask, state: PolicyState

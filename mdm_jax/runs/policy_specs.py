@@ -3,12 +3,11 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mdm_jax.denoisers.base import Denoise, hidden_width
+from mdm_jax.denoisers.base import Denoise, hidden_width, logit_columns
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.external_files import expand
 from mdm_jax.policies import credit, klass, pc_sampler, randomised
@@ -26,6 +25,12 @@ from mdm_jax.policies.learned import Fallback, LearnedPolicy
 from mdm_jax.policies.pairwise.predicted import PredictedPairs
 from mdm_jax.runs.adaptive import price_reaching
 from mdm_jax.runs.policies import FromRun, check_shape, load_policy
+from mdm_jax.runs.stream_policies import (
+    CodebookPenalty,
+    PerModality,
+    PositionPenalty,
+    RepetitionPenalty,
+)
 from mdm_jax.tasks.base import Task
 
 BATCHES, BATCH_SIZE = 20, 64  # of clean sequences whose tokens are counted
@@ -61,7 +66,7 @@ class Klass:
 
     def load(self, run: str | Path, denoise: Denoise, task: Task) -> klass.Klass:
         """The policy for as many columns as the denoiser's logits have."""
-        return self._for_vocabulary(_columns(denoise, task))
+        return self._for_vocabulary(logit_columns(denoise, task.length))
 
     def _for_vocabulary(self, vocab: int) -> klass.Klass:
         return klass.Klass(vocab, self.confidence_threshold, self.kl_threshold, self.history)
@@ -81,7 +86,7 @@ class CreditDecoding:
 
     def load(self, run: str | Path, denoise: Denoise, task: Task) -> credit.CreditDecoding:
         """The policy for as many columns as the denoiser's logits have."""
-        return self._for_vocabulary(_columns(denoise, task))
+        return self._for_vocabulary(logit_columns(denoise, task.length))
 
     def _for_vocabulary(self, vocab: int) -> credit.CreditDecoding:
         base = ConfidenceThreshold(self.threshold)
@@ -212,19 +217,22 @@ def _check_hidden(
         )
 
 
-Spec = Learned | Klass | CreditDecoding | PcSampler | Perturbed
+Spec = (
+    Learned
+    | Klass
+    | CreditDecoding
+    | PcSampler
+    | Perturbed
+    | PerModality
+    | PositionPenalty
+    | CodebookPenalty
+    | RepetitionPenalty
+)
 
 
 def resolve(policy: Policy | Spec, run: str | Path, denoise: Denoise, task: Task) -> Policy:
     """The policy, with what its spec leaves out filled in for a denoiser and a task."""
     return policy.load(run, denoise, task) if isinstance(policy, Spec) else policy
-
-
-def _columns(denoise: Denoise, task: Task) -> int:
-    """Columns of the denoiser's logits."""
-    canvas = jax.ShapeDtypeStruct((task.length,), jnp.int32)
-    valid = jax.ShapeDtypeStruct((task.length,), bool)
-    return jax.eval_shape(denoise, canvas, valid).shape[-1]
 
 
 def _read_counts(path: str) -> np.ndarray:

@@ -8,16 +8,23 @@ import pytest
 from experiments import _cli as cli
 from experiments import train_denoiser
 from mdm_jax.diffusion.schedules import Cosine, Linear
-from mdm_jax.policies.count_schedules import AlphaCounts, AncestralCounts
+from mdm_jax.policies.count_schedules import (
+    AlphaCounts,
+    AncestralCounts,
+    GivenCounts,
+    LinearCounts,
+)
 from mdm_jax.policies.heuristics import (
     Ancestral,
     ConfidenceThreshold,
+    EntropyBound,
     Factor,
     LowEntropy,
     Random,
     TopConfidence,
     TopMargin,
 )
+from mdm_jax.policies.mask_git import Compounded, MaskGit
 from mdm_jax.policies.randomised import SoftmaxConfidence, TopKRandom
 from mdm_jax.policies.remasking.p2 import P2, P2Plus
 from mdm_jax.policies.remasking.rcr import Rcr
@@ -27,6 +34,7 @@ from mdm_jax.policies.remasking.wino import Wino
 from mdm_jax.policies.threshold_quota import ThresholdQuota
 from mdm_jax.runs.policy_specs import Klass, PcSampler, Perturbed
 from mdm_jax.runs.sampler_flags import SamplerFlags, apply
+from mdm_jax.runs.stream_policies import PerModality, PositionPenalty
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.prompted import HumanEval
 
@@ -131,6 +139,21 @@ def test_contradictory_flags(words, expected):
         (
             "policy:perturbed policy.base:top-margin --policy.base.steps 3",
             Perturbed(TopMargin(3), 0.1),
+        ),
+        ("policy:mask-git --policy.annealing compounded", MaskGit(annealing=Compounded())),
+        (
+            "policy:per-modality --policy.steps 1 2 4 --policy.starts 0 1 1 "
+            "--policy.schedules linear 1,2 cosine policy.base:low-entropy",
+            PerModality(
+                LowEntropy(),
+                (1, 2, 4),
+                (0, 1, 1),
+                (LinearCounts(), GivenCounts((1, 2)), AlphaCounts(Cosine())),
+            ),
+        ),
+        (
+            "policy:position-penalty --policy.free 9 policy.base:entropy-bound",
+            PositionPenalty(EntropyBound(), free=9),
         ),
         ("policy:pc-sampler --policy.decay 0.5 --policy.steps 3", PcSampler(steps=3, decay=0.5)),
         ("policy:klass --policy.history 3", Klass(history=3)),

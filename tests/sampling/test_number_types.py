@@ -10,6 +10,7 @@ from published_world import MASK, PAD, VOCAB, small
 from sampling_world import row_keys, run
 
 from mdm_jax.policies.action_distributions import Categorical, Independent, PlackettLuceStop
+from mdm_jax.policies.count_schedules import LinearCounts
 from mdm_jax.policies.heuristics import (
     Ancestral,
     ConfidenceThreshold,
@@ -23,8 +24,11 @@ from mdm_jax.policies.heuristics import (
 )
 from mdm_jax.policies.klass import Klass
 from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.policies.mask_git import MaskGit
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
 from mdm_jax.policies.pc_sampler import PcSampler
+from mdm_jax.policies.penalties import CodebookPenalty, PositionPenalty, RepetitionPenalty
+from mdm_jax.policies.per_modality import PerModality
 from mdm_jax.policies.randomised import Perturbed, SoftmaxConfidence, TopKRandom
 from mdm_jax.policies.remasking.p2 import P2, P2Plus
 from mdm_jax.policies.remasking.rcr import Rcr
@@ -58,7 +62,10 @@ POLICIES = [  # how to make each
     *(Random, LeftToRight, TopConfidence, TopMargin, LowEntropy, Ancestral, ConfidenceThreshold),
     *(EntropyBound, Factor, ThresholdQuota, TopKRandom, SoftmaxConfidence, pc_sampler),
     *(P2, P2Plus, Rcr, RemdmCap, RemdmRescale, RemdmLoop, RemdmConf, RemdmRounds, Wino),
-    *(lambda: Klass(VOCAB), lambda: Perturbed(TopConfidence())),
+    *(lambda: Klass(VOCAB), lambda: Perturbed(TopConfidence()), MaskGit),
+    *(lambda: RepetitionPenalty(TopConfidence(), VOCAB), lambda: PositionPenalty(TopMargin())),
+    lambda: PerModality(Random(), jnp.zeros(LENGTH, jnp.int32), (2,), (0,), (LinearCounts(),)),
+    lambda: CodebookPenalty(MaskGit(), jnp.zeros(LENGTH, jnp.int32)),
     *(lambda: learned(Independent()), lambda: learned(Categorical())),
     lambda: RecordingPolicy(learned(PlackettLuceStop())),
     lambda: ExpertRecorder(LeftToRight(4), learned(PlackettLuceStop())),

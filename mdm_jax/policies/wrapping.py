@@ -1,0 +1,46 @@
+"""Base of policies that change what another one is shown."""
+
+from mdm_jax.policies.base import (
+    Policy,
+    PolicyState,
+    wants_dependence,
+    wants_hidden,
+    wants_lookahead,
+    wants_verifier,
+    wants_window,
+)
+
+
+class Wrapping:
+    """A policy around `base` that asks the sampler for what `base` asks for."""
+
+    base: Policy
+
+    @property
+    def wants_window(self) -> bool:
+        """Whether `base` does."""
+        return wants_window(self.base)
+
+    @property
+    def wants_hidden(self) -> bool:
+        """Whether `base` does."""
+        return wants_hidden(self.base)
+
+    @property
+    def wants_verifier(self) -> bool:
+        """Whether `base` does."""
+        return wants_verifier(self.base)
+
+    @property
+    def wants_dependence(self) -> bool:
+        """Whether `base` does."""
+        return wants_dependence(self.base)
+
+    @property
+    def wants_lookahead(self) -> bool:
+        """Whether `base` does."""
+        return wants_lookahead(self.base)
+
+    def init(self, length: int) -> PolicyState:
+        """The memory of `base`."""
+        return self.base.init(length)
