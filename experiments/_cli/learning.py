@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from experiments import train_denoiser
 from experiments._cli.console import print_table, progress
 from experiments._cli.fields import AnyTask
+from experiments._cli.modalities import report_modalities
 from experiments._cli.tables import frontier_cells, print_paired_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.errors import MdmError, check_range
@@ -139,6 +140,7 @@ def compare_prices(
     """A policy between two prices and densely swept heuristics; printed and kept."""
     with comparison(config, denoise, sampling) as evaluator:
         (found,) = price_frontiers(evaluator, [policy], prices, progress)
+        report_modalities(evaluator, found, expand(config.run_dir))
     title, columns = f"{config.task.name}: {config.examples} prompts", ("learned is better by", "P")
     print_table(title, (*PRICE_COLUMNS, *columns), frontier_cells(against_best(found)), texts=0)
     write_json(expand(config.run_dir) / "table.json", [asdict(row) for row in found.rows])

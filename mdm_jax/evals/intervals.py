@@ -7,6 +7,7 @@ Reference: Bowyer, Aitchison & Ivanova, "Don't use the CLT in LLM evals with few
 hundred datapoints", arXiv:2503.01747.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +80,27 @@ def mean_interval(
     means = np.random.default_rng(seed).dirichlet(np.ones(len(values)), draws) @ values
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
+
+
+def seeds_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Student's t interval of the mean over training seeds, of which there are few.
+
+    Args:
+        values: what each seed reached, at least two.
+        level: of the interval.
+
+    Returns:
+        The interval, which may leave the range of the values.
+
+    Raises:
+        ValueError: if there are fewer than two values.
+    """
+    _check(0, 0, level)
+    if len(values) < 2:
+        raise ValueError("an interval over seeds needs at least two of them")
+    half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1)
+    half *= np.std(values, ddof=1) / np.sqrt(len(values))
+    return Interval(float(np.mean(values) - half), float(np.mean(values) + half))
 
 
 def mcnemar_exact(only_a: Count, only_b: Count) -> float:

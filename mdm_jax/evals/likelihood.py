@@ -115,12 +115,30 @@ def row_bounds(
 ) -> Float[np.ndarray, " rows"]:
     """The any-order bound on -log p of each row's maskable tokens given the rest, nats.
 
-    Each is the mean over `draws` stratified masks: maskable / masked * nll of the masked. Arguments as
-    `heldout_likelihood`. Reference: LLaDA, arXiv:2502.09992, Eq. 6.
+    The sum of `position_bounds`.
+    """
+    sizes = {"window": window, "draws": draws, "batch_size": batch_size}
+    return position_bounds(key, denoise, data, vocabulary, **sizes).sum(-1)
+
+
+def position_bounds(
+    key: Key[Array, ""],
+    denoise: Denoise,
+    data: Batch,
+    vocabulary: Vocabulary,
+    *,
+    window: int | None = None,
+    draws: int = DRAWS,
+    batch_size: int = 16,
+) -> Float[np.ndarray, "rows length"]:
+    """The part of each position in the any-order bound on -log p of each row's maskable tokens, nats.
+
+    Each is the mean over `draws` stratified masks: maskable / masked * nll where it is masked. Arguments
+    as `heldout_likelihood`. Reference: LLaDA, arXiv:2502.09992, Eq. 6.
     """
     setting = _Setting(vocabulary, window, draws)
     found = _measured(key, denoise, data, data.maskable, setting, batch_size)
-    return np.concatenate([bound.sum(-1) for bound, *_ in found])[: len(data.tokens)]
+    return np.concatenate([bound for bound, *_ in found])[: len(data.tokens)]
 
 
 def _measured(

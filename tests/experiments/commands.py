@@ -22,6 +22,7 @@ from experiments import (
     scaling_sweep,
     table_exact,
     table_learned_orders,
+    table_trimodal,
     table_unmasking_policies,
     table_variational_orders,
     train_denoiser,
@@ -47,6 +48,7 @@ MODULES = {
     "repair_store": repair_store,
     "table_exact": table_exact,
     "table_learned_orders": table_learned_orders,
+    "table_trimodal": table_trimodal,
     "table_unmasking_policies": table_unmasking_policies,
     "table_variational_orders": table_variational_orders,
 }

@@ -493,6 +493,13 @@ VARIATIONAL = [
     ("--examples 0", "examples must be at least 1"),
     ("--learn.budget 0", "budget must be at least 1"),
 ]
+TRIMODAL = [
+    ("--only crosswords", "only 'crosswords' is none of schedules, mixing"),
+    ("--seeds", "give at least one of --seeds"),
+    ("--steps 0", "steps must be at least 1"),
+    ("--train.batch_size 1", "train.batch_size must be at least 2"),
+    ("--tokenizer_file /nothing/here", "there is no /nothing/here"),
+]
 RUNS = "1e3,1e12,3.1\n1e4,1e12,3\n1e4,9e12,2.9\n2e4,9e12,2.8\n3e4,9e12,2.9\n"
 EDGE = "1e4,6e12,2.7\n2e4,6e12,2.8\n3e4,6e12,2.9\n"
 TABLE = {
@@ -515,6 +522,7 @@ TABLE = {
     "repair_store": REPAIR_STORE,
     "table_exact": EXACT,
     "table_learned_orders": LEARNED_ORDERS,
+    "table_trimodal": TRIMODAL,
     "table_unmasking_policies": UNMASKING,
     "table_variational_orders": VARIATIONAL,
 }

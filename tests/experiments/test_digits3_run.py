@@ -10,6 +10,8 @@ from experiments import evaluate, sample, train_denoiser
 from mdm_jax.diffusion.modal import Modal
 from mdm_jax.diffusion.schedules import Cosine, Linear
 from mdm_jax.errors import MdmError
+from mdm_jax.evals.modal_study.measure import BITS, ROWS, measured, rows_in
+from mdm_jax.evals.modal_study.variants import Setting
 from mdm_jax.policies.heuristics import TopConfidence
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.metrics import MetricsLog
@@ -34,6 +36,15 @@ def test_from_training_to_a_sound(tmp_path):
     asked = evaluate.Config(run=str(home), task=task, policy=policy, sampling=sampling, examples=8)
     outcome = evaluate.run(asked)
     assert outcome.row.passes == 4 and (home / "evaluate-digits3-t2i-test-0").is_dir()
+
+    settings = [
+        Setting("t2i", policy, guidance=w, grows=g) for w, g in ((1.0, False), (0.0, False))
+    ]
+    rows = measured(home, "this", task, settings, 8)
+    assert rows[BITS]["nats"] > 0 and rows["t2i: TopConfidence, 2 calls, temperature 1, 8 prompts"]
+    before = (home / ROWS).read_text()
+    assert measured(home, "this", task, settings, 8) == rows and (home / ROWS).read_text() == before
+    assert not rows_in(home, "another")
 
     media = tmp_path / "media"
     joint = replace(task, direction="joint")

@@ -15,8 +15,10 @@ _FILES = {
     "frontier": ("FrontierRow", "frontier_figure"),
     "generative": ("generative_figure",),
     "laws": ("law_figure",),
+    "modalities": ("modality_calls_figure",),
     "order_maps": ("order_map_figure",),
     "priorities": ("priorities_figure",),
+    "study": ("study_figure",),
     "style": ("save",),
     "training": ("training_figure",),
 }
