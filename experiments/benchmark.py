@@ -58,6 +58,8 @@ class Config:
             )
         if self.against and self.model.dtype != "float32":
             raise MdmError(f"against {self.against} compares float32, not {self.model.dtype}")
+        if self.against and self.model.attention != "softmax":
+            raise MdmError(f"against {self.against} compares softmax, not {self.model.attention}")
 
     @property
     def workload(self) -> Workload:

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mdm_jax.denoisers.attention_kinds import AttentionKind, attention_weights, mix
 from mdm_jax.denoisers.base import ATTENTION, KVCache
 from mdm_jax.denoisers.rope import apply_rope, grid_rope_table, rope_table
 from mdm_jax.errors import MdmError, check_range
@@ -37,6 +37,8 @@ class TransformerConfig:
       depth: blocks.
       heads: of the attention.
       mlp: inner width of the SwiGLU; None: 8/3 of the width, rounded up to a multiple of 8.
+      attention: weights of the keys; sigmoid: each on its own (arXiv:2409.04431); scale-invariant: a
+        softmax made for canvases longer than in training (arXiv:2505.17083).
       qk_norm: normalise queries and keys of each head.
       rope_base: base of the rotary frequencies.
       max_length: rows of a learned embedding of absolute positions, added to the tokens. Rotary
@@ -60,6 +62,7 @@ class TransformerConfig:
     depth: int = 3
     heads: int = 4
     mlp: int | None = None
+    attention: AttentionKind = "softmax"
     qk_norm: bool = True
     rope_base: float = 10_000.0
     max_length: int | None = None
@@ -81,6 +84,10 @@ class TransformerConfig:
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise MdmError(
                 f"heads {self.heads} must divide width {self.width} into even parts (rotary pairs)"
+            )
+        if self.attention == "scale-invariant" and self.grid_rope:
+            raise MdmError(
+                "attention scale-invariant has one distance, grid_rope two coordinates: leave one out"
             )
 
     @property
@@ -116,15 +123,6 @@ def rotate(
     return apply_rope(x, (cos.astype(x.dtype), sin.astype(x.dtype)))
 
 
-def attention_weights(
-    query: Float[Array, "length heads dim"], key: Float[Array, "length heads dim"], valid: Mask
-) -> Float[Array, "length length"]:
-    """What each position (row) attends to, mean over heads, float32."""
-    scores = jnp.einsum("qhd,khd->hqk", query, key, preferred_element_type=jnp.float32)
-    scores = jnp.where(valid, scores * query.shape[-1] ** -0.5, -jnp.inf)
-    return jnp.mean(jax.nn.softmax(scores, axis=-1), axis=0)
-
-
 class Attention(nn.Module):
     """Every valid position attends to every valid position."""
 
@@ -142,8 +140,9 @@ class Attention(nn.Module):
         places = self.stream.coordinates[: len(x)] if config.grid_rope else None
         query, key = (rotate(each, config.rope_base, places) for each in (query, key))
         if self.is_mutable_collection(ATTENTION) and not self.is_initializing():
-            self.sow(ATTENTION, "weights", attention_weights(query, key, valid))
-        mixed = jax.nn.dot_product_attention(query, key, value, mask=valid[None, None, :])
+            weights = attention_weights(config.attention, query, key, valid)
+            self.sow(ATTENTION, "weights", jnp.mean(weights, axis=0))
+        mixed = mix(config.attention, query, key, value, valid)
         return _linear(config, name="out", features=config.width, axis=(-2, -1), part="residual")(
             mixed
         )

@@ -30,6 +30,7 @@ DENOISER = "denoiser"  # the run of the denoiser that an order or a policy train
 DENOISER_IDENTITY = "denoiser_identity"  # key of config.json: the weights that were learned with
 START_IDENTITY = "start_identity"  # and those that learning started from
 TOKENIZER = "tokenizer.json"
+OFF = ("none", "softmax")  # values of settings that change nothing, beside those that are false
 
 
 @contextmanager
@@ -92,7 +93,7 @@ def _changed_settings(
             f"{directory} holds a run of {before}, not of {now}: choose another directory"
         )
     old, new = _flat(stored), _flat(json.loads(json.dumps(described)))
-    new = {key: value for key, value in new.items() if value or key in old}
+    new = {key: value for key, value in new.items() if (value and value not in OFF) or key in old}
     differ = {
         key: (old.get(key, "absent"), new.get(key, "absent"))
         for key in sorted(old.keys() | new.keys())

@@ -89,7 +89,7 @@ def test_another_configuration_is_refused_by_name(tmp_path):
 
 def test_a_setting_that_is_new_since_differs_where_it_is_on(tmp_path):
     open_run(tmp_path / "run", "train", {"steps": 10})
-    for off in (None, False, 0, [], ""):
+    for off in (None, False, 0, [], "", "none", "softmax"):
         open_run(tmp_path / "run", "train", {"steps": 10, "added": off})
     with pytest.raises(MdmError, match="added: 'absent', now True"):
         open_run(tmp_path / "run", "train", {"steps": 10, "added": True})
