@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.errors import check_range
-from mdm_jax.training.transfer import transferred_adamw
+from mdm_jax.training.transfer import Module, scale_by_module, transferred_adamw
 
 NEVER_DECAYED = {"scale", "bias"}  # names of parameters, however many axes they are stacked along
 
@@ -28,6 +28,8 @@ class OptimizerConfig:
       eps: added to the root of the second moment.
       weight_decay: of matrices.
       clip: largest global norm of the gradient; 0: no clipping.
+      module_rates: learning rates of modules of the transformer, as multiples of the others', such as
+        embedding 2 down 0.5.
     """
 
     learning_rate: float = 3e-3
@@ -38,6 +40,7 @@ class OptimizerConfig:
     eps: float = 1e-8
     weight_decay: float = 0.01
     clip: float = 1.0
+    module_rates: tuple[tuple[Module, float], ...] = ()
 
     def __post_init__(self) -> None:
         check_range("learning_rate", self.learning_rate, above=0)
@@ -46,6 +49,8 @@ class OptimizerConfig:
         check_range("final_fraction", self.final_fraction, 0, 1)
         for name in ("b1", "b2"):
             check_range(name, getattr(self, name), 0, below=1)
+        for module, rate in self.module_rates:
+            check_range(f"the module rate of {module}", rate, above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +128,8 @@ def make_optimizer(
         adamw = partial(transferred_adamw, rate, model, is_decayed)
     made = adamw(b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay)
     clip = optax.clip_by_global_norm(config.clip) if config.clip > 0 else optax.identity()
+    if config.module_rates:
+        made = optax.chain(made, scale_by_module(dict(config.module_rates)))
     return optax.chain(clip, made)
 
 

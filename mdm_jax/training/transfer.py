@@ -16,7 +16,7 @@ The initial variances and m_L^-alpha before each residual branch are the network
 Reference: arXiv:2512.22382, Table 1, in two transcriptions that agree; the paper's code is not public.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -46,6 +46,20 @@ KINDS: dict[str, Kind] = {
     "final_norm": "last_gain",
     "unembed": "unembedding",
 }  # by the name of the module, or of a parameter that is in none
+Module = Literal["embedding", "query-key", "value", "out", "gate-up", "down", "gain", "unembedding"]
+MODULES: dict[str, Module] = {
+    "query": "query-key",
+    "key": "query-key",
+    "value": "value",
+    "out": "out",
+    "gate": "gate-up",
+    "up": "gate-up",
+    "down": "down",
+} | {
+    name: "gain" if kind.endswith("gain") else kind
+    for name, kind in KINDS.items()
+    if kind != "matrix"
+}  # what has a learning rate of its own, finer than the kinds
 
 
 class Multipliers(NamedTuple):
@@ -70,17 +84,36 @@ def multipliers(config: TransformerConfig) -> dict[Kind, Multipliers]:
     }
 
 
-def kind_of(path: tuple[Any, ...]) -> Kind:
-    """The kind of a parameter of `denoisers.transformer.Transformer`.
+def kind_of(path: tuple[Any, ...], table: Mapping[str, Any] = KINDS) -> Any:
+    """The kind of a parameter of `denoisers.transformer.Transformer`, or its entry in another table.
 
     Raises:
       MdmError: it is none of that network.
     """
     names = [str(getattr(entry, "key", entry)) for entry in path]
-    found = [KINDS[name] for name in names if name in KINDS]
+    found = [table[name] for name in names if name in table]
     if not found:
         raise MdmError(f"no rule says how the parameter {'/'.join(names)} transfers")
     return found[-1]
+
+
+def scale_by_module(rates: Mapping[Module, float]) -> optax.GradientTransformation:
+    """Updates times the learning rate of their module, as a multiple of the others'.
+
+    Its `init` raises MdmError where the parameters are not those of the transformer.
+    """
+
+    def scale(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
+        return update * rates.get(kind_of(path, MODULES), 1.0)
+
+    def init(params: PyTree) -> optax.EmptyState:
+        jax.tree.map_with_path(scale, params)
+        return optax.EmptyState()
+
+    def apply(updates: PyTree, state: optax.EmptyState, params: PyTree = None) -> tuple:
+        return jax.tree.map_with_path(scale, updates), state
+
+    return optax.GradientTransformation(init, apply)
 
 
 def scale_by_kind(

@@ -10,12 +10,14 @@ from experiments import (
     evaluate,
     export,
     fit_laws,
+    flerm,
     frontier,
     generative_frontier,
     learn_order,
     learn_pairs,
     learn_policy,
     learn_variational_order,
+    longer_canvases,
     quickstart,
     repair_store,
     sample,
@@ -26,6 +28,8 @@ from experiments import (
     table_unmasking_policies,
     table_variational_orders,
     train_denoiser,
+    transfer_search,
+    transfer_sweep,
 )
 
 MODULES = {
@@ -39,18 +43,22 @@ MODULES = {
     "frontier": frontier,
     "generative_frontier": generative_frontier,
     "sample": sample,
+    "longer_canvases": longer_canvases,
     "scaling_sweep": scaling_sweep,
     "benchmark": benchmark,
     "benchmark_generation": benchmark_generation,
     "coordinate_check": coordinate_check,
     "export": export,
     "fit_laws": fit_laws,
+    "flerm": flerm,
     "repair_store": repair_store,
     "table_exact": table_exact,
     "table_learned_orders": table_learned_orders,
     "table_trimodal": table_trimodal,
     "table_unmasking_policies": table_unmasking_policies,
     "table_variational_orders": table_variational_orders,
+    "transfer_search": transfer_search,
+    "transfer_sweep": transfer_sweep,
 }
 
 

@@ -65,6 +65,8 @@ TRAIN = [
     ("--task text8 --data_dir /nowhere", "/nowhere does not exist"),
     ("--data_dir /nowhere", "leave out --data_dir /nowhere"),
     ("--model.width 0", "width"),
+    ("--model.attention linear", "invalid choice 'linear'"),
+    ("--model.attention scale-invariant --model.grid_rope", "attention scale-invariant has one"),
     ("--task gsm8k --data_dir data --task.prompt_length 2", "none of the 18 train items fits"),
     ("--task gsm8k --data_dir text", "text/train.jsonl, line 1 is not JSON"),
     ("--task gsm8k --data_dir file", "file/train.jsonl does not exist"),
@@ -96,6 +98,7 @@ TRAIN = [
     ("--optimizer.eps -1", "eps must be"),
     ("--optimizer.weight_decay nan", "weight_decay must be"),
     ("--optimizer.clip nan", "clip must be"),
+    ("--optimizer.module_rates value 0", "the module rate of value must be above 0"),
     ("--optimizer.warmup -1", "warmup must be"),
     ("--optimizer.final_fraction 2", "final_fraction must be"),
     ("--processes.count 2", "give all three of --processes.count, .id and .coordinator"),
@@ -401,6 +404,14 @@ COORDINATES = [
     ("--alpha 2", "alpha must be"),
     ("--tolerance 0", "tolerance must be above 0"),
 ]
+LONGER = [
+    ("--task sudoku", "task sudoku has one length only"),
+    ("--task text8 --data_dir /nowhere", "/nowhere does not exist"),
+    ("--times 0", "times must be at least 1"),
+    ("--seeds 1 1", "give --seeds, each once"),
+    ("--attention linear", "invalid choice 'linear'"),
+    ("--train.learned_positions", "learned positions have none beyond the training length"),
+]
 EXPORT = [
     ("--run run", "Missing from"),
     ("--run run --out new", "is no published checkpoint"),
@@ -500,6 +511,31 @@ TRIMODAL = [
     ("--train.batch_size 1", "train.batch_size must be at least 2"),
     ("--tokenizer_file /nothing/here", "there is no /nothing/here"),
 ]
+FLERM = [
+    ("--widths --depths", "give other sizes than the base's: --widths, --depths"),
+    ("--widths 100", "width 100 is no multiple of the base's heads, which are 16 wide"),
+    ("--depths 3", "depth 3 is no multiple of the base's 2"),
+    ("--rates 0.1 0.1", "give --rates, each once"),
+    ("--every 0", "every must be at least 1"),
+    ("--model.scan", "leave out --model.scan, .base_width and .base_depth"),
+    ("--task digits3 --data_dir /nowhere", "/nowhere"),
+]
+TRANSFER_SWEEP = [
+    ("--widths", "give other sizes than the base's: --widths, --depths, --batch_sizes"),
+    ("--widths 100", "width 100 is no multiple of the base's heads, which are 16 wide"),
+    ("--depths 0", "every size must be at least 1"),
+    ("--rates 0.1 0.2", "rates (0.1, 0.2) must be three different learning rates or more"),
+    ("--rates 0.1 0.2 -1", "rates must be above 0"),
+    ("--train.scaling sde --train.base.batch_size 8", "leave out --train.scaling"),
+]
+TRANSFER_SEARCH = [
+    ("--trials 0", "trials must be at least 1"),
+    ("--radius 0", "radius must be above 0"),
+    ("--modules value value", "give --modules, each once"),
+    ("--modules bias", "invalid choice 'bias'"),
+    ("--widths 100", "width 100 is no multiple of the base's heads"),
+    ("--train.optimizer.module_rates value 2", "leave out --train.scaling and --train.optimizer.m"),
+]
 RUNS = "1e3,1e12,3.1\n1e4,1e12,3\n1e4,9e12,2.9\n2e4,9e12,2.8\n3e4,9e12,2.9\n"
 EDGE = "1e4,6e12,2.7\n2e4,6e12,2.8\n3e4,6e12,2.9\n"
 TABLE = {
@@ -517,14 +553,18 @@ TABLE = {
     "benchmark": BENCHMARK,
     "benchmark_generation": BENCHMARK_GENERATION,
     "coordinate_check": COORDINATES,
+    "longer_canvases": LONGER,
     "export": EXPORT,
     "fit_laws": FIT_LAWS,
+    "flerm": FLERM,
     "repair_store": REPAIR_STORE,
     "table_exact": EXACT,
     "table_learned_orders": LEARNED_ORDERS,
     "table_trimodal": TRIMODAL,
     "table_unmasking_policies": UNMASKING,
     "table_variational_orders": VARIATIONAL,
+    "transfer_search": TRANSFER_SEARCH,
+    "transfer_sweep": TRANSFER_SWEEP,
 }
 CONFIGS = [
     ([], "no training run"),

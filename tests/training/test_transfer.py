@@ -1,5 +1,7 @@
 """Settings taken over by wider and deeper networks: rules, exactness at the base, coordinate check."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from mdm_jax.errors import MdmError
 from mdm_jax.training.coordinates import PLACES, Check, changes, slopes
 from mdm_jax.training.losses import CanvasIds, TokenBatch
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
-from mdm_jax.training.transfer import kind_of, multipliers
+from mdm_jax.training.transfer import MODULES, kind_of, multipliers
 
 VOCAB, LENGTH = 7, 8
 
@@ -139,3 +141,20 @@ def test_coordinate_check():
     hidden = ("embedding", "attention", "MLP")
     assert max(scaled[place] for place in hidden) < 0.1
     assert min(plain[place] for place in hidden[1:]) > 0.5
+
+
+def test_learning_rates_of_modules():
+    """Exactly the updates without them, times the rate of the module; other networks are refused."""
+    params = {name: {"kernel": jnp.full((2, 2), 0.5)} for name in MODULES}
+    rates = (("query-key", 2.0), ("gain", 0.5), ("unembedding", 3.0))
+    settings = OptimizerConfig(warmup=0, weight_decay=0.1)
+
+    def update(config):
+        optimizer = make_optimizer(config, 10)
+        return jax.jit(optimizer.update)(params, optimizer.init(params), params)[0]
+
+    plain, own = update(settings), update(replace(settings, module_rates=rates))
+    for (path, a), b in zip(jax.tree.leaves_with_path(own), jax.tree.leaves(plain), strict=True):
+        assert_allclose(a, b * dict(rates).get(kind_of(path, MODULES), 1.0), rtol=1e-6)
+    with pytest.raises(MdmError, match="no rule says how the parameter adapter transfers"):
+        make_optimizer(replace(settings, module_rates=rates), 10).init({"adapter": jnp.ones(2)})

@@ -18,6 +18,7 @@ _FILES = {
     "modalities": ("modality_calls_figure",),
     "order_maps": ("order_map_figure",),
     "priorities": ("priorities_figure",),
+    "rate_sweep": ("rate_sweep_figure",),
     "study": ("study_figure",),
     "style": ("save",),
     "training": ("training_figure",),
