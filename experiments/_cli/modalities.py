@@ -40,9 +40,9 @@ def report_modalities(evaluator: Evaluator, found: Frontiers, home: Path) -> Non
         name: reveals(evaluator.store.read(one.row.label).revealed_at, stream_of(evaluator.task))
         for name, one in shown.items()
     }
-    lines = [_line(name, one, reveal_cells(counts[name], names)) for name, one in shown.items()]
+    lines = [_line(name, one, reveal_cells(counts[name])) for name, one in shown.items()]
     columns = ("policy", "accuracy %", "mean calls", *CALLS, "later")
-    print_table("positions of each modality that a call reveals", columns, lines)
+    print_table(f"positions of {' / '.join(names)} that a call reveals", columns, lines)
     print_table(
         "fixed orders between modalities, the best in so many calls on these prompts",
         ("order", "accuracy %", "95 % interval", "calls", "learned is better by", "P"),

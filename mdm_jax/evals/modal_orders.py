@@ -16,6 +16,7 @@ from mdm_jax.tasks.base import stream_of
 
 FIRST_CALLS, REST_CALLS = (1, 2, 3), (1, 2)  # of the modality that comes first, and of the others
 SHOWN_CALLS = 4  # in a table; what later calls reveal is added up
+_LEAST = 0.05  # positions that are worth a number
 
 
 class Turn(NamedTuple):
@@ -121,17 +122,17 @@ def _of_span(at: np.ndarray, span: Span) -> Float[np.ndarray, " calls"]:
     return at[:, :, span.positions].sum(axis=2).mean(axis=1)
 
 
-def reveal_cells(found: Float[np.ndarray, "calls modalities"], names: Sequence[str]) -> list[str]:
-    """A text for each of the first calls, and one for all later ones."""
-    first, rest = found[:SHOWN_CALLS], found[SHOWN_CALLS:].sum(axis=0)
-    padded = np.zeros((SHOWN_CALLS, len(names)))
-    padded[: len(first)] = first
-    return [_cell(dict(zip(names, row, strict=True))) for row in (*padded, rest)]
+def reveal_cells(found: Float[np.ndarray, "calls modalities"]) -> list[str]:
+    """A text for each of the first calls, and one for all later ones: "1.0 / 0 / 14.2"."""
+    padded = np.zeros((SHOWN_CALLS, found.shape[1]))
+    padded[: len(found)] = found[:SHOWN_CALLS]
+    return [_cell(row) for row in (*padded, found[SHOWN_CALLS:].sum(axis=0))]
 
 
-def _cell(counts: Mapping[str, float]) -> str:
-    shown = [f"{name} {count:.1f}" for name, count in counts.items() if count >= 0.05]
-    return ", ".join(shown) or "-"
+def _cell(counts: Float[np.ndarray, " modalities"]) -> str:
+    if counts.max() < _LEAST:
+        return "-"
+    return " / ".join(f"{count:.1f}" if count >= _LEAST else "0" for count in counts)
 
 
 def best_by_calls(outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:

@@ -38,7 +38,7 @@ from mdm_jax.runs.config import RunConfig, read_config, read_task
 from mdm_jax.runs.description import from_json
 from mdm_jax.runs.directory import BEST
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.base import Task
+from mdm_jax.tasks.base import Task, stream_of
 from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
 from mdm_jax.training.checkpoints import restore_ema
 
@@ -47,8 +47,15 @@ SHORT = 64  # positions up to which the network tells them apart by default
 
 
 def network_for(task: Task) -> AdaptiveConfig:
-    """The usual shape: dense layers over a short canvas, one transformer block over a long one."""
+    """The usual shape: dense layers over a short canvas, one transformer block over a long one.
+
+    Codes of images and speech keep an entropy of a nat or two whatever is shown. Where there are such, a
+    start that waits until positions are determined would reveal one after another, and sets that finish
+    early would never be drawn.
+    """
     window, start = task.gen_length or task.length, EntropyStart(eagerness=0.6)
+    if stream_of(task) is not None:
+        start = EntropyStart(offset=2.0, slope=1.0, eagerness=0.6)
     if window <= SHORT:
         return AdaptiveConfig(depth=0, max_length=window, start=start)
     return AdaptiveConfig(start=start)

@@ -36,7 +36,7 @@ def test_what_each_call_reveals():
     revealed_at[:, 1:4], revealed_at[0, 5:8], revealed_at[1, 5:8] = 0, 1, 2
     found = reveals(revealed_at, STREAM)
     assert found.tolist() == [[3, 0], [0, 1.5], [0, 1.5]]
-    assert reveal_cells(found, STREAM.names) == ["a 3.0", "b 1.5", "b 1.5", "-", "-"]
+    assert reveal_cells(found) == ["3.0 / 0", "0 / 1.5", "0 / 1.5", "-", "-"]
 
 
 def test_orders_that_fewer_calls_beat_are_left_out():
