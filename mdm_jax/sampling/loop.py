@@ -149,7 +149,9 @@ def _step_all(sampler: Sampler, step: Callable = denoise_step) -> StepAll:
 
 
 def _blank_trace(sampler: Sampler, rows: RowState, context: RowContext) -> Trace | None:
-    """Zeros for the entries of all steps, [budget, batch, ...]."""
+    """Zeros for the entries of all steps, [budget, batch, ...]; None unless `config.record`."""
+    if not sampler.config.record:  # known without tracing a step
+        return None
     entry = jax.eval_shape(_step_all(sampler), rows, context, jnp.zeros((), jnp.int32))[1]
     budget = sampler.config.budget
     return jax.tree.map(lambda leaf: jnp.zeros((budget, *leaf.shape), leaf.dtype), entry)

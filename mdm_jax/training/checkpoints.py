@@ -53,9 +53,17 @@ def save(manager: Manager, state: TrainState) -> None:
         manager.wait_until_finished()
         manager.delete(stale)
     parts = {"params": state.params, "ema": state.ema, "opt_state": state.opt_state}
+    parts = jax.tree.map(_one_copy, parts | {"progress": {"step": state.step}})
     items = {name: ocp.args.StandardSave(tree) for name, tree in parts.items()}
-    items["progress"] = ocp.args.StandardSave({"step": state.step})
     manager.save(int(state.step), args=ocp.args.Composite(**items))
+
+
+def _one_copy(leaf: jax.Array) -> jax.Array:
+    """The array of one device where all have the same: of copies orbax writes a slice from each device,
+    and every slice is a program to compile.
+    """
+    same = isinstance(leaf, jax.Array) and leaf.is_fully_addressable and leaf.is_fully_replicated
+    return leaf.addressable_data(0) if same else leaf
 
 
 def restore(manager: Manager, like: TrainState) -> TrainState:

@@ -65,7 +65,7 @@ def test_interruption_and_termination(capsys):
 
 
 def test_a_reader_that_leaves_does_not_end_a_run(start):
-    lines = "for i in range(99999): print_once('line')\nprint('ran on', file=sys.stderr)"
+    lines = "for i in range(19999): print_once('line')\nprint('ran on', file=sys.stderr)"
     code = f"import sys; from experiments._cli.console import print_once\n{lines}"
     process = start("-c", code)
     process.stdout.readline()
