@@ -11,6 +11,7 @@ import jax
 from experiments import _cli as cli
 from mdm_jax import sharding
 from mdm_jax.denoisers.transformer import TransformerConfig
+from mdm_jax.diffusion.genmd4 import Genmd4
 from mdm_jax.diffusion.modal import Modal
 from mdm_jax.diffusion.objectives import Antithetic, AnyOrder, Complement, Continuous, Discrete
 from mdm_jax.errors import check_range
@@ -62,7 +63,7 @@ class Config(TrainingConfig):
     model: TransformerConfig = field(default_factory=TransformerConfig)
     learned_positions: bool = True
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    objective: AnyOrder | Continuous | Discrete | Complement | Antithetic | Modal = field(
+    objective: AnyOrder | Continuous | Discrete | Complement | Antithetic | Modal | Genmd4 = field(
         default_factory=AnyOrder
     )
     modality_weights: tuple[float, ...] | None = None

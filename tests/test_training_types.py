@@ -11,6 +11,7 @@ import pytest
 from mdm_jax.denoisers.base import bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion.corruption import antithetic_times, stratified_times, uniform_times
+from mdm_jax.diffusion.genmd4 import RATES, Genmd4
 from mdm_jax.diffusion.objectives import Antithetic, AnyOrder, Complement, Continuous, Discrete
 from mdm_jax.orders.fidelity.config import CriticParts, ReplayConfig, VineConfig, VineParts
 from mdm_jax.orders.fidelity.evaluation import fidelities, held_out, prices_between, score
@@ -70,10 +71,12 @@ def traced(step, params, *args):
 
 
 def train_denoiser(objective, times):
-    ids = CanvasIds(MASK, PAD, None)
+    ids, learned = CanvasIds(MASK, PAD, None), {}
+    if isinstance(objective, Genmd4):
+        learned = {RATES: objective.init(LENGTH, VOCAB)}
     loss = partial(denoising_loss, module=MODULE, objective=objective, times=times, ids=ids)
     step = partial(train_step, loss=loss, optimizer=OPTIMIZER, micro_batches=2)
-    return traced(step, denoiser().params, TokenBatch(TOKENS, MASKABLE))
+    return traced(step, denoiser().params | learned, TokenBatch(TOKENS, MASKABLE))
 
 
 def order_parts(form, hidden):
@@ -184,6 +187,7 @@ TRAININGS = {
     "discrete": lambda: train_denoiser(Discrete(), uniform_times),
     "complement": lambda: train_denoiser(Complement(), uniform_times),
     "antithetic": lambda: train_denoiser(Antithetic(), uniform_times),
+    "genmd4": lambda: train_denoiser(Genmd4(), stratified_times),
     "max-normalised": lambda: learn_variational_order(MaxNormalised()),
     "sigmoid": lambda: learn_variational_order(SigmoidScores(), hidden=True),
     "Plackett-Luce": lambda: learn_variational_order(PlackettLuce()),

@@ -59,6 +59,15 @@ class DenoiseDependence(Denoise, Protocol):
 
 
 @runtime_checkable
+class DenoiseTimed(Denoise, Protocol):
+    """A `Denoise` that depends on the time of the canvas, which the policy says (`Policy.time`)."""
+
+    def at(self, t: Scalar) -> Denoise:
+        """The denoiser of canvases at time t, 1 (all masked) to 0."""
+        ...
+
+
+@runtime_checkable
 class DenoiseExact(Denoise, Protocol):
     """A `Denoise` with the exact conditionals of a known distribution."""
 

@@ -31,6 +31,30 @@ def masked_nll(logits: Logits, tokens: Tokens, is_masked: Mask) -> Scalar:
     return jnp.sum(jnp.where(is_masked, token_nll(logits, jnp.where(is_masked, tokens, 0)), 0.0))
 
 
+def canvas_logits(
+    denoise: Denoise,
+    tokens: Tokens,
+    is_masked: Mask,
+    maskable: Mask,
+    *,
+    mask_id: int,
+    pad_id: int,
+    window: int | None = None,
+) -> tuple[Int[Array, " shown"], Float[Array, "shown vocab"]]:
+    """Positions of the canvas that may be masked, and their logits: one denoiser call.
+
+    Args:
+      window: all maskable positions are among this many from the first of them, or the last ones of
+        the canvas, and logits are computed for those alone; None: they may be anywhere.
+    """
+    canvas, valid = apply_mask(tokens, is_masked, mask_id), tokens != pad_id
+    positions = jnp.arange(len(tokens))
+    if window is None:
+        return positions, denoise(canvas, valid)
+    positions = jnp.minimum(jnp.argmax(maskable), len(tokens) - window) + jnp.arange(window)
+    return positions, denoise(canvas, valid, positions)
+
+
 def canvas_nll(
     denoise: Denoise,
     tokens: Tokens,
@@ -43,16 +67,10 @@ def canvas_nll(
 ) -> Float[Array, " length"]:
     """-log p(token | canvas) at the masked positions, 0 elsewhere, nats: one denoiser call.
 
-    Args:
-      window: all maskable positions are among this many from the first of them, or the last ones of
-        the canvas, and logits are computed for those alone; None: they may be anywhere.
+    Arguments as `canvas_logits`.
     """
-    canvas, valid = apply_mask(tokens, is_masked, mask_id), tokens != pad_id
-    positions = jnp.arange(len(tokens))
-    if window is not None:
-        start = jnp.minimum(jnp.argmax(maskable), len(tokens) - window)
-        positions = start + jnp.arange(window)
-    logits = denoise(canvas, valid) if window is None else denoise(canvas, valid, positions)
+    ids = {"mask_id": mask_id, "pad_id": pad_id, "window": window}
+    positions, logits = canvas_logits(denoise, tokens, is_masked, maskable, **ids)
     counts = is_masked[positions]
     nll = token_nll(logits, jnp.where(counts, tokens[positions], 0))
     return jnp.zeros(tokens.shape, jnp.float32).at[positions].set(jnp.where(counts, nll, 0.0))

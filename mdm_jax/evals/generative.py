@@ -23,6 +23,7 @@ from mdm_jax.evals.likelihood import row_bounds
 from mdm_jax.evals.score import Row
 from mdm_jax.evals.store import Generations
 from mdm_jax.policies.base import Policy, RevealOnly, wants_lookahead
+from mdm_jax.policies.rated_ancestral import RatedAncestral
 from mdm_jax.policies.tempered import Tempered
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.log_prob import log_sampler
@@ -58,10 +59,14 @@ def check_generative(policy: Policy, temperatures: Sequence[float], config: Samp
         Tempered(policy, temperature)
     if not temperatures:
         raise MdmError("nothing to sweep: give --temperatures")
-    if not isinstance(policy, RevealOnly) or wants_lookahead(policy):
+    if not isinstance(policy, RevealOnly | RatedAncestral) or wants_lookahead(policy):
         raise MdmError(
             f"{type(policy).__name__} re-masks, changes the logits or looks at what it drew, so "
             "no entropy follows from its generations: choose a policy that only reveals"
+        )
+    if hasattr(policy, "adjust_logits") and config.block_length is not None:
+        raise MdmError(
+            f"{type(policy).__name__} changes the logits: sweep it without --block_length"
         )
     if config.guidance or config.cache is not None or config.policy_sees_draw:
         raise MdmError("a temperature sweep takes no --guidance, --cache or --policy_sees_draw")
@@ -80,12 +85,12 @@ def generative_frontier(
     points = []
     for one, outcome in zip(policies, evaluator.sweep(policies), strict=True):
         found = evaluator.store.read(outcome.row.label).first(len(evaluator.examples.canvases))
-        points.append(_point(evaluator, found, one.token_temperature, outcome.row, reference))
+        points.append(_point(evaluator, found, one, outcome.row, reference))
     return points
 
 
 def _point(
-    evaluator: Evaluator, found: Generations, temperature: float, row: Row, reference: Reference
+    evaluator: Evaluator, found: Generations, policy: Tempered, row: Row, reference: Reference
 ) -> GenerativePoint:
     task, prompts = evaluator.task, evaluator.examples.canvases[found.index]
     is_response = prompts == task.vocabulary.mask_id
@@ -100,15 +105,16 @@ def _point(
     )
     logs = _log_samplers(
         *map(jnp.asarray, (prompts, found.tokens, found.revealed_at)),
-        jnp.asarray(temperature, jnp.float32),
+        jnp.asarray(policy.token_temperature, jnp.float32),
         evaluator.denoise,
+        policy.base,
         config=evaluator.config,
     )
     scale = count.mean()
     bound, entropy = (np.asarray(x, float) / scale for x in (nats, -np.asarray(logs)))
     ends = mean_interval(bound)
     return GenerativePoint(
-        float(temperature),
+        float(policy.token_temperature),
         row,
         *(math.exp(x) for x in (bound.mean(), ends.low, ends.high)),
         float(entropy.mean()),
@@ -124,12 +130,13 @@ def _log_samplers(
     revealed_at: Int[Array, "n window"],
     temperature: Float[Array, ""],
     denoise: Denoise,
+    policy: Policy,
     config: SamplerConfig,
 ) -> Float[Array, " n"]:
     """`log_sampler` of every generation."""
 
     def one(row: tuple) -> Float[Array, ""]:
-        return log_sampler(*row, temperature, denoise=denoise, config=config)
+        return log_sampler(*row, temperature, denoise=denoise, policy=policy, config=config)
 
     size = canvases_at_once(prompts.shape[1], config.pad_id, config.gen_length)
     return map_rows(one, (prompts, tokens, revealed_at), size)

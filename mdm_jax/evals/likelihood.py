@@ -1,4 +1,4 @@
-"""Held-out likelihood: the any-order bound, unbiased, with and without padding."""
+"""Held-out likelihood: the any-order bound or that of learned rates, with and without padding."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,8 +12,10 @@ from mdm_jax import sharding
 from mdm_jax.chunks import canvases_at_once, map_rows
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.diffusion.elbo import bits_per_token, canvas_nll, perplexity
+from mdm_jax.diffusion.elbo import bits_per_token, canvas_logits, canvas_nll, perplexity
+from mdm_jax.diffusion.genmd4 import mask_terms
 from mdm_jax.diffusion.objectives import AnyOrder
+from mdm_jax.diffusion.rates import Rates
 from mdm_jax.errors import MdmError, check_rows
 from mdm_jax.sampling.canvas import after_eos
 from mdm_jax.tasks.base import Batch, Task, Vocabulary, heldout_title
@@ -43,6 +45,13 @@ def summary(found: Likelihood, task: Task) -> str:
     )
 
 
+class Rated(NamedTuple):
+    """A denoiser, and the masking rates whose bound it is measured by; None: the any-order bound."""
+
+    denoise: Denoise
+    rates: Rates | None
+
+
 class _Setting(NamedTuple):
     """What is the same for all sequences."""
 
@@ -51,27 +60,46 @@ class _Setting(NamedTuple):
     draws: int
     devices: int = 1  # that rows are split over
 
+    @property
+    def canvas(self) -> dict[str, int | None]:
+        """The ids and the window of `canvas_logits`."""
+        ids = self.vocabulary
+        return {"mask_id": ids.mask_id, "pad_id": ids.pad_id, "window": self.window}
+
 
 def _row_terms(
     key: RowKey, tokens: Tokens, maskable: Mask, t: Scalar, denoise: Denoise, setting: _Setting
 ) -> tuple[Float[Array, " length"], Float[Array, " length"], Mask]:
     """Weighted and plain negative log-likelihood of each masked position, and the mask."""
     masks, weights = AnyOrder().draw(key, maskable, t)
-    nll = canvas_nll(
-        denoise,
-        tokens,
-        masks[0],
-        maskable,
-        mask_id=setting.vocabulary.mask_id,
-        pad_id=setting.vocabulary.pad_id,
-        window=setting.window,
-    )
+    nll = canvas_nll(denoise, tokens, masks[0], maskable, **setting.canvas)
     return weights[0] * nll, nll, masks[0]
+
+
+def _rated_terms(
+    key: RowKey,
+    tokens: Tokens,
+    maskable: Mask,
+    u: Scalar,
+    denoise: Denoise,
+    setting: _Setting,
+    rates: Rates,
+) -> tuple[Float[Array, " length"], Float[Array, " length"], Mask]:
+    """`_row_terms` for the bound under rates, with a share u^2 of the tokens masked.
+
+    Their weight is then about 2 / u: with a share of u it would be 1 / u, of infinite variance.
+    """
+
+    def logits_of(mask: Mask) -> tuple[Array, Array]:
+        return canvas_logits(denoise, tokens, mask, maskable, **setting.canvas)
+
+    found = mask_terms(key, tokens, maskable, u**2, rates, logits_of)
+    return 2.0 * u * found.bound, found.nll, found.is_masked
 
 
 def heldout_likelihood(
     key: Key[Array, ""],
-    denoise: Denoise,
+    denoise: Denoise | Rated,
     data: Batch,
     vocabulary: Vocabulary,
     *,
@@ -79,7 +107,7 @@ def heldout_likelihood(
     draws: int = DRAWS,
     batch_size: int = 16,
 ) -> Likelihood:
-    """The any-order bound on clean sequences, `draws` stratified masks for each.
+    """The bound on clean sequences, any-order or `Rated`, by `draws` stratified masks of each.
 
     `window` is the task's `gen_length`. Row i uses fold_in(key, i), so
     the result does not depend on `batch_size`; a call works on batch_size * draws canvases, on as many
@@ -97,7 +125,8 @@ def heldout_likelihood(
         content = content & ~np.asarray(past(jnp.asarray(data.tokens), jnp.asarray(data.maskable)))
     setting, sums = _Setting(vocabulary, window, draws), np.zeros(4)
     bounds = []
-    for bound, nll, masked, real in _measured(key, denoise, data, content, setting, batch_size):
+    model = denoise if isinstance(denoise, Rated) else Rated(denoise, None)
+    for bound, nll, masked, real in _measured(key, model, data, content, setting, batch_size):
         bounds.append(bound.sum(-1))
         sums += [bound.sum(), (bound * real).sum(), nll.sum() / draws, masked.sum() / draws]
     return _summary(sums, np.concatenate(bounds), data, content)
@@ -137,18 +166,18 @@ def position_bounds(
     as `heldout_likelihood`. Reference: LLaDA, arXiv:2502.09992, Eq. 6.
     """
     setting = _Setting(vocabulary, window, draws)
-    found = _measured(key, denoise, data, data.maskable, setting, batch_size)
+    found = _measured(key, Rated(denoise, None), data, data.maskable, setting, batch_size)
     return np.concatenate([bound for bound, *_ in found])[: len(data.tokens)]
 
 
 def _measured(
-    key: RowKey, denoise: Denoise, data: Batch, content: np.ndarray, setting: _Setting, size: int
+    key: RowKey, model: Rated, data: Batch, content: np.ndarray, setting: _Setting, size: int
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """Terms of all rows, `size` of them in each batch: those of `_chunk_terms`, and the content."""
-    mesh = sharding.data_mesh(denoise)
+    mesh = sharding.data_mesh(model)
     if mesh is None:
         for *rows, real in _chunks(data, content, size):
-            terms = jax.device_get(_chunk_terms(key, *rows, denoise, setting))
+            terms = jax.device_get(_chunk_terms(key, *rows, model, setting))
             _check_bound(terms[0], rows[0])
             yield (*terms, real)
         return
@@ -158,7 +187,7 @@ def _measured(
     )
     for *rows, real in _chunks(data, content, -(-size // mesh.size) * mesh.size):
         placed = sharding.shard(tuple(rows), sharding.by_row(mesh))
-        terms = sharding.to_host(_chunk_terms(key, *placed, denoise, setting))
+        terms = sharding.to_host(_chunk_terms(key, *placed, model, setting))
         _check_bound(terms[0], rows[0])
         yield (*terms, real)
 
@@ -185,11 +214,12 @@ def _chunk_terms(
     index: Int[Array, " batch"],
     tokens: Int[Array, "batch length"],
     maskable: Array,
-    denoise: Denoise,
+    model: Rated,
     setting: _Setting,
 ) -> tuple[Array, Array, Array]:
     """Mean weighted terms [batch, length]; plain terms and masks summed over draws."""
     size = canvases_at_once(tokens.shape[1], setting.vocabulary.pad_id, setting.window)
+    denoise, rates = model
 
     def row(row: tuple[RowKey, Tokens, Mask]) -> tuple:
         key, tokens, maskable = row
@@ -199,7 +229,8 @@ def _chunk_terms(
         keys = row_keys(k_masks, draws)
 
         def terms(draw: tuple[RowKey, Scalar]) -> tuple:
-            return _row_terms(draw[0], tokens, maskable, draw[1], denoise, setting)
+            here = draw[0], tokens, maskable, draw[1], denoise, setting
+            return _row_terms(*here) if rates is None else _rated_terms(*here, rates)
 
         bound, nll, masked = map_rows(terms, (keys, times), size)
         return bound.mean(0), nll.sum(0), masked.sum(0)

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.chunks import map_positions
 from mdm_jax.pytrees import pytree_dataclass
-from mdm_jax.types import Decision, Logits, Mask, Observation, RowKey, Tokens
+from mdm_jax.types import Count, Decision, Logits, Mask, Observation, RowKey, Scalar, Tokens
 
 PolicyState = Any
+
+
+class Clock(NamedTuple):
+    """How far a sequence is when the denoiser is called: the fields of `Observation` of these names."""
+
+    block_step: Count
+    num_blocks: Count
+
+
 Scores = Float[Array, " length"]
 T = TypeVar("T")
 
@@ -33,8 +42,9 @@ class Policy(Protocol):
     - `wants_lookahead` (default False): fill in `Observation.lookahead`, with which the policy calls the
       denoiser itself; `Decision.extra_calls` says how often, so that the calls are counted.
 
-    An optional method `adjust_logits(logits, is_masked, state) -> (logits, state)` changes the logits
-    before tokens are drawn from them and the policy is shown them.
+    An optional method `adjust_logits(logits, is_masked, clock, state) -> (logits, state)` changes the
+    logits before tokens are drawn from them and the policy is shown them. An optional method
+    `time(clock)` says at which time the canvas is, for a `DenoiseTimed`.
     """
 
     def init(self, length: int) -> PolicyState:
@@ -72,11 +82,17 @@ def wants_lookahead(policy: Policy) -> bool:
 
 
 def adjust_logits(
-    policy: Policy, logits: Logits, is_masked: Mask, state: PolicyState
+    policy: Policy, logits: Logits, is_masked: Mask, clock: Clock, state: PolicyState
 ) -> tuple[Logits, PolicyState]:
     """The logits that count, and the policy's memory; both unchanged for most policies."""
     adjust = getattr(policy, "adjust_logits", None)
-    return (logits, state) if adjust is None else adjust(logits, is_masked, state)
+    return (logits, state) if adjust is None else adjust(logits, is_masked, clock, state)
+
+
+def time_of(policy: Policy, clock: Clock) -> Scalar | None:
+    """The time of the canvas in the process that the policy reverses; None for most policies."""
+    time = getattr(policy, "time", None)
+    return None if time is None else time(clock)
 
 
 class RevealOnly(abc.ABC):

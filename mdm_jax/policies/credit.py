@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from mdm_jax.errors import check_range
-from mdm_jax.policies.base import PolicyState, RevealOnly
+from mdm_jax.policies.base import Clock, PolicyState, RevealOnly
 from mdm_jax.policies.heuristics import ConfidenceThreshold
 from mdm_jax.pytrees import pytree_dataclass, static
 from mdm_jax.types import Decision, Logits, Mask, Observation, RowKey
@@ -38,7 +38,7 @@ class CreditDecoding:
         return jnp.zeros((length, self.vocab), jnp.float32)
 
     def adjust_logits(
-        self, logits: Logits, is_masked: Mask, state: PolicyState
+        self, logits: Logits, is_masked: Mask, clock: Clock, state: PolicyState
     ) -> tuple[Logits, PolicyState]:
         """The logits with credit, and the credit."""
         probs = jax.nn.softmax(logits, axis=-1)

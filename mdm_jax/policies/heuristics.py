@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from mdm_jax.errors import check_range
 from mdm_jax.policies.base import (
+    Clock,
     RevealOnly,
     Scores,
     confidence,
@@ -59,7 +60,7 @@ def scheduled_count(schedule: CountRule, steps: int | Count, observation: Observ
     )
 
 
-def steps_per_block(steps: int | Count, observation: Observation) -> Count:
+def steps_per_block(steps: int | Count, observation: Clock | Observation) -> Count:
     """steps // blocks, at least one."""
     return jnp.maximum(jnp.asarray(steps) // jnp.maximum(observation.num_blocks, 1), 1)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.errors import check_range
-from mdm_jax.policies.base import Policy, PolicyState, Scores, adjust_logits
+from mdm_jax.policies.base import Clock, Policy, PolicyState, Scores, adjust_logits
 from mdm_jax.policies.count_schedules import CountRule
 from mdm_jax.policies.heuristics import Scheduled
 from mdm_jax.policies.mask_git import MaskGit
@@ -37,10 +37,10 @@ class PositionPenalty(Wrapping):
         check_range("free", self.free, 0)
 
     def adjust_logits(
-        self, logits: Logits, is_masked: Mask, state: PolicyState
+        self, logits: Logits, is_masked: Mask, clock: Clock, state: PolicyState
     ) -> tuple[Logits, PolicyState]:
         """Those of `base`."""
-        return adjust_logits(self.base, logits, is_masked, state)
+        return adjust_logits(self.base, logits, is_masked, clock, state)
 
     def __call__(
         self, key: RowKey, observation: Observation, state: PolicyState
@@ -116,10 +116,10 @@ class RepetitionPenalty(Wrapping):
         return Seen(jnp.zeros(self.vocab, bool), self.base.init(length))
 
     def adjust_logits(
-        self, logits: Logits, is_masked: Mask, state: PolicyState
+        self, logits: Logits, is_masked: Mask, clock: Clock, state: PolicyState
     ) -> tuple[Logits, PolicyState]:
         """The logits that tokens are drawn from."""
-        logits, of_base = adjust_logits(self.base, logits, is_masked, state.of_base)
+        logits, of_base = adjust_logits(self.base, logits, is_masked, clock, state.of_base)
         number = jnp.arange(self.vocab) - self.first_id
         again = state.ids & (number >= 0) & (number < self.ids)
         log_probs = jax.nn.log_softmax(logits, axis=-1)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from mdm_jax.policies.base import (
+    Clock,
     Policy,
     PolicyState,
     adjust_logits,
@@ -61,14 +62,14 @@ class SwitchPolicy:
         return tuple(member.init(length) for member in self.members)
 
     def adjust_logits(
-        self, logits: Logits, is_masked: Mask, state: PolicyState
+        self, logits: Logits, is_masked: Mask, clock: Clock, state: PolicyState
     ) -> tuple[Logits, PolicyState]:
         """As the member that decides does it."""
         if not any(hasattr(member, "adjust_logits") for member in self.members):
             return logits, state
 
         def adjust(i: int) -> tuple[Logits, PolicyState]:
-            adjusted, new = adjust_logits(self.members[i], logits, is_masked, state[i])
+            adjusted, new = adjust_logits(self.members[i], logits, is_masked, clock, state[i])
             return adjusted, (*state[:i], new, *state[i + 1 :])
 
         branches = [partial(adjust, i) for i in range(len(self.members))]

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from mdm_jax.errors import check_range
-from mdm_jax.policies.base import Policy, PolicyState, adjust_logits
+from mdm_jax.policies.base import Clock, Policy, PolicyState, adjust_logits
 from mdm_jax.policies.wrapping import Wrapping
 from mdm_jax.pytrees import pytree_dataclass
 from mdm_jax.types import Decision, Logits, Mask, Observation, RowKey
@@ -24,10 +24,10 @@ class Tempered(Wrapping):
         check_range("token_temperature", self.token_temperature, above=0)
 
     def adjust_logits(
-        self, logits: Logits, is_masked: Mask, state: PolicyState
+        self, logits: Logits, is_masked: Mask, clock: Clock, state: PolicyState
     ) -> tuple[Logits, PolicyState]:
         """The logits that tokens are drawn from."""
-        adjusted, state = adjust_logits(self.base, logits, is_masked, state)
+        adjusted, state = adjust_logits(self.base, logits, is_masked, clock, state)
         return adjusted / self.token_temperature, state
 
     def __call__(

@@ -1,14 +1,17 @@
 """Base of policies that change what another one is shown."""
 
 from mdm_jax.policies.base import (
+    Clock,
     Policy,
     PolicyState,
+    time_of,
     wants_dependence,
     wants_hidden,
     wants_lookahead,
     wants_verifier,
     wants_window,
 )
+from mdm_jax.types import Scalar
 
 
 class Wrapping:
@@ -40,6 +43,10 @@ class Wrapping:
     def wants_lookahead(self) -> bool:
         """Whether `base` does."""
         return wants_lookahead(self.base)
+
+    def time(self, clock: Clock) -> Scalar | None:
+        """That of `base`."""
+        return time_of(self.base, clock)
 
     def init(self, length: int) -> PolicyState:
         """The memory of `base`."""

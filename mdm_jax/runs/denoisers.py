@@ -8,6 +8,8 @@ import jax
 from mdm_jax.denoisers.base import Denoise, DenoiseExact, bind
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
+from mdm_jax.diffusion.genmd4 import RATES, Genmd4
+from mdm_jax.diffusion.rates import Rates
 from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand
 from mdm_jax.keys import root_key
@@ -125,14 +127,44 @@ def _load_trained(run: str | Path, config: dict[str, Any], task: Task | None) ->
             f"{run} was trained with {trained_on.vocabulary}, but task {task.name} has "
             f"{task.vocabulary}"
         )
-    vocabulary = trained_on.vocabulary
+    module, params, step = _trained_parts(run, config, trained_on)
+    network = {name: leaf for name, leaf in params.items() if name != RATES}
+    return LoadedDenoiser(bind(module, network), task, step)
+
+
+def load_rates(run: str | Path) -> Rates:
+    """The masking rates that a run has learned with its denoiser, averaged as its weights are.
+
+    Raises:
+      MdmError: no run of `train_denoiser` with `objective:genmd4`, or no readable checkpoint.
+    """
+    config = {} if is_published(run) else read_config(run)
+    if (objective := rated_objective(config)) is None:
+        raise MdmError(
+            f"{run} has no masking rates: train with train_denoiser objective:genmd4, and give its "
+            "directory as --run or --policy.run"
+        )
+    return objective.rates(_trained_parts(run, config, read_task(run))[1][RATES])
+
+
+def rated_objective(config: dict[str, Any]) -> Genmd4 | None:
+    """The objective of a run that learned masking rates; None: it learned none."""
+    described = config.get("objective")
+    learned = isinstance(described, dict) and described.get("kind") == Genmd4.__name__
+    return from_json(described, Genmd4) if learned else None
+
+
+def _trained_parts(
+    run: str | Path, config: dict[str, Any], task: Task
+) -> tuple[Transformer, Params, int]:
+    """The network of a run, its averaged parameters (with those of rates), and its updates."""
+    ids, objective = task.vocabulary, rated_objective(config)
     model = from_json(config["model"], TransformerConfig)
-    module = Transformer(model, vocabulary.size, stream_of(trained_on))
-    shapes = jax.eval_shape(
-        lambda: init_params(module, root_key(0), trained_on.length, vocabulary.mask_id)
-    )
-    params, step = restore_ema(expand(run) / CHECKPOINTS, shapes)
-    return LoadedDenoiser(bind(module, params), task, step)
+    module = Transformer(model, ids.size, stream_of(task))
+    shapes = jax.eval_shape(lambda: init_params(module, root_key(0), task.length, ids.mask_id))
+    if objective is not None:
+        shapes |= {RATES: objective.init(task.length, ids.size)}
+    return module, *restore_ema(expand(run) / CHECKPOINTS, shapes)
 
 
 def _load_jointly_tuned(

@@ -24,6 +24,7 @@ from mdm_jax.policies.heuristics import (
 from mdm_jax.policies.learned import Fallback, LearnedPolicy
 from mdm_jax.policies.pairwise.predicted import PredictedPairs
 from mdm_jax.runs.adaptive import price_reaching
+from mdm_jax.runs.genmd4_policy import Genmd4
 from mdm_jax.runs.policies import FromRun, check_shape, load_policy
 from mdm_jax.runs.stream_policies import (
     CodebookPenalty,
@@ -223,6 +224,7 @@ Spec = (
     | CreditDecoding
     | PcSampler
     | Perturbed
+    | Genmd4
     | PerModality
     | PositionPenalty
     | CodebookPenalty

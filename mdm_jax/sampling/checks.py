@@ -1,19 +1,26 @@
 """Settings that do not fit each other, refused before anything is compiled."""
 
+import numpy as np
+
 from mdm_jax.denoisers.base import (
     DenoiseCached,
     DenoiseDependence,
     DenoiseHidden,
+    DenoiseTimed,
     DenoiseVerifier,
 )
 from mdm_jax.errors import MdmError
 from mdm_jax.policies.base import (
+    Clock,
+    time_of,
     wants_dependence,
     wants_hidden,
     wants_lookahead,
     wants_verifier,
 )
 from mdm_jax.sampling.rows import Sampler
+
+START = Clock(np.int32(0), np.int32(1))  # for a policy to say whether it keeps time at all
 
 
 def check_denoiser(sampler: Sampler) -> None:
@@ -44,6 +51,11 @@ def check_denoiser(sampler: Sampler) -> None:
         raise MdmError(
             f"{name} wants dependence, which cannot be combined with hidden states, verifier logits or a "
             "cache"
+        )
+    if isinstance(denoise, DenoiseTimed) and time_of(policy, START) is None:
+        raise MdmError(
+            f"the denoiser {given} depends on time, and {name} has none: choose a policy that reverses a "
+            "diffusion, such as RatedAncestral"
         )
     if wants_lookahead(policy) and config.cache is not None:
         raise MdmError(f"{name} looks ahead, which cannot be combined with a cache")

@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mdm_jax.denoisers.base import KVCache
+from mdm_jax.denoisers.base import Denoise, DenoiseTimed, KVCache
 from mdm_jax.policies.base import (
+    Clock,
+    Policy,
     Scores,
     log_prob,
+    time_of,
     wants_dependence,
     wants_hidden,
     wants_verifier,
@@ -22,6 +25,7 @@ from mdm_jax.sampling.rows import (
     RowState,
     Sampler,
     block_positions,
+    clock_of,
     whole_canvas,
 )
 from mdm_jax.sampling.tokens import mask_logits
@@ -45,6 +49,7 @@ def call_denoiser(
     if wants_verifier(sampler.policy):
         return _call_with_verifier(sampler, row, context)
     denoise, config = sampler.denoise, sampler.config
+    denoise = at_time(denoise, sampler.policy, clock_of(row, context))
     wanted = None if len(positions) == len(context.canvas) else context.start + positions
     arguments = whole_canvas(row, context), context.canvas != config.pad_id, wanted
     if wants_dependence(sampler.policy):
@@ -74,6 +79,11 @@ def _call_with_verifier(sampler: Sampler, row: RowState, context: RowContext) ->
     ones = jnp.ones(len(window), jnp.float32)
     verifier_prob = ones.at[block].set(jnp.where(is_revealed, probs, 1.0))
     return Outputs(window, apply_logit_mask(logits, config), None, verifier_prob)
+
+
+def at_time(denoise: Denoise, policy: Policy, clock: Clock) -> Denoise:
+    """The denoiser of this step: another at every time, where it depends on that."""
+    return denoise.at(time_of(policy, clock)) if isinstance(denoise, DenoiseTimed) else denoise
 
 
 def look_ahead(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from mdm_jax.denoisers.base import Denoise
-from mdm_jax.policies.base import Policy, wants_window
+from mdm_jax.policies.base import Clock, Policy, wants_window
 from mdm_jax.sampling.canvas import block_ids, count_blocks, current_block, window_start
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.types import Count, Mask, RowKey, Tokens
@@ -61,6 +61,11 @@ def prepare(sampler: Sampler, key: RowKey, canvas: Tokens) -> tuple[RowState, Ro
     memory = sampler.policy.init(length)
     row = RowState(window, never, closed, zero, zero - 1, zero, zero, finite, memory)
     return row, RowContext(key, canvas, start, response, num_blocks)
+
+
+def clock_of(row: RowState, context: RowContext) -> Clock:
+    """How far a row is, after `enter_block`."""
+    return Clock(row.block_step, context.num_blocks)
 
 
 def whole_canvas(row: RowState, context: RowContext) -> Tokens:

@@ -21,6 +21,7 @@ from mdm_jax.sampling.rows import (
     RowContext,
     RowState,
     Sampler,
+    clock_of,
     enter_block,
     shown_positions,
 )
@@ -54,7 +55,8 @@ def reveal_step(
     config, positions = sampler.config, outputs.positions
     k_token, k_policy = jax.random.split(jax.random.fold_in(context.key, step))
     logits, is_masked = outputs.logits, row.window[positions] == config.mask_id
-    adjusted, state = adjust_logits(sampler.policy, logits, is_masked, row.state)
+    clock = clock_of(row, context)
+    adjusted, state = adjust_logits(sampler.policy, logits, is_masked, clock, row.state)
     observation = observe(k_token, row, context, step, outputs._replace(logits=adjusted), config)
     if wants_lookahead(sampler.policy):
         ahead = look_ahead(sampler, row, context, observation.proposal)

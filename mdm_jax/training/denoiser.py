@@ -25,11 +25,19 @@ def init_denoiser(
     key: jax.Array,
     length: int,
     mask_id: int,
+    more: Params | None = None,
 ) -> TrainState:
-    """The state before the first update."""
-    return jax.jit(lambda key: init_state(init_params(module, key, length, mask_id), optimizer))(
-        key
-    )
+    """The state before the first update.
+
+    Args:
+      more: parameters that the objective has, beside those of the network.
+    """
+    more = more or {}
+
+    def init(key: jax.Array) -> TrainState:
+        return init_state(init_params(module, key, length, mask_id) | more, optimizer)
+
+    return jax.jit(init)(key)
 
 
 def shard_state(

@@ -11,8 +11,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.denoisers.base import Denoise, bind
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.diffusion.elbo import canvas_nll
+from mdm_jax.diffusion.elbo import canvas_logits, canvas_nll
+from mdm_jax.diffusion.genmd4 import RATES, Genmd4, two_masks
 from mdm_jax.diffusion.objectives import Objective, TimeSampler
+from mdm_jax.diffusion.rates import Rates
 from mdm_jax.streams import Stream
 from mdm_jax.types import Count, Mask, RowKey, Scalar, Tokens
 
@@ -46,17 +48,28 @@ def row_nelbo(
     maskable: Mask,
     t: Scalar,
     denoise: Denoise,
-    objective: Objective,
+    objective: Objective | Rates,
     ids: CanvasIds,
 ) -> tuple[Scalar | Float[Array, " length"], Scalar, Count]:
     """One draw of the bound for one sequence.
+
+    Args:
+      objective: rates that are learned, or how masks are drawn and weighed.
 
     Returns:
       The bound in nats per sequence (the part of each position where there are modalities), and over
       all views the summed negative log-likelihood of the masked tokens and their number.
     """
+    canvas = {"mask_id": ids.mask, "pad_id": ids.pad, "window": ids.window}
+    if isinstance(objective, Rates):
+
+        def logits_of(mask: Mask) -> tuple[Array, Array]:
+            return canvas_logits(denoise, tokens, mask, maskable, **canvas)
+
+        bound, terms = two_masks(key, tokens, maskable, t, objective, logits_of)
+        return bound, jnp.sum(terms.nll), jnp.sum(terms.is_masked)
     masks, weights = objective.draw(key, maskable, t)
-    nll_of = partial(canvas_nll, mask_id=ids.mask, pad_id=ids.pad, window=ids.window)
+    nll_of = partial(canvas_nll, **canvas)
     nll = jax.vmap(lambda mask: nll_of(denoise, tokens, mask, maskable))(masks)
     if ids.modalities is not None:
         counts = masks & maskable  # what a prompt shows may be masked, and is not learned
@@ -73,7 +86,7 @@ def denoising_loss(
     batch: TokenBatch,
     *,
     module: nn.Module,
-    objective: Objective,
+    objective: Objective | Genmd4,
     times: TimeSampler,
     ids: CanvasIds,
 ) -> tuple[Scalar, dict[str, Float[Array, ""]]]:
@@ -85,8 +98,14 @@ def denoising_loss(
     Returns:
       The loss, and metrics: `nelbo_per_token` (the loss) and `nll_per_masked_token`, both in nats, and
       `weight`, the maskable tokens. Where there are modalities also `bits_NAME`, the bound of each in
-      bits per token; the loss is then weighed by `modality_loss`, the bound is not.
+      bits per token; the loss is then weighed by `modality_loss`, the bound is not. Where rates are
+      learned, with the parameters `params[RATES]`, also `bits_per_token` and the range of exponents.
     """
+    more = {}
+    if isinstance(objective, Genmd4):
+        objective = objective.rates(params[RATES])
+        w = objective.exponents
+        more = {"smallest_rate": jnp.min(w), "largest_rate": jnp.max(w)}
     k_times, k_rows = jax.random.split(key)
     count = batch.tokens.shape[0]
     bound, nll, masked = jax.vmap(
@@ -98,6 +117,8 @@ def denoising_loss(
     loss = jnp.sum(bound) / jnp.maximum(weight, 1.0)
     per_masked = jnp.sum(nll) / jnp.maximum(jnp.sum(masked), 1)
     metrics = {"nelbo_per_token": loss, "nll_per_masked_token": per_masked, "weight": weight}
+    if more:
+        metrics |= more | {"bits_per_token": loss / math.log(2.0)}
     if ids.modalities is None:
         return loss, metrics
     weighed, more = modality_loss(bound, batch.maskable, ids.modalities)

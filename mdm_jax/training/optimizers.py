@@ -9,10 +9,11 @@ import optax
 from jaxtyping import PyTree
 
 from mdm_jax.denoisers.transformer import TransformerConfig
+from mdm_jax.diffusion.genmd4 import RATES
 from mdm_jax.errors import check_range
 from mdm_jax.training.transfer import Module, scale_by_module, transferred_adamw
 
-NEVER_DECAYED = {"scale", "bias"}  # names of parameters, however many axes they are stacked along
+NEVER_DECAYED = {"scale", "bias", RATES}  # names of parameters, however many axes they have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class OptimizerConfig:
       b2: decay of the second moment.
       eps: added to the root of the second moment.
       weight_decay: of matrices.
-      clip: largest global norm of the gradient; 0: no clipping.
+      clip: largest global norm of the gradient, that of masking rates apart; 0: no clipping.
       module_rates: learning rates of modules of the transformer, as multiples of the others', such as
         embedding 2 down 0.5.
     """
@@ -127,16 +128,41 @@ def make_optimizer(
     if model is not None and (model.base_width or model.base_depth):
         adamw = partial(transferred_adamw, rate, model, is_decayed)
     made = adamw(b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay)
-    clip = optax.clip_by_global_norm(config.clip) if config.clip > 0 else optax.identity()
+    clip = clip_apart(config.clip) if config.clip > 0 else optax.identity()
     if config.module_rates:
         made = optax.chain(made, scale_by_module(dict(config.module_rates)))
     return optax.chain(clip, made)
 
 
+def clip_apart(most: float) -> optax.GradientTransformation:
+    """Gradients clipped by global norm, those of masking rates by their own: they are noisier, and what
+    they are must not shorten the network's steps.
+    """
+    clip = optax.clip_by_global_norm(most)
+
+    def apart(updates: PyTree, params: PyTree) -> PyTree:
+        named, structure = jax.tree.flatten_with_path(updates)
+        is_rate = [_name(path) == RATES for path, _ in named]
+        found = [leaf for _, leaf in named]
+        for kind in set(is_rate):
+            chosen = {i: found[i] for i, one in enumerate(is_rate) if one == kind}
+            clipped, _ = clip.update(chosen, clip.init(chosen))
+            found = [clipped.get(i, leaf) for i, leaf in enumerate(found)]
+        return jax.tree.unflatten(structure, found)
+
+    return optax.stateless(apart)
+
+
+def _name(path: tuple[Any, ...]) -> Any:
+    return getattr(path[-1], "key", None) if path else None
+
+
 def is_decayed(params: PyTree) -> PyTree:
-    """Which parameters decay: matrices; not scales of norms and biases, which scanned blocks stack."""
+    """Which parameters decay: matrices; not masking rates, and not scales of norms and biases, which
+    scanned blocks stack.
+    """
 
     def decide(path: tuple[Any, ...], leaf: Any) -> bool:
-        return leaf.ndim > 1 and getattr(path[-1], "key", None) not in NEVER_DECAYED
+        return leaf.ndim > 1 and _name(path) not in NEVER_DECAYED
 
     return jax.tree.map_with_path(decide, params)

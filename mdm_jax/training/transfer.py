@@ -9,6 +9,7 @@ With m_N = width / base width, m_L = depth / base depth and alpha in [1/2, 1]:
   of queries and keys      m_L^(alpha - 1)           m_L^-alpha              1
   gain of the last norm    1                         1                       1
   unembedding              m_N^-1                    1                       m_N
+  masking rates (ours)     1                         1                       never decayed
 
 The initial variances and m_L^-alpha before each residual branch are the network's own
 (`TransformerConfig.base_width`, `base_depth`); batch and tokens are `optimizers.sde_scale`.
@@ -27,7 +28,7 @@ from jaxtyping import PyTree
 from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.errors import MdmError
 
-Kind = Literal["embedding", "matrix", "gain", "head_gain", "last_gain", "unembedding"]
+Kind = Literal["embedding", "matrix", "gain", "head_gain", "last_gain", "unembedding", "rates"]
 KINDS: dict[str, Kind] = {
     "embed": "embedding",
     "positions": "embedding",
@@ -45,6 +46,7 @@ KINDS: dict[str, Kind] = {
     "key_norm": "head_gain",
     "final_norm": "last_gain",
     "unembed": "unembedding",
+    "rates": "rates",
 }  # by the name of the module, or of a parameter that is in none
 Module = Literal["embedding", "query-key", "value", "out", "gate-up", "down", "gain", "unembedding"]
 MODULES: dict[str, Module] = {
@@ -80,6 +82,7 @@ def multipliers(config: TransformerConfig) -> dict[Kind, Multipliers]:
         "gain": Multipliers(by_depth, eps / wider),
         "head_gain": Multipliers(by_depth, eps),
         "last_gain": Multipliers(),
+        "rates": Multipliers(),
         "unembedding": Multipliers(1 / wider, 1.0, wider),
     }
 

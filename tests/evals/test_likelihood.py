@@ -13,8 +13,15 @@ from mdm_jax import sharding
 from mdm_jax.denoisers.oracle import oracle_of
 from mdm_jax.denoisers.pretrained.checkpoints import load
 from mdm_jax.diffusion.elbo import any_order_nelbo, canvas_nll
+from mdm_jax.diffusion.rates import Rates
 from mdm_jax.errors import MdmError
-from mdm_jax.evals.likelihood import Likelihood, heldout_likelihood, row_bounds, summary
+from mdm_jax.evals.likelihood import (
+    Likelihood,
+    Rated,
+    heldout_likelihood,
+    row_bounds,
+    summary,
+)
 from mdm_jax.tasks.base import Batch, Vocabulary
 from mdm_jax.tasks.sudoku.task import Sudoku, all_grids
 
@@ -97,6 +104,14 @@ def test_constant_logits_have_a_closed_form():
     assert_allclose(found.nelbo_per_content_token, costs[content].mean(), rtol=0.02)
     assert abs(costs[content].mean() - costs[inside].mean()) > 0.05
     assert found.tokens_per_sequence == 5
+
+
+def test_constant_logits_cost_the_same_at_every_rate():
+    rates = Rates(jnp.array([[0.5, 1.0, 2.0, 3.0]]))
+    rated = Rated(DENOISE, rates)
+    found = heldout_likelihood(jax.random.key(0), rated, answers(), WORDS, draws=4000)
+    expected = NLL[np.minimum(answers().tokens, 3)][answers().maskable].mean()
+    assert_allclose(found.nelbo_per_token, expected, rtol=0.02)
 
 
 def test_equal_costs_leave_no_variance():

@@ -7,6 +7,7 @@ from digits_world import settings_in
 from tiny_run import MODEL, TRAIN
 
 from experiments import evaluate, sample, train_denoiser
+from mdm_jax.diffusion.genmd4 import Genmd4
 from mdm_jax.diffusion.modal import Modal
 from mdm_jax.diffusion.schedules import Cosine, Linear
 from mdm_jax.errors import MdmError
@@ -63,5 +64,9 @@ def test_settings_of_modalities_are_refused_where_there_is_one(tmp_path):
         task = Digits3(**settings_in(tmp_path))
         train_denoiser.run(
             replace(TRAIN, task=task, modality_weights=(1.0,), run_dir=str(tmp_path / "run"))
+        )
+    with pytest.raises(MdmError, match="has several modalities"):
+        train_denoiser.run(
+            replace(TRAIN, task=task, objective=Genmd4(), run_dir=str(tmp_path / "run"))
         )
     assert not (tmp_path / "run").exists()

@@ -9,6 +9,7 @@ from mdm_jax.denoisers.oracle import oracle_of
 from mdm_jax.policies.credit import CreditDecoding
 from mdm_jax.policies.heuristics import ConfidenceThreshold
 from mdm_jax.policies.switch import as_switch
+from mdm_jax.sampling.checks import START
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 
@@ -29,7 +30,9 @@ def test_equals_its_twin():
     credit = np.zeros((LENGTH, VOCAB))
     for call in range(4):
         logits = rng.normal(size=(LENGTH, VOCAB)) * 3
-        adjusted, state = policy.adjust_logits(jnp.float32(logits), jnp.asarray(masked), state)
+        adjusted, state = policy.adjust_logits(
+            jnp.float32(logits), jnp.asarray(masked), START, state
+        )
         probs = softmax(logits)
         for i in range(LENGTH):
             credit[i] = 0.8 * credit[i] if masked[i] else 0.0

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion.corruption import antithetic_times, stratified_times, uniform_times
+from mdm_jax.diffusion.genmd4 import RATES, Genmd4
 from mdm_jax.diffusion.objectives import (
     Antithetic,
     AnyOrder,
@@ -33,7 +34,9 @@ OBJECTIVES = {
     "discrete": Discrete(4),
     "complement": Complement(),
     "antithetic": Antithetic(),
+    "genmd4": Genmd4(start=2.0),
 }
+LEARNED = {RATES: jnp.array([[0.5, -0.8, 1.5, 0.0]])}
 TIMES = {
     "uniform": uniform_times,
     "stratified": stratified_times,
@@ -76,10 +79,12 @@ def loss_of(module=None, objective=None, times=stratified_times):
     [(o, t) for o in OBJECTIVES for t in TIMES if t == "stratified" or o == "any_order"],
 )
 def test_every_objective_estimates_the_same_bound(objective, times):
-    """Constant logits l: L * mean_i -log softmax(l)[x_i] is the bound of every order and schedule."""
-    assert isinstance(OBJECTIVES[objective], Objective)
+    """Constant logits l: L * mean_i -log softmax(l)[x_i] is the bound of every order and schedule, and of
+    rates that depend on the token: independent tokens have it exact.
+    """
+    assert isinstance(OBJECTIVES[objective], Objective | Genmd4)
     loss = loss_of(objective=OBJECTIVES[objective], times=TIMES[times])
-    batch, params = tokens(4), flat(logits=[0.0, 1.0, -1.0, 0.5])
+    batch, params = tokens(4), flat(logits=[0.0, 1.0, -1.0, 0.5]) | LEARNED
 
     @jax.jit
     def estimates(key):

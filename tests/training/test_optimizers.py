@@ -5,13 +5,16 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from numpy.testing import assert_allclose
 
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
+from mdm_jax.diffusion.genmd4 import RATES
 from mdm_jax.training.optimizers import (
     Duration,
     OptimizerConfig,
+    clip_apart,
     is_decayed,
     make_optimizer,
     sde_scale,
@@ -151,3 +154,11 @@ def test_a_batch_that_follows_the_tokens_changes_decays_nowhere():
     assert sde_scale(base, 0.99, Duration()) == (base, 0.99)
     scaled, ema = sde_scale(base, 0.99, Duration(batch=10.0, tokens=10.0))
     assert_allclose([scaled.learning_rate, scaled.b1, ema], [base.learning_rate, base.b1, 0.99])
+
+
+def test_masking_rates_are_clipped_apart_and_never_decay():
+    gradients = {"matrix": jnp.full((2, 3), 0.3), RATES: jnp.full((1, 4), 100.0)}
+    clipped, _ = clip_apart(1.0).update(gradients, optax.EmptyState())
+    assert_allclose(clipped["matrix"], gradients["matrix"])
+    assert_allclose(clipped[RATES], 0.5, rtol=1e-6)
+    assert not is_decayed(gradients)[RATES]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from mdm_jax.errors import check_range
-from mdm_jax.policies.base import PolicyState, Scores, log_prob
+from mdm_jax.policies.base import Clock, PolicyState, Scores, log_prob
 from mdm_jax.policies.heuristics import steps_per_block
 from mdm_jax.policies.remasking.block import current_block
 from mdm_jax.pytrees import pytree_dataclass
@@ -32,11 +32,11 @@ def sigma_max(alpha_t: Scalar, alpha_s: Scalar) -> Scalar:
     return jnp.minimum(1.0, (1.0 - alpha_s) / jnp.maximum(alpha_t, 1e-9))
 
 
-def times(steps: int | Count, observation: Observation) -> tuple[Scalar, Scalar]:
+def times(steps: int | Count, clock: Clock | Observation) -> tuple[Scalar, Scalar]:
     """The times t and s of this step: an even grid from 1 to 0 for each block."""
-    width = 1.0 / steps_per_block(steps, observation)
-    t = 1.0 - observation.block_step * width
-    return jnp.maximum(t, width), jnp.maximum(t - width, 0.0)
+    count = steps_per_block(steps, clock)
+    left = jnp.maximum(count - clock.block_step, 1)
+    return left / count, (left - 1) / count
 
 
 def transition(

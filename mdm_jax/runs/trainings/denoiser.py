@@ -12,10 +12,11 @@ from mdm_jax import sharding
 from mdm_jax.denoisers.base import Denoise, bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion import corruption
+from mdm_jax.diffusion.genmd4 import RATES, Genmd4
 from mdm_jax.diffusion.modal import Modal
 from mdm_jax.diffusion.objectives import Objective
 from mdm_jax.errors import MdmError
-from mdm_jax.evals.likelihood import Likelihood, heldout_likelihood
+from mdm_jax.evals.likelihood import Likelihood, Rated, heldout_likelihood
 from mdm_jax.keys import Stream, stream
 from mdm_jax.runs.denoisers import weights_for
 from mdm_jax.runs.training import Updates
@@ -24,7 +25,7 @@ from mdm_jax.training.denoiser import compile_update, init_denoiser, shard_state
 from mdm_jax.training.loop import Row, Update
 from mdm_jax.training.losses import CanvasIds, Modalities, TokenBatch, denoising_loss
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
-from mdm_jax.training.state import TrainState, init_state
+from mdm_jax.training.state import Params, TrainState, init_state
 
 Times = Literal["uniform", "stratified", "antithetic"]
 TIMES = {
@@ -71,7 +72,7 @@ class DenoiserTraining:
     start: str | None
     optimizer: OptimizerConfig
     ema_decay: float
-    objective: Objective | Modal
+    objective: Objective | Modal | Genmd4
     modality_weights: tuple[float, ...] | None
     times: Times
     eval_every: int
@@ -83,7 +84,7 @@ class DenoiserTraining:
         """The network."""
         return Transformer(self.model, self.task.vocabulary.size, stream_of(self.task))
 
-    def for_task(self) -> tuple[Objective, Modalities | None]:
+    def for_task(self) -> tuple[Objective | Genmd4, Modalities | None]:
         """The objective, and how modalities are weighed, on the task's canvases.
 
         Raises:
@@ -98,6 +99,11 @@ class DenoiserTraining:
                     "modality_weights"
                 )
             return self.objective, None
+        if isinstance(self.objective, Genmd4):
+            raise MdmError(
+                f"task {self.task.name} has several modalities: objective:modal gives each a schedule, "
+                "objective:genmd4 is for one"
+            )
         if weights is not None and (len(weights) != len(stream.spans) or min(weights) < 0):
             raise MdmError(
                 f"modality_weights must be a number for each of {', '.join(stream.names)}"
@@ -109,10 +115,12 @@ class DenoiserTraining:
         objective, modalities = self.for_task()
         ids, mesh, module = self.task.vocabulary, sharding.make_mesh(), self.module
         optimizer = make_optimizer(self.optimizer, self.steps, self.model)
-        k_init = stream(self.seed, Stream.DENOISER_INIT)
-        state = init_denoiser(module, optimizer, k_init, self.task.length, ids.mask_id)
+        k_init, more = stream(self.seed, Stream.DENOISER_INIT), {}
+        if isinstance(objective, Genmd4):
+            more = {RATES: objective.init(self.task.length, ids.size)}
+        state = init_denoiser(module, optimizer, k_init, self.task.length, ids.mask_id, more)
         if self.start is not None:
-            state = init_state(weights_for(module, self.start, self.task), optimizer)
+            state = init_state(weights_for(module, self.start, self.task) | more, optimizer)
         state, shardings = shard_state(state, mesh, self.shard_params)
         loss = partial(
             denoising_loss,
@@ -148,9 +156,8 @@ class DenoiserTraining:
         ids, window = self.task.vocabulary, self.task.gen_length
 
         def evaluate(state: TrainState, row: Row) -> Row:
-            denoise = bind(self.module, state.ema)
             k_eval = stream(self.seed, Stream.DENOISER_BOUND)
-            found = heldout_likelihood(k_eval, denoise, data, ids, window=window)
+            found = heldout_likelihood(k_eval, self._rated(state.ema), data, ids, window=window)
             return {f"heldout_{name}": value for name, value in found._asdict().items()}
 
         return evaluate
@@ -159,4 +166,11 @@ class DenoiserTraining:
         """The denoiser after the last update, whose row of metrics has its held-out likelihood."""
         likelihood = Likelihood(*(last[f"heldout_{name}"] for name in Likelihood._fields))
         ema = jax.tree.map(jnp.asarray, sharding.to_host(state.ema))
-        return Trained(bind(self.module, ema), likelihood)
+        return Trained(self._rated(ema).denoise, likelihood)
+
+    def _rated(self, params: Params) -> Rated:
+        """The denoiser with these parameters, and its masking rates where they are learned."""
+        network = {name: leaf for name, leaf in params.items() if name != RATES}
+        learned = isinstance(self.objective, Genmd4)
+        rates = self.objective.rates(params[RATES]) if learned else None
+        return Rated(bind(self.module, network), rates)
