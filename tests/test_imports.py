@@ -160,7 +160,7 @@ def test_no_imports_run_in_a_circle():
 
 
 def test_notebooks_import_mdm_jax_and_experiments_alone():
-    known = PURE | {"mdm_jax", "experiments", "matplotlib"} | sys.stdlib_module_names
+    known = PURE | {"mdm_jax", "experiments", "matplotlib", "IPython"} | sys.stdlib_module_names
     for path in NOTEBOOKS:
         cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
         for cell in cells:
