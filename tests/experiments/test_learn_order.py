@@ -17,6 +17,7 @@ from mdm_jax.evals.sweeps import Sweep, all_prices
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.base import stack
+from mdm_jax.runs import adaptive
 from mdm_jax.runs.policies import load_policy
 from mdm_jax.runs.policy_specs import Learned
 from mdm_jax.tasks.sudoku import Sudoku
@@ -35,6 +36,8 @@ def few_baselines():
         patch.setattr(price_frontier, "SCHEDULED", price_frontier.SCHEDULED[:1])
         patch.setattr(table_learned_orders, "all_families", price_frontier.baseline_families)
         patch.setattr(static_order_limit, "LISTED", TINY_SEARCH)
+        patch.setattr(adaptive, "KNOBS", 6)
+        patch.setattr(adaptive, "HELD_OUT_ROWS", 8)
         few_states = exact_limit.graph_of(Sudoku(min_clues=4))
         patch.setattr(exact_limit, "graph_of", lambda task: few_states)
         yield

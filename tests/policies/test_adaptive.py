@@ -36,9 +36,18 @@ def at_start(**options):
 
 def moved(policy, seed=1):
     leaves, treedef = jax.tree.flatten(policy.params)
-    noise = jax.random.split(jax.random.key(seed), len(leaves))
-    leaves = [x + jax.random.normal(k, x.shape) for x, k in zip(leaves, noise, strict=True)]
-    return replace(policy, params=treedef.unflatten(leaves))
+
+    @jax.jit
+    def noisy(leaves):
+        keys = jax.random.split(jax.random.key(seed), len(leaves))
+        return [x + jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+
+    return replace(policy, params=treedef.unflatten(noisy(leaves)))
+
+
+@jax.jit
+def utilities_of(policy, observation):
+    return policy.utilities(policy.featurize(observation))
 
 
 @pytest.mark.parametrize("step", [0, 3])
@@ -76,7 +85,7 @@ def test_every_seed_breaks_the_ties_of_the_start_in_an_order_of_its_own():
     found = []
     for seed in range(8):
         policy = init_adaptive(network, jax.random.key(seed), length)
-        utilities = policy.utilities(policy.featurize(blank))[blank.is_masked]
+        utilities = np.asarray(utilities_of(policy, blank))[np.asarray(blank.is_masked)]
         assert 0 < np.ptp(utilities) < 0.2
         found.append(int(np.argmax(utilities)))
     assert len(set(found)) > 2
@@ -110,14 +119,14 @@ def test_the_last_of_its_steps_reveals_all():
 
 def test_it_takes_any_length_unless_it_knows_positions():
     def at(length):
-        zero, masked = jnp.zeros((), jnp.int32), jnp.ones(length, bool)
-        logits = jax.random.normal(jax.random.key(length), (length, 5))
-        counts = zero, zero + 9, zero, zero + length, zero + 1
-        return Observation(logits, jnp.zeros(length, jnp.int32), masked, masked, *counts)
+        masked, counts = np.ones(length, bool), np.array([0, 9, 0, length, 1], np.int32)
+        logits, proposal = np.ones((length, 5), np.float32), np.zeros(length, np.int32)
+        return jax.tree.map(jnp.asarray, Observation(logits, proposal, masked, masked, *counts))
 
     anywhere, placed = moved(fresh()), moved(fresh(max_length=LENGTH))
     for length in (3, 16, 40):
-        assert anywhere.unmask(jax.random.key(0), at(length)).shape == (length,)
+        unmask = jax.eval_shape(anywhere.unmask, jax.random.key(0), at(length))
+        assert unmask.shape == (length,)
     with pytest.raises(ValueError, match="40 positions, more than max_length 16"):
         placed.unmask(jax.random.key(0), at(40))
 
@@ -126,8 +135,8 @@ def test_drawn_sets_follow_the_utilities():
     observation = jax.tree.map(lambda x: x[3], observe(5))
     observation = observation._replace(eligible=observation.is_masked)
     policy = replace(moved(fresh()), policy_temperature=2.0)
-    utilities = np.asarray(policy.utilities(policy.featurize(observation)))
-    draws = jax.vmap(lambda k: policy.unmask(k, observation))(
+    utilities = np.asarray(utilities_of(policy, observation))
+    draws = jax.jit(jax.vmap(lambda k: policy.unmask(k, observation)))(
         jax.random.split(jax.random.key(6), 4000)
     )
     eligible = np.asarray(observation.eligible)

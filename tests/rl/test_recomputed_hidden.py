@@ -67,15 +67,16 @@ def world():
     """A denoiser with hidden states, and a policy that reads them."""
     module = Transformer(TransformerConfig(width=8, depth=1, heads=2, max_length=9), 4)
     canvas = jnp.zeros(9, int)
-    params = module.init(jax.random.key(0), canvas, canvas == 0)["params"]
+    params = jax.jit(module.init)(jax.random.key(0), canvas, canvas == 0)["params"]
     network = ConfidenceNetwork(ConfidenceConfig(width=8, mlp=16, hidden=True, bias=-0.5))
     nothing = jnp.zeros((WINDOW, 4)), jnp.ones(WINDOW, bool), jnp.int32(1)
     features = network.featurize(*nothing, jnp.zeros((WINDOW, 8)))
-    weights = network.init(jax.random.key(1), features)["params"]
+    weights = jax.jit(network.init)(jax.random.key(1), features)["params"]
     policy = LearnedPolicy(network, weights, WINDOW, family=Independent())
     return bind(module, params), policy
 
 
+@jax.jit
 def generate(denoise, policy):
     """Four rollouts of each of three prompts: leading axes [3, 4]."""
     keys = jax.random.split(jax.random.key(2), len(PROMPTS))
@@ -83,6 +84,7 @@ def generate(denoise, policy):
     return jax.tree.map(lambda x: x.reshape(4, 3, *x.shape[1:]).swapaxes(0, 1), rollout)
 
 
+@jax.jit
 def calls_in(rollout, policy):
     of_one = partial(calls_of, policy=policy, config=CONFIG)
     of_group = jax.vmap(of_one, in_axes=(0, None))

@@ -19,7 +19,7 @@ from mdm_jax.sampling.loop import sweep
 
 # a switch that is mapped over its index runs every branch, each with the same key
 pytestmark = pytest.mark.reuses_keys
-ROWS, BUDGET = 240, 30
+ROWS, BUDGET = 120, 30
 CANVASES = np.full((ROWS, LENGTH), MASK)
 CANVASES[:, [0, 5, 6]] = [1, 2, 3]
 ZOO = {

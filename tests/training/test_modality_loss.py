@@ -33,14 +33,14 @@ class PerPosition(nn.Module):
 
 def loss(objective, modalities, key=0):
     module = PerPosition()
-    params = module.init(jax.random.key(1), BATCH.tokens[0], BATCH.maskable[0])["params"]
+    params = jax.jit(module.init)(jax.random.key(1), BATCH.tokens[0], BATCH.maskable[0])["params"]
     settings = {"module": module, "objective": objective, "times": stratified_times}
     ids = CanvasIds(MASK, PAD, modalities=modalities)
 
     def of(params):
         return denoising_loss(params, jax.random.key(key), BATCH, ids=ids, **settings)
 
-    return jax.value_and_grad(of, has_aux=True)(params)
+    return jax.jit(jax.value_and_grad(of, has_aux=True))(params)
 
 
 @pytest.mark.parametrize("objective", [AnyOrder(), Complement(), Modal(spread=0.5).on(STREAM)])

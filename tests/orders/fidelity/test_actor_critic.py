@@ -27,10 +27,22 @@ PARTS = CriticParts(ReplayConfig(draws=8), FORCING, CriticNetwork(CONFIG))
 
 def moved(params, seed):
     leaves, treedef = jax.tree.flatten(params)
-    keys = row_keys(seed, len(leaves))
-    return treedef.unflatten(
-        [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    )
+
+    @jax.jit
+    def noisy(leaves, keys):
+        return [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+
+    return treedef.unflatten(noisy(leaves, row_keys(seed, len(leaves))))
+
+
+@jax.jit
+def predict(critic, features, chosen):
+    return PARTS.critic.apply({"params": critic}, features, chosen)
+
+
+@jax.jit
+def targets_of(transition, policy, critic):
+    return targets(jax.random.key(0), transition, policy, critic, PARTS)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +54,8 @@ def world():
     features, following = (
         policy.featurize(observation_at(TABLE[1], masked)) for masked in (state, after)
     )
-    critic = PARTS.critic.init(jax.random.key(2), features, jnp.asarray(state))["params"]
+    init = jax.jit(PARTS.critic.init)
+    critic = init(jax.random.key(2), features, jnp.asarray(state))["params"]
     transition = Transition(
         features, jnp.asarray(~after), jnp.asarray(0.5), following, jnp.asarray(0.25)
     )
@@ -64,7 +77,7 @@ def test_the_policy_follows_the_gradient_of_the_mean_return(world):
         logs = jax.vmap(lambda one: bernoulli_log_prob(bernoulli, one, features.eligible))(SETS)
         return jnp.sum(jnp.exp(logs) * jax.lax.stop_gradient(returns))
 
-    exact = ravel_pytree(jax.grad(mean_return)(policy.params))[0]
+    exact = ravel_pytree(jax.jit(jax.grad(mean_return))(policy.params))[0]
     batch = jax.tree.map(lambda leaf: leaf[None], transition)
 
     @jax.jit
@@ -84,13 +97,13 @@ def test_the_policy_follows_the_gradient_of_the_mean_return(world):
 
 def test_targets_are_one_call_of_the_mode_ahead(world):
     policy, critic, transition = world
-    wanted = targets(jax.random.key(0), transition, policy, critic, PARTS)
+    wanted = targets_of(transition, policy, critic)
     following = transition.next_features
-    utilities = policy.utilities(following)
+    utilities = jax.jit(policy.utilities)(following)
     mode = or_best(
         jax.random.key(0), following.eligible & (utilities > 0), utilities, following.eligible
     )
-    later = PARTS.critic.apply({"params": critic}, following, mode)
+    later = predict(critic, following, mode)
     np.testing.assert_allclose(wanted.nats[mode], 0.25 * following.entropy[mode], rtol=1e-6)
     np.testing.assert_allclose(wanted.nats[~mode], later.nats[~mode], rtol=1e-6)
     np.testing.assert_allclose(wanted.calls, 1.0 + later.calls, rtol=1e-6)
@@ -102,23 +115,24 @@ def test_nothing_follows_the_last_call(world):
     nothing = jnp.zeros(LENGTH, bool)
     finished = transition.next_features._replace(is_masked=nothing, eligible=nothing)
     transition = transition._replace(next_features=finished)
-    wanted = targets(jax.random.key(0), transition, policy, critic, PARTS)
+    wanted = targets_of(transition, policy, critic)
     assert not wanted.nats.any() and wanted.calls == 0
 
 
 def test_a_critic_that_predicts_its_targets_has_no_loss(world):
     _, critic, transition = world
-    found = PARTS.critic.apply({"params": critic}, transition.features, transition.revealed)
+    found = predict(critic, transition.features, transition.revealed)
     batch, wanted = (jax.tree.map(lambda leaf: leaf[None], x) for x in (transition, found))
-    assert critic_loss(critic, batch, wanted, PARTS)[0] == 0
+    loss = jax.jit(lambda wanted: critic_loss(critic, batch, wanted, PARTS)[0])
+    np.testing.assert_allclose(loss(wanted), 0, atol=1e-12)
     off = wanted._replace(calls=wanted.calls + 0.5)
-    np.testing.assert_allclose(critic_loss(critic, batch, off, PARTS)[0], 0.125, rtol=1e-5)
+    np.testing.assert_allclose(loss(off), 0.125, rtol=1e-5)
 
 
 def test_the_survival_depends_on_the_state_alone(world):
     _, critic, transition = world
     dear = transition.features._replace(price=jnp.asarray(3.0))
     for features, chosen in [(transition.features, SETS[3]), (dear, SETS[9])]:
-        found = PARTS.critic.apply({"params": critic}, features, chosen)
-        first = PARTS.critic.apply({"params": critic}, transition.features, SETS[0])
+        found = predict(critic, features, chosen)
+        first = predict(critic, transition.features, SETS[0])
         assert found.survival == first.survival

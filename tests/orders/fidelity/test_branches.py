@@ -46,9 +46,15 @@ def policy_of(start, seed=0, noise=0.5):
     config = AdaptiveConfig(width=8, heads=2, max_length=LENGTH, start=start)
     policy = init_adaptive(AdaptiveNetwork(config), jax.random.key(seed), LENGTH)
     leaves, treedef = jax.tree.flatten(policy.params)
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    moved = [x + noise * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    return replace(policy, params=treedef.unflatten(moved), price=PRICE)
+
+    @jax.jit
+    def moved(leaves):
+        keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+        return [
+            x + noise * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)
+        ]
+
+    return replace(policy, params=treedef.unflatten(moved(leaves)), price=PRICE)
 
 
 UNSURE = policy_of(EntropyStart(offset=0.5, slope=1.0))
@@ -56,13 +62,17 @@ FIRM = policy_of(EntropyStart(offset=300.0, slope=460.0, floor=-300.0), noise=0.
 PARTS = VineParts(VineConfig(states=8, draws=3, chunk=256), FORCING)
 
 
+@jax.jit
+def mode(policy, observation):
+    return policy.unmask(jax.random.key(0), observation)
+
+
 def sets_and_ratio(policy, tokens, first):
     """The order `first`, then the mode of the policy; log of its probability and its calls."""
     masked, total, calls, chosen = np.ones(LENGTH, bool), 0.0, 0, first
     while masked.any():
         if calls:
-            unmask = policy.unmask(jax.random.key(0), observation_at(tokens, masked))
-            chosen = np.asarray(unmask)
+            chosen = np.asarray(mode(policy, observation_at(tokens, masked)))
         probs = conditionals(tokens, masked)[np.arange(LENGTH), tokens]
         total += np.log(probs)[chosen & masked].sum()
         masked, calls = masked & ~chosen, calls + 1
@@ -71,7 +81,7 @@ def sets_and_ratio(policy, tokens, first):
 
 def utilities_at_start(policy):
     observation = observation_at(TABLE[0], np.ones(LENGTH, bool))
-    return policy.utilities(policy.featurize(observation))
+    return jax.jit(lambda seen: policy.utilities(policy.featurize(seen)))(observation)
 
 
 def start_branching(tokens, count):
@@ -114,7 +124,7 @@ def test_the_gradient_is_that_of_all_sets(row, try_start):
 
     found = np.asarray(jax.jit(jax.vmap(gradient))(tried))
     error = found.std(axis=0) / np.sqrt(count)
-    exact = np.asarray(jax.grad(expected)(utilities))
+    exact = np.asarray(jax.jit(jax.grad(expected))(utilities))
     assert (np.abs(found.mean(axis=0) - exact) < 4 * error + 1e-6).all()
     assert np.abs(exact).max() > 15 * error.max()  # so a wrong one would be seen
 
@@ -126,7 +136,7 @@ def test_equal_utilities_are_revealed_in_any_order():
     maskable, nothing = jnp.ones((count, LENGTH), bool), jnp.zeros(count, bool)
     rows = Row(row_keys(3, count), maskable, nothing, PRICE * jnp.ones(count))
     tokens = jnp.broadcast_to(jnp.asarray(TABLE[0]), (count, LENGTH))
-    seen = explore(tokens, rows, tied, ORACLE, FORCING, 256)
+    seen = jax.jit(lambda rows: explore(tokens, rows, tied, ORACLE, FORCING, 256))(rows)
     assert not seen.sets.any() and (seen.revealed.sum(-1)[:, :LENGTH] == 1).all()
     assert len(np.unique(np.argmax(seen.revealed[:, :LENGTH], -1), axis=0)) > 15  # of 24
 
@@ -134,7 +144,8 @@ def test_equal_utilities_are_revealed_in_any_order():
 def test_the_same_set_returns_the_same():
     """Whether it is finished itself or shares the branch of an equal one."""
     at = start_branching(TABLE[0], 50)
-    tried, calls = try_sets(row_keys(2, 50), at, UNSURE, ORACLE, PARTS)
+    run = jax.jit(lambda keys, at: try_sets(keys, at, UNSURE, ORACLE, PARTS))
+    tried, calls = run(row_keys(2, 50), at)
     sets, returns = np.asarray(tried.sets), np.asarray(tried.returns)
     seen = {}
     for each, value in zip(sets.reshape(-1, LENGTH), returns.ravel(), strict=True):

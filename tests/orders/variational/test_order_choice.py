@@ -118,11 +118,13 @@ def test_every_prompt_gets_an_order_that_serves_it(oracle, sequences, followed):
 
     flags = np.asarray(sequences.tokens[:, 0])
     one_of_each = jax.tree.map(lambda x: x[np.unique(flags, return_index=True)[1]], sequences)
-    scores = jax.vmap(partial(scores_of, params, parts=parts, denoise=oracle))(one_of_each)
+    read = jax.jit(jax.vmap(partial(scores_of, params, parts=parts, denoise=oracle)))
+    scores = read(one_of_each)
     chosen = [ORDERS.tolist().index((p < p[0]).astype(int).tolist()) for p in scores.priority]
     assert all(RIGHT[flag, order] for flag, order in enumerate(chosen))
 
-    shown = demonstrate(ORDERS[np.array(chosen)[flags]], sequences, oracle, parts)
+    orders = ORDERS[np.array(chosen)[flags]]
+    shown = jax.jit(lambda orders: demonstrate(orders, sequences, oracle, parts))(orders)
     shown = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), shown)
     imitation = ImitationConfig(updates=128, batch_size=64, learning_rate=1e-2)
     policy, loss = fit_policy(jax.random.key(3), params["policy"], shown, parts, imitation)
