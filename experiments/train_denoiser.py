@@ -14,7 +14,7 @@ from mdm_jax.denoisers.transformer import TransformerConfig
 from mdm_jax.diffusion.genmd4 import Genmd4
 from mdm_jax.diffusion.modal import Modal
 from mdm_jax.diffusion.objectives import Antithetic, AnyOrder, Complement, Continuous, Discrete
-from mdm_jax.errors import check_range
+from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals import plots
 from mdm_jax.evals.likelihood import Likelihood, summary
 from mdm_jax.runs.directory import TOKENIZER
@@ -41,6 +41,8 @@ class Config(TrainingConfig):
         tokens, completed-p for its width and depth as well.
       base: the training that they were tuned on.
       micro_batches: slices of a batch whose gradients are accumulated.
+      pack: put several sequences without their PAD into rows of so many positions, each attending to
+        itself alone; the same loss at less cost. None: a row for each.
       model: shape of the transformer.
       learned_positions: give the network learned embeddings of its positions, not distances alone.
       optimizer: AdamW, its learning rate and schedule.
@@ -60,6 +62,7 @@ class Config(TrainingConfig):
     scaling: Scaling = "none"
     base: Base = field(default_factory=Base)
     micro_batches: int = 1
+    pack: int | None = None
     model: TransformerConfig = field(default_factory=TransformerConfig)
     learned_positions: bool = True
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -83,6 +86,17 @@ class Config(TrainingConfig):
         check_range("heldout_rows", self.heldout_rows, 2, MOST)
         check_range("ema_decay", self.ema_decay, 0, below=1)
         self.base.check(self.scaling)
+        if self.pack is not None:
+            self._check_packed()
+
+    def _check_packed(self) -> None:
+        """Refuse what sequences cannot be packed with."""
+        if self.micro_batches > 1:
+            raise MdmError("pack puts sequences of a whole batch together: leave out micro_batches")
+        if isinstance(self.objective, Genmd4):
+            raise MdmError("pack is not there for rates that are learned: choose another objective")
+        if self.model.attention == "scale-invariant":
+            raise MdmError("pack changes distances in a row: choose another --model.attention")
 
 
 def resolve(config: Config) -> Config:
@@ -103,6 +117,7 @@ def run(config: Config) -> Likelihood:
 def train(config: Config) -> Trained:
     """Train to the end, from wherever the run directory is."""
     config = resolve(config)
+    check_range("pack", config.pack, config.task.length, MOST)
     sharding.check_micro_batches(config.batch_size, config.micro_batches, jax.device_count())
     check_clean(config.task)
     settings = scaled_settings(

@@ -12,13 +12,14 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.denoisers.attention_kinds import AttentionKind, attention_weights, mix
 from mdm_jax.denoisers.base import ATTENTION, KVCache
+from mdm_jax.denoisers.packed import Packed, Sight, sight_of
 from mdm_jax.denoisers.rope import apply_rope, grid_rope_table, rope_table
 from mdm_jax.errors import MdmError, check_range
-from mdm_jax.streams import Stream
+from mdm_jax.streams import OUTSIDE, Stream
 from mdm_jax.types import Mask, Tokens
 
 Hidden = Float[Array, "length width"]
@@ -113,36 +114,35 @@ class TransformerConfig:
 def rotate(
     x: Float[Array, "length heads dim"],
     base: float,
-    coordinates: Int[Array | np.ndarray, "length 2"] | None = None,
+    places: Int[Array, " length"] | Int[Array | np.ndarray, "length 2"] | None = None,
 ) -> Float[Array, "length heads dim"]:
-    """Rotary position embedding, positions from 0, or with two coordinates each."""
-    if coordinates is None:
-        cos, sin = rope_table(jnp.arange(x.shape[0]), x.shape[-1], base)
-    else:
-        cos, sin = grid_rope_table(jnp.asarray(coordinates), x.shape[-1], base)
+    """Rotary position embedding, of positions (None: from 0 on) or of two coordinates each."""
+    places = jnp.arange(x.shape[0]) if places is None else places
+    table = rope_table if places.ndim == 1 else grid_rope_table
+    cos, sin = table(jnp.asarray(places), x.shape[-1], base)
     return apply_rope(x, (cos.astype(x.dtype), sin.astype(x.dtype)))
 
 
 class Attention(nn.Module):
-    """Every valid position attends to every valid position."""
+    """Every position attends to those that it sees: all valid ones, or those of its own sample."""
 
     config: TransformerConfig
     stream: Stream | None = None
 
     @nn.compact
-    def __call__(self, x: Hidden, valid: Mask) -> Hidden:
+    def __call__(self, x: Hidden, sight: Sight) -> Hidden:
         config, dim = self.config, self.config.width // self.config.heads
         project = partial(_linear, config, features=(config.heads, dim))
         query, key, value = (project(name=name)(x) for name in ("query", "key", "value"))
         if config.qk_norm:
             query = _norm(config, "query_norm")(query)
             key = _norm(config, "key_norm")(key)
-        places = self.stream.coordinates[: len(x)] if config.grid_rope else None
+        places = sight.take(self.stream.coordinates) if config.grid_rope else sight.places
         query, key = (rotate(each, config.rope_base, places) for each in (query, key))
         if self.is_mutable_collection(ATTENTION) and not self.is_initializing():
-            weights = attention_weights(config.attention, query, key, valid)
+            weights = attention_weights(config.attention, query, key, sight.visible)
             self.sow(ATTENTION, "weights", jnp.mean(weights, axis=0))
-        mixed = mix(config.attention, query, key, value, valid)
+        mixed = mix(config.attention, query, key, value, sight.visible)
         return _linear(config, name="out", features=config.width, axis=(-2, -1), part="residual")(
             mixed
         )
@@ -155,10 +155,10 @@ class Block(nn.Module):
     stream: Stream | None = None
 
     @nn.compact
-    def __call__(self, x: Hidden, valid: Mask) -> tuple[Hidden, None]:
+    def __call__(self, x: Hidden, sight: Sight) -> tuple[Hidden, None]:
         config = self.config
         attention = Attention(config, self.stream, name="attention")
-        x = x + _branch(config, attention(_norm(config, "attention_norm")(x), valid))
+        x = x + _branch(config, attention(_norm(config, "attention_norm")(x), sight))
         h = _norm(config, "mlp_norm")(x)
         gate = _linear(config, name="gate", features=config.mlp_width)(h)
         up = _linear(config, name="up", features=config.mlp_width)(h)
@@ -188,9 +188,16 @@ class Transformer(nn.Module):
         super().__post_init__()
 
     def __call__(
-        self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
+        self,
+        canvas: Tokens,
+        valid: Mask,
+        positions: Int[Array, " wanted"] | None = None,
+        packed: Packed | None = None,
     ) -> Float[Array, "wanted vocab"]:
-        return self.with_hidden(canvas, valid, positions)[0]
+        """Logits at `positions`; with `packed`, of a row of several samples, everywhere."""
+        if packed is None:
+            return self.with_hidden(canvas, valid, positions)[0]
+        return self.read(KVCache((), self.hidden(canvas, valid, packed)), None, packed)[0]
 
     def with_hidden(
         self, canvas: Tokens, valid: Mask, positions: Int[Array, " wanted"] | None = None
@@ -212,7 +219,10 @@ class Transformer(nn.Module):
 
     @nn.compact
     def read(
-        self, kv_cache: KVCache, positions: Int[Array, " wanted"] | None = None
+        self,
+        kv_cache: KVCache,
+        positions: Int[Array, " wanted"] | None = None,
+        packed: Packed | None = None,
     ) -> tuple[Float[Array, "wanted vocab"], Float[Array, "wanted width"]]:
         """Logits at `positions` (None: everywhere) and what they were computed from."""
         hidden = kv_cache.hidden if positions is None else kv_cache.hidden[positions]
@@ -220,9 +230,9 @@ class Transformer(nn.Module):
             hidden
         )
         if self.stream is not None:
-            allowed = jnp.asarray(self.stream.allowed(self.vocab))
-            allowed = allowed[: len(hidden)] if positions is None else allowed[positions]
-            logits = jnp.where(allowed, logits, -jnp.inf)
+            places = jnp.arange(len(hidden)) if positions is None else positions
+            places = places if packed is None else packed.place
+            logits = jnp.where(allowed_at(self.stream, self.vocab, places), logits, -jnp.inf)
         return logits, hidden
 
     def mean_attention(self, kept: Any) -> Float[Array, "length length"]:
@@ -238,9 +248,9 @@ class Transformer(nn.Module):
         return jnp.mean(layers[-math.ceil(LATE * self.config.depth) :], axis=0)
 
     @nn.compact
-    def hidden(self, canvas: Tokens, valid: Mask) -> Hidden:
+    def hidden(self, canvas: Tokens, valid: Mask, packed: Packed | None = None) -> Hidden:
         """Final normalised hidden states, [length, width]."""
-        config = self.config
+        config, sight = self.config, sight_of(valid, packed)
         embed = nn.Embed(
             self.vocab + 2,
             config.width,
@@ -251,14 +261,12 @@ class Transformer(nn.Module):
         x = embed(canvas)
         if config.max_length is not None:
             shape = (config.max_length, config.width)
-            place = self.param("positions", _init(config, "embedding"), shape, jnp.float32)[
-                : canvas.shape[0]
-            ]
-            x = x + place.astype(x.dtype)
+            place = self.param("positions", _init(config, "embedding"), shape, jnp.float32)
+            x = x + sight.take(place).astype(x.dtype)
         if config.modality_embedding:
             shape = (len(self.stream.spans) + 1, config.width)  # the last one: outside all of them
             of_modality = self.param("modalities", _init(config, "embedding"), shape, jnp.float32)
-            x = x + of_modality[self.stream.modality[: len(x)]].astype(x.dtype)
+            x = x + of_modality[sight.take(self.stream.modality)].astype(x.dtype)
         block = nn.remat(Block, prevent_cse=not config.scan) if config.remat else Block
         if config.scan:
             layers = nn.scan(
@@ -268,11 +276,24 @@ class Transformer(nn.Module):
                 in_axes=nn.broadcast,
                 length=config.depth,
             )
-            x, _ = layers(config, self.stream, name="blocks")(x, valid)
+            x, _ = layers(config, self.stream, name="blocks")(x, sight)
         else:
             for layer in range(config.depth):
-                x, _ = block(config, self.stream, name=f"block_{layer}")(x, valid)
+                x, _ = block(config, self.stream, name=f"block_{layer}")(x, sight)
         return _norm(config, "final_norm")(x)
+
+
+def allowed_at(
+    stream: Stream, vocab: int, places: Int[Array, " wanted"]
+) -> Bool[Array, "wanted vocab"]:
+    """The rows of `stream.allowed` at some positions, without that table."""
+    ids, outside = np.arange(vocab), np.ones(vocab, bool)
+    for span in stream.spans:
+        outside[span.first_id : span.first_id + span.ids] = False
+    first = jnp.array([*(span.first_id for span in stream.spans), 0])
+    end = jnp.array([*(span.first_id + span.ids for span in stream.spans), 0])
+    number = jnp.asarray(stream.modality)[places, None]
+    return jnp.where(number == OUTSIDE, outside, (ids >= first[number]) & (ids < end[number]))
 
 
 def _dtype(config: TransformerConfig) -> jnp.dtype:

@@ -16,6 +16,7 @@ from mdm_jax.diffusion.genmd4 import RATES, Genmd4, two_masks
 from mdm_jax.diffusion.objectives import Objective, TimeSampler
 from mdm_jax.diffusion.rates import Rates
 from mdm_jax.streams import Stream
+from mdm_jax.training.packing import packed_nll
 from mdm_jax.types import Count, Mask, RowKey, Scalar, Tokens
 
 
@@ -24,6 +25,9 @@ class TokenBatch(NamedTuple):
 
     tokens: Int[Array, "batch length"]
     maskable: Bool[Array, "batch length"]
+    source: Int[Array, "rows row_length"] | None = (
+        None  # of packed rows: see `training.packing.pack`
+    )
 
 
 class Modalities(NamedTuple):
@@ -71,6 +75,17 @@ def row_nelbo(
     masks, weights = objective.draw(key, maskable, t)
     nll_of = partial(canvas_nll, **canvas)
     nll = jax.vmap(lambda mask: nll_of(denoise, tokens, mask, maskable))(masks)
+    return weighed(masks, weights, nll, maskable, ids)
+
+
+def weighed(
+    masks: Bool[Array, "views length"],
+    weights: Float[Array, " views"] | Float[Array, "views length"],
+    nll: Float[Array, "views length"],
+    maskable: Mask,
+    ids: CanvasIds,
+) -> tuple[Scalar | Float[Array, " length"], Scalar, Count]:
+    """What `row_nelbo` returns, from the negative log-likelihoods of the views."""
     if ids.modalities is not None:
         counts = masks & maskable  # what a prompt shows may be masked, and is not learned
         nll = jnp.where(counts, nll, 0.0)
@@ -93,7 +108,8 @@ def denoising_loss(
     """Mean bound per maskable token of a batch, nats.
 
     Times are drawn for the whole batch, masks with one key per row. An objective with two views is
-    given half as many rows for the same cost.
+    given half as many rows for the same cost. A batch with a `source` is computed in packed rows: the
+    same masks and the same loss, up to the order of sums.
 
     Returns:
       The loss, and metrics: `nelbo_per_token` (the loss) and `nll_per_masked_token`, both in nats, and
@@ -108,11 +124,20 @@ def denoising_loss(
         more = {"smallest_rate": jnp.min(w), "largest_rate": jnp.max(w)}
     k_times, k_rows = jax.random.split(key)
     count = batch.tokens.shape[0]
-    bound, nll, masked = jax.vmap(
-        lambda key, tokens, maskable, t: row_nelbo(
-            key, tokens, maskable, t, bind(module, params), objective, ids
+    keys, t = row_keys(k_rows, jnp.arange(count)), times(k_times, count)
+    if batch.source is None:
+        bound, nll, masked = jax.vmap(
+            lambda key, tokens, maskable, t: row_nelbo(
+                key, tokens, maskable, t, bind(module, params), objective, ids
+            )
+        )(keys, batch.tokens, batch.maskable, t)
+    else:
+        masks, weights = jax.vmap(objective.draw)(keys, batch.maskable, t)
+        packed = partial(packed_nll, module=module, mask_id=ids.mask)
+        nll = jax.vmap(packed, (None, None, 1, None), 1)(params, batch.tokens, masks, batch.source)
+        bound, nll, masked = jax.vmap(partial(weighed, ids=ids))(
+            masks, weights, nll, batch.maskable
         )
-    )(row_keys(k_rows, jnp.arange(count)), batch.tokens, batch.maskable, times(k_times, count))
     weight = jnp.sum(batch.maskable).astype(jnp.float32)
     loss = jnp.sum(bound) / jnp.maximum(weight, 1.0)
     per_masked = jnp.sum(nll) / jnp.maximum(jnp.sum(masked), 1)
@@ -121,8 +146,8 @@ def denoising_loss(
         metrics |= more | {"bits_per_token": loss / math.log(2.0)}
     if ids.modalities is None:
         return loss, metrics
-    weighed, more = modality_loss(bound, batch.maskable, ids.modalities)
-    return (loss if weighed is None else weighed), metrics | more
+    by_modality, more = modality_loss(bound, batch.maskable, ids.modalities)
+    return (loss if by_modality is None else by_modality), metrics | more
 
 
 def modality_loss(

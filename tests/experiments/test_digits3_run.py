@@ -26,6 +26,7 @@ def test_from_training_to_a_sound(tmp_path):
     model = replace(MODEL, modality_embedding=True, grid_rope=True)
     objective = Modal((Linear(), Cosine(), Linear()), spread=0.5, drop=0.2)
     settings = {"modality_weights": (1.0, 0.5, 0.5), "steps": 2, "save_every": 2, "eval_every": 2}
+    settings["pack"] = TRAIN.batch_size * task.length  # all of a batch in one row
     config = replace(TRAIN, task=task, model=model, objective=objective, run_dir=str(home))
     train_denoiser.run(replace(config, **settings))
     (tmp_path / "digits3.json").unlink()
@@ -69,4 +70,10 @@ def test_settings_of_modalities_are_refused_where_there_is_one(tmp_path):
         train_denoiser.run(
             replace(TRAIN, task=task, objective=Genmd4(), run_dir=str(tmp_path / "run"))
         )
+    with pytest.raises(MdmError, match="pack must be at least 16"):
+        train_denoiser.run(replace(TRAIN, pack=15, run_dir=str(tmp_path / "run")))
+    with pytest.raises(MdmError, match="leave out micro_batches"):
+        replace(TRAIN, pack=16, micro_batches=2)
+    with pytest.raises(MdmError, match="another objective"):
+        replace(TRAIN, pack=16, objective=Genmd4())
     assert not (tmp_path / "run").exists()

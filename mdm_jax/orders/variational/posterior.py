@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mdm_jax.denoisers.packed import Sight
 from mdm_jax.denoisers.transformer import Block, TransformerConfig
 from mdm_jax.errors import check_range
 from mdm_jax.types import Count, Mask, Tokens
@@ -84,7 +85,7 @@ class Scorer(nn.Module):
             : len(tokens)
         ]
         for layer in range(config.depth):
-            x, _ = Block(shape, name=f"block_{layer}")(x, valid)
+            x, _ = Block(shape, name=f"block_{layer}")(x, Sight(valid[None]))
         x = nn.RMSNorm(name="final_norm")(x[positions])
         last = nn.initializers.normal(config.spread / config.width**0.5)
         scores = nn.Dense(1, use_bias=False, kernel_init=last, name="score")(x)[:, 0]

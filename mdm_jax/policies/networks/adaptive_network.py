@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdm_jax.denoisers.packed import Sight
 from mdm_jax.denoisers.transformer import Block, TransformerConfig
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.policies.action_distributions import Utilities
@@ -143,7 +144,8 @@ class Trunk(nn.Module):
         if config.max_length is not None:
             x += self._of_positions(inputs)
         for layer in range(config.depth):
-            x, _ = Block(config.block_config(), name=f"block_{layer}")(x, jnp.ones((len(x),), bool))
+            block = Block(config.block_config(), name=f"block_{layer}")
+            x, _ = block(x, Sight(jnp.ones((1, len(x)), bool)))
         return nn.RMSNorm(name="final_norm")(x)
 
     def _of_positions(self, inputs: Inputs) -> Float[Array, "length width"]:

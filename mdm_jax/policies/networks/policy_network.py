@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.chunks import kept
+from mdm_jax.denoisers.packed import Sight
 from mdm_jax.denoisers.transformer import Block, TransformerConfig
 from mdm_jax.errors import check_range
 from mdm_jax.policies.action_distributions import Utilities
@@ -111,7 +112,7 @@ class PolicyNetwork(nn.Module):
         steps = nn.Embed(self.max_steps + 1, config.width, embedding_init=init, name="steps")
         x += steps(jnp.clip(left, 0, self.max_steps))[None, :]
         for layer in range(config.depth):
-            x, _ = Block(shape, name=f"block_{layer}")(x, jnp.ones((length,), bool))
+            x, _ = Block(shape, name=f"block_{layer}")(x, Sight(jnp.ones((1, length), bool)))
         x = nn.RMSNorm(name="final_norm")(x)
         utilities = nn.Dense(1, kernel_init=nn.initializers.zeros, name="utility")(x)[:, 0]
         table = self.param("table", _ancestral_table, (self.max_steps + 1, self.max_length))

@@ -25,6 +25,7 @@ from mdm_jax.training.denoiser import compile_update, init_denoiser, shard_state
 from mdm_jax.training.loop import Row, Update
 from mdm_jax.training.losses import CanvasIds, Modalities, TokenBatch, denoising_loss
 from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
+from mdm_jax.training.packing import pack
 from mdm_jax.training.state import Params, TrainState, init_state
 
 Times = Literal["uniform", "stratified", "antithetic"]
@@ -52,6 +53,7 @@ class DenoiserTraining:
       steps: updates in all.
       batch_size: sequences in each update.
       micro_batches: slices of a batch whose gradients are accumulated.
+      pack: positions of a row that holds several sequences without their PAD; None: a row for each.
       model: shape of the transformer.
       start: run directory of a denoiser of the same shape, whose averaged weights training starts from.
       optimizer, ema_decay: of the parameters, and of their average.
@@ -68,6 +70,7 @@ class DenoiserTraining:
     steps: int
     batch_size: int
     micro_batches: int
+    pack: int | None
     model: TransformerConfig
     start: str | None
     optimizer: OptimizerConfig
@@ -137,8 +140,11 @@ class DenoiserTraining:
         rows = sharding.by_row(sharding.make_mesh())
 
         def batch_at(index: int) -> TokenBatch:
-            batch = self.task.train_batch(self.seed, index, self.batch_size)
-            return sharding.shard(TokenBatch(*batch), rows)
+            batch = TokenBatch(*self.task.train_batch(self.seed, index, self.batch_size))
+            if self.pack is not None:
+                pad, devices = self.task.vocabulary.pad_id, jax.device_count()
+                batch = batch._replace(source=pack(batch.tokens, pad, self.pack, devices))
+            return sharding.shard(batch, rows)
 
         return Updates(
             title="training",
