@@ -1,6 +1,6 @@
 """Learning rates in function space: larger networks whose updates move the outputs as a small one's do.
 
-  python -m experiments.flerm --widths 128 256 --depths 4
+  python -m experiments.flerm --widths 128 256 --depths 2
 
 Trains --model at each learning rate, and records how far the update of every parameter moves the logits.
 Every other size is trained at the same rates twice: with a learning rate for each parameter that makes
@@ -24,8 +24,8 @@ from mdm_jax.runs.json_files import read_json, write_json
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.trainings.flerm import Finished, FlermTraining, Record
 from mdm_jax.tasks.base import stream_of
-from mdm_jax.tasks.chains import Chains
 from mdm_jax.tasks.checks import check_clean
+from mdm_jax.tasks.markov_chain import MarkovChain
 from mdm_jax.tasks.splits import MOST
 from mdm_jax.training.optimizers import OptimizerConfig
 
@@ -53,18 +53,18 @@ class Config:
       run_dir: where a directory for each run, table and figure are written.
     """
 
-    task: cli.AnyTask = field(default_factory=lambda: Chains(depth=2))
+    task: cli.AnyTask = field(default_factory=lambda: MarkovChain(length=16))
     data_dir: str | None = None
-    model: TransformerConfig = field(default_factory=lambda: TransformerConfig(width=64, depth=2))
-    rates: tuple[float, ...] = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
-    widths: tuple[int, ...] = (128,)
+    model: TransformerConfig = field(default_factory=lambda: TransformerConfig(width=64, depth=1))
+    rates: tuple[float, ...] = (0.004, 0.008, 0.016, 0.032)
+    widths: tuple[int, ...] = (256,)
     depths: tuple[int, ...] = ()
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    every: int = 20
-    steps: int = 200
-    batch_size: int = 16
+    every: int = 10
+    steps: int = 100
+    batch_size: int = 32
     ema_decay: float = 0.99
-    heldout_rows: int = 64
+    heldout_rows: int = 128
     seed: int = 0
     run_dir: str = "runs/flerm"
 

@@ -23,8 +23,8 @@ from mdm_jax.errors import MdmError, check_range, check_seed
 from mdm_jax.external_files import expand
 from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.task_choice import with_data_dir
-from mdm_jax.tasks.chains import Chains
 from mdm_jax.tasks.checks import check_clean
+from mdm_jax.tasks.markov_chain import MarkovChain
 from mdm_jax.training.optimizers import OptimizerConfig
 from mdm_jax.training.transfer import Module
 from mdm_jax.training.trust_region import Point, TrustRegion
@@ -47,7 +47,7 @@ class Config:
       run_dir: where a directory for each run, and the table, are written.
     """
 
-    task: cli.AnyTask = field(default_factory=lambda: Chains(depth=2))
+    task: cli.AnyTask = field(default_factory=lambda: MarkovChain(length=16))
     data_dir: str | None = None
     trials: int = 24
     radius: float = 1.0

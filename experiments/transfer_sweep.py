@@ -11,6 +11,8 @@ and rates.png.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
+from statistics import fmean
 from typing import Literal, NamedTuple
 
 from experiments import _cli as cli
@@ -18,23 +20,23 @@ from experiments import train_denoiser
 from experiments._cli.console import print_once, progress
 from experiments._cli.rate_sweeps import loss_at, report_sweeps
 from mdm_jax.denoisers.transformer import TransformerConfig
-from mdm_jax.errors import MdmError, check_range
+from mdm_jax.errors import MdmError, check_range, check_seed
 from mdm_jax.external_files import expand
 from mdm_jax.laws.rate_sweep import RateSweep
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.trainings.transfer import Base
-from mdm_jax.tasks.chains import Chains
 from mdm_jax.tasks.checks import check_clean
+from mdm_jax.tasks.markov_chain import MarkovChain
 
 Rule = Literal["completed-p", "none"]
 RULES: tuple[Rule, ...] = ("completed-p", "none")
 AXES = {"widths": "width", "depths": "depth", "batch_sizes": "batch size", "durations": "updates"}
 
 BASE = train_denoiser.Config(
-    model=TransformerConfig(width=64, depth=2),
-    batch_size=16,
-    steps=200,
-    heldout_rows=64,
+    model=TransformerConfig(width=64, depth=1),
+    batch_size=32,
+    steps=100,
+    heldout_rows=128,
     eval_every=10**6,
     save_every=1000,
 )  # minutes for a sweep on two cores
@@ -51,20 +53,22 @@ class Config:
       widths, depths: of other networks, the rest as in the base; heads are as wide.
       batch_sizes: others, at the same number of training tokens.
       durations: other numbers of updates, at the same batch.
-      train: the base; its task, data_dir, run_dir and learning rate are set here, and --train.base.alpha
-        and .token_exponent are those of the rules.
+      train: the base; its task, data_dir, run_dir, learning rate and seed are set here, and
+        --train.base.alpha and .token_exponent are those of the rules.
+      seeds: of weights, batches and masks; losses are means over them.
       plan: print what would be trained, and stop.
       run_dir: where a directory for each run, table and figure are written.
     """
 
-    task: cli.AnyTask = field(default_factory=lambda: Chains(depth=2))
+    task: cli.AnyTask = field(default_factory=lambda: MarkovChain(length=16))
     data_dir: str | None = None
-    rates: tuple[float, ...] = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+    rates: tuple[float, ...] = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
     widths: tuple[int, ...] = (128, 256)
     depths: tuple[int, ...] = ()
     batch_sizes: tuple[int, ...] = ()
     durations: tuple[int, ...] = ()
     train: train_denoiser.Config = BASE
+    seeds: tuple[int, ...] = (0,)
     plan: bool = False
     run_dir: str = "runs/transfer_sweep"
 
@@ -75,6 +79,10 @@ class Config:
             check_range("rates", rate, above=0)
         for size in (size for name in AXES for size in getattr(self, name)):
             check_range("every size", size, 1)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise MdmError("give --seeds, each once")
+        for seed in self.seeds:
+            check_seed(seed, "seeds")
         if self.train.scaling != "none":
             raise MdmError("--train is the base of the others: leave out --train.scaling")
 
@@ -96,18 +104,19 @@ def run(config: Config) -> list[RateSweep]:
     planned = plans(config)
     rates = tuple(sorted(config.rates))
     trainings = {each.train.run_dir: each.train for each in planned}
-    print_once(f"{len(trainings) * len(rates)} runs of {task.name}: {', '.join(trainings)}")
+    grid = list(product(trainings.items(), rates, config.seeds))
+    print_once(f"{len(grid)} runs of {task.name}: {', '.join(trainings)}")
     if config.plan:
         return []
-    losses: dict[str, list[float]] = {}
-    with progress("sweeping", len(trainings) * len(rates)) as advance:
-        for name, train in trainings.items():
-            losses[name] = []
-            for rate in rates:
-                optimizer = replace(train.optimizer, learning_rate=rate)
-                directory = expand(config.run_dir) / f"{name}-rate-{rate:g}"
-                losses[name].append(loss_at(replace(train, optimizer=optimizer), directory))
-                advance(1, f"{name}, learning rate {rate:g}: {losses[name][-1]:.3f}")
+    found: dict[tuple[str, float], list[float]] = {}
+    with progress("sweeping", len(grid)) as advance:
+        for (name, train), rate, seed in grid:
+            optimizer = replace(train.optimizer, learning_rate=rate)
+            directory = expand(config.run_dir) / f"{name}-rate-{rate:g}-seed-{seed}"
+            loss = loss_at(replace(train, optimizer=optimizer, seed=seed), directory)
+            found.setdefault((name, rate), []).append(loss)
+            advance(1, f"{directory.name}: {loss:.3f}")
+    losses = {name: tuple(fmean(found[name, rate]) for rate in rates) for name in trainings}
     sweeps = collect(planned, rates, losses)
     report_sweeps(sweeps, config.run_dir)
     return sweeps
@@ -176,13 +185,13 @@ def as_base(train: train_denoiser.Config) -> Base:
 
 
 def collect(
-    planned: Sequence[Run], rates: tuple[float, ...], losses: dict[str, list[float]]
+    planned: Sequence[Run], rates: tuple[float, ...], losses: dict[str, tuple[float, ...]]
 ) -> list[RateSweep]:
     """The losses by rule and axis."""
     sweeps: dict[tuple[str, str], RateSweep] = {}
     for rule, axis, size, train in planned:
         sweep = sweeps.setdefault((axis, rule), RateSweep(rule, axis, rates, {}, size))
-        sweep.losses[size] = tuple(losses[train.run_dir])
+        sweep.losses[size] = losses[train.run_dir]
     return list(sweeps.values())
 
 

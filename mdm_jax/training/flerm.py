@@ -90,7 +90,7 @@ def flerm_step(
     """One update, whose factors are measured first where `outputs` is given.
 
     Args:
-      rate: what the updates of the optimiser, whose peak learning rate is 1, are multiplied by.
+      rate: learning rate of this update, which that of the optimiser, 1, is multiplied by.
       wanted: how far the updates should move the outputs at a rate of 1.
 
     Returns:

@@ -108,6 +108,18 @@ def sde_scale(
     return scaled, ema_decay**kappa
 
 
+def rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """The learning rate of each update of a run of `steps`."""
+    warmup = min(config.warmup, max(steps // 10, 1))
+    return optax.warmup_cosine_decay_schedule(
+        0.0,
+        config.learning_rate,
+        warmup,
+        max(steps, warmup + 1),
+        config.learning_rate * config.final_fraction,
+    )
+
+
 def make_optimizer(
     config: OptimizerConfig, steps: int, model: TransformerConfig | None = None
 ) -> optax.GradientTransformation:
@@ -116,14 +128,7 @@ def make_optimizer(
     Args:
       model: the transformer that is trained, where it takes over settings of a smaller one.
     """
-    warmup = min(config.warmup, max(steps // 10, 1))
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0,
-        config.learning_rate,
-        warmup,
-        max(steps, warmup + 1),
-        config.learning_rate * config.final_fraction,
-    )
+    rate = rate_schedule(config, steps)
     adamw = partial(optax.adamw, rate, mask=is_decayed)
     if model is not None and (model.base_width or model.base_depth):
         adamw = partial(transferred_adamw, rate, model, is_decayed)

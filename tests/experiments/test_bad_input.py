@@ -514,7 +514,7 @@ TRIMODAL = [
 FLERM = [
     ("--widths --depths", "give other sizes than the base's: --widths, --depths"),
     ("--widths 100", "width 100 is no multiple of the base's heads, which are 16 wide"),
-    ("--depths 3", "depth 3 is no multiple of the base's 2"),
+    ("--model.depth 2 --depths 3", "depth 3 is no multiple of the base's 2"),
     ("--rates 0.1 0.1", "give --rates, each once"),
     ("--every 0", "every must be at least 1"),
     ("--model.scan", "leave out --model.scan, .base_width and .base_depth"),
@@ -526,6 +526,7 @@ TRANSFER_SWEEP = [
     ("--depths 0", "every size must be at least 1"),
     ("--rates 0.1 0.2", "rates (0.1, 0.2) must be three different learning rates or more"),
     ("--rates 0.1 0.2 -1", "rates must be above 0"),
+    ("--seeds 1 1", "give --seeds, each once"),
     ("--train.scaling sde --train.base.batch_size 8", "leave out --train.scaling"),
 ]
 TRANSFER_SEARCH = [

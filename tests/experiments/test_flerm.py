@@ -8,7 +8,7 @@ from commands import call
 from experiments import flerm
 from mdm_jax.runs.trainings.flerm import Finished
 
-WORDS = ["--task.depth", "1", "--rates", "0.1", "0.2", "0.4", "--widths", "128"]
+WORDS = ["--task.length", "8", "--rates", "0.1", "0.2", "0.4", "--widths", "128"]
 
 
 def test_records_are_matched_and_finished_runs_are_read(tmp_path, monkeypatch, capsys):

@@ -20,7 +20,7 @@ def train(config):
 
 def test_what_is_found_is_carried_over(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train_denoiser, "train", train)
-    words = ["--trials", "60", "--modules", "embedding", "--task.depth", "1"]
+    words = ["--trials", "60", "--modules", "embedding", "--task.length", "8"]
     call("transfer_search", *words, "--run_dir", tmp_path)
     found = re.search(r"--optimizer.module_rates embedding ([0-9.]+)\n", capsys.readouterr().out)
     assert float(found[1]) == pytest.approx(4, rel=0.2)

@@ -9,7 +9,7 @@ from commands import call
 from experiments import train_denoiser, transfer_sweep
 from mdm_jax.training.loop import TrainingStopped
 
-WORDS = ["--task.depth", "1", "--rates", "0.1", "0.2", "0.4", "0.8"]
+WORDS = ["--task.length", "8", "--rates", "0.1", "0.2", "0.4", "0.8"]
 
 
 def sweep_of(moves, asked):
@@ -30,8 +30,9 @@ def sweep_of(moves, asked):
 def test_the_verdict(tmp_path, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(train_denoiser, "train", sweep_of(1.0, asked))
-    call("transfer_sweep", *WORDS, "--widths", "128", "256", "--run_dir", tmp_path)
-    assert len(asked) == len({one.run_dir for one in asked}) == 5 * 4  # the base once
+    words = [*WORDS, "--widths", "128", "256", "--seeds", "0", "1"]
+    call("transfer_sweep", *words, "--run_dir", tmp_path)
+    assert len(asked) == len({one.run_dir for one in asked}) == 5 * 4 * 2  # the base once
     shown = capsys.readouterr().out.replace("\n", " ")
     assert "completed-p, width: best learning rate 0.4 at 64, 0.4 at 128, 0.4 at 256; it m" in shown
     assert (
@@ -43,15 +44,15 @@ def test_the_verdict(tmp_path, monkeypatch, capsys):
 
 
 def test_sizes_of_every_axis():
-    words = {"widths": (128,), "depths": (4,), "batch_sizes": (32,), "durations": (50,)}
+    words = {"widths": (128,), "depths": (4,), "batch_sizes": (16,), "durations": (50,)}
     planned = transfer_sweep.plans(transfer_sweep.Config(**words))
     runs = {one.train.run_dir: one.train for one in planned}
     assert len(planned) == 16 and len(runs) == 9
-    wide, batch = runs["completed-p-width-128"], runs["none-batch-size-32"]
+    wide, batch = runs["completed-p-width-128"], runs["none-batch-size-16"]
     assert (wide.model.width, wide.model.heads, wide.base.width, wide.scaling) == (
         *(128, 8, 64),
         "completed-p",
     )
-    assert (batch.batch_size, batch.steps, batch.scaling) == (32, 100, "none")  # as many tokens
+    assert (batch.batch_size, batch.steps, batch.scaling) == (16, 200, "none")  # as many tokens
     assert runs["none-depth-4"].model.depth == 4 and runs["none-updates-50"].steps == 50
     assert runs["base"].scaling == "none"

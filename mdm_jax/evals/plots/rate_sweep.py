@@ -26,6 +26,8 @@ def rate_sweep_figure(sweeps: Sequence[RateSweep]) -> Figure:
             axes.plot(sweep.rates, losses, color=colour, marker=".", label=f"{size}")
             axes.plot(sweep.rates[best], losses[best], "o", color=colour, markersize=9)
         axes.set(xscale="log", title=f"{sweep.rule}, {sweep.axis}")
+        axes.set_xticks(sweep.rates, [f"{rate:g}" for rate in sweep.rates])
+        axes.minorticks_off()
         first = axes is panels[axes_names.index(sweep.axis), 0]
         label_axes(axes, "learning rate", "held-out bound, nats per token" if first else "")
         axes.legend(title=sweep.axis, frameon=False, fontsize="small")

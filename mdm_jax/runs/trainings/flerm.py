@@ -20,7 +20,7 @@ from mdm_jax.training.denoiser import init_params
 from mdm_jax.training.flerm import Rules, flerm_step, init_flerm, outputs_on
 from mdm_jax.training.function_rates import base_sizes
 from mdm_jax.training.losses import CanvasIds, TokenBatch, denoising_loss
-from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
+from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer, rate_schedule
 from mdm_jax.training.state import TrainState
 
 Record = dict[str, list[float]]  # by parameter, one size for each time they were measured
@@ -43,7 +43,7 @@ class FlermTraining:
       base_depth: blocks of the training that is matched, of which there are a whole number of copies.
       optimizer: AdamW, whose learning rate is not looked at.
       steps, batch_size, ema_decay, heldout_rows, seed: as in `DenoiserTraining`.
-      every: updates between measurements, the first of them at update 1: a warm-up starts from 0.
+      every: updates between measurements.
     """
 
     task: Any
@@ -71,7 +71,8 @@ class FlermTraining:
     @cached_property
     def compiled(self) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
         """The first state, and the update without a measurement and with one; compiled once."""
-        optimizer = make_optimizer(replace(self.optimizer, learning_rate=1.0), self.steps)
+        constant = replace(self.optimizer, learning_rate=1.0, warmup=0, final_fraction=1.0)
+        optimizer = make_optimizer(constant, self.steps)
         loss = partial(
             denoising_loss,
             module=self.module,
@@ -101,10 +102,11 @@ class FlermTraining:
         first, plain, measuring = self.compiled
         state, record = first(stream(self.seed, Stream.DENOISER_INIT)), []
         key = stream(self.seed, Stream.DENOISER_UPDATES)
+        rates = rate_schedule(replace(self.optimizer, learning_rate=rate), self.steps)
         for index in range(self.steps):
             batch = TokenBatch(*self.task.train_batch(self.seed, index, self.batch_size))
-            arguments = state, jax.random.fold_in(key, index), batch, jnp.float32(rate)
-            if index % self.every != 1 % self.every:
+            arguments = state, jax.random.fold_in(key, index), batch, jnp.float32(rates(index))
+            if index % self.every:
                 state, _ = plain(*arguments, None)
             else:
                 goal = self._goal(wanted, len(record), list(state.factors))
