@@ -28,6 +28,7 @@ from experiments import (
     table_unmasking_policies,
     table_variational_orders,
     train_denoiser,
+    training_cost,
     transfer_search,
     transfer_sweep,
 )
@@ -59,6 +60,7 @@ MODULES = {
     "table_variational_orders": table_variational_orders,
     "transfer_search": transfer_search,
     "transfer_sweep": transfer_sweep,
+    "training_cost": training_cost,
 }
 
 

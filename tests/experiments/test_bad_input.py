@@ -382,6 +382,11 @@ BENCHMARK = [
     ("--model.mlp -8", "mlp"),
     ("--task sudoku", "Unrecognized options: --task, sudoku"),
 ]
+TRAINING_COST = [
+    ("--tokens 0", "tokens must be above 0"),
+    ("--micro_batches 3", "micro_batches 3 does not divide batch_size 128"),
+    ("--preset 3b --length 64", "sequences have 2048 positions"),
+]
 BENCHMARK_GENERATION = [
     ("--block_length 0", "block_length"),
     ("--block_length 48", "block_length 48 does not divide gen_length 128"),
@@ -566,6 +571,7 @@ TABLE = {
     "table_variational_orders": VARIATIONAL,
     "transfer_search": TRANSFER_SEARCH,
     "transfer_sweep": TRANSFER_SWEEP,
+    "training_cost": TRAINING_COST,
 }
 CONFIGS = [
     ([], "no training run"),
