@@ -46,6 +46,10 @@ POLICIES: tuple[Policy, ...] = (
 )
 
 
+# a few hundred updates suffice for a narrow range of prices alone
+FEW_UPDATES = ReplayConfig(prices=(0.04, 4.0), price_offset=0.1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Settings of the quickstart.
@@ -71,7 +75,9 @@ class Config:
         default_factory=lambda: train_denoiser.Config(steps=800, save_every=400, eval_every=400)
     )
     learn: learn_order.Config = field(
-        default_factory=lambda: replace(learn_order.Config(), steps=300, eval_every=50)
+        default_factory=lambda: replace(
+            learn_order.Config(), steps=300, eval_every=50, replay=FEW_UPDATES
+        )
     )
     learned: bool = True
     prices: tuple[float, ...] = (1.0, 0.3, 0.1)
@@ -98,7 +104,7 @@ PRESETS = {
             steps=40,
             eval_every=20,
             heldout_rows=64,
-            replay=ReplayConfig(capacity=1024, updates=2, replayed=64),
+            replay=replace(FEW_UPDATES, capacity=1024, updates=2, replayed=64),
         ),
         examples=256,
         batch_size=128,

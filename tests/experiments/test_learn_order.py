@@ -63,7 +63,7 @@ def test_it_writes_what_it_says(learned):
     table = json.loads((directory / "table.json").read_text())
     assert len(table) == len(found.rows) == price_frontier.PRICES + 2 * 3 + 16
     prices = [row["settings"]["price"] for row in table[: price_frontier.PRICES]]
-    np.testing.assert_allclose(prices, np.geomspace(0.04, 4.0, price_frontier.PRICES), rtol=1e-3)
+    np.testing.assert_allclose(prices, np.geomspace(0.01, 4.0, price_frontier.PRICES), rtol=1e-3)
 
 
 def test_baselines_beside_it_take_no_more_calls(learned):

@@ -81,7 +81,7 @@ class ReplayConfig:
       chunk: rows that the denoiser is called on together.
     """
 
-    prices: tuple[float, float] = (0.04, 4.0)
+    prices: tuple[float, float] = (0.01, 4.0)
     on_policy: float = 0.5
     exploration: float = 0.15
     capacity: int = 4096
@@ -92,7 +92,7 @@ class ReplayConfig:
     target_rate: float = 0.02
     entropy: float = 0.02
     anneal: float = 0.6
-    price_offset: float = 0.1
+    price_offset: float = 0.05
     chunk: int = 64
 
     def __post_init__(self) -> None:
