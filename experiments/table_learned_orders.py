@@ -46,6 +46,7 @@ from mdm_jax.evals.price_frontier import (
 from mdm_jax.evals.score import Outcome, Row
 from mdm_jax.evals.searched_orders import PromptSearch
 from mdm_jax.policies.adaptive import AdaptivePolicy
+from mdm_jax.runs.adaptive import price_range
 from mdm_jax.runs.config import read_config
 from mdm_jax.runs.denoisers import given_denoiser
 from mdm_jax.runs.json_files import write_json
@@ -122,7 +123,7 @@ def compare(config: Config, case: Case, home: Path) -> list[AtCalls]:
     sampling = learn_order.sampling(evaluation)
     with comparison(evaluation, denoise, sampling) as evaluator:
         progress = cli.REPORTER.progress
-        prices = settings.replay.prices
+        prices = price_range(config.runs[0]) if config.runs else settings.replay.prices
         found = price_frontiers(evaluator, policies, prices, progress, all_families)
         others = [evaluator.evaluate(load_policy(run, case.task)) for run in config.others]
         fixed = fixed_orders(evaluator, config.budgets, config.searched, home, progress)

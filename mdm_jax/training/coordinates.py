@@ -91,7 +91,7 @@ def changes(config: TransformerConfig, check: Check) -> Changes:
 def activations(module: Transformer, params: Params, check: Check) -> tuple[Array, ...]:
     """What the embedding, attention and MLP branches and the unembedding give, at `PLACES`."""
 
-    def one(tokens: Array, maskable: Array) -> tuple[Array, ...]:
+    def one(tokens: Array) -> tuple[Array, ...]:
         _, kept = module.apply(
             {"params": params},
             tokens,
@@ -105,7 +105,7 @@ def activations(module: Transformer, params: Params, check: Check) -> tuple[Arra
         mlp = jnp.stack([block["down"]["__call__"][0] for block in blocks])
         return kept["embed"]["__call__"][0], attention, mlp, kept["unembed"]["__call__"][0]
 
-    return jax.vmap(one)(*check.batch)
+    return jax.vmap(one)(check.batch.tokens)
 
 
 class Slope(NamedTuple):

@@ -52,7 +52,8 @@ def outputs_on(
         return jnp.where(masks[0], ids.mask, tokens)
 
     rows = row_keys(k_rows, jnp.arange(count))
-    canvases = jax.vmap(masked)(rows, *batch, stratified_times(k_times, count))
+    times = stratified_times(k_times, count)
+    canvases = jax.vmap(masked)(rows, batch.tokens, batch.maskable, times)
 
     def outputs(params: Params) -> Array:
         logits = jax.vmap(bind(module, params))(canvases, batch.tokens != ids.pad)

@@ -25,9 +25,8 @@ class TokenBatch(NamedTuple):
 
     tokens: Int[Array, "batch length"]
     maskable: Bool[Array, "batch length"]
-    source: Int[Array, "rows row_length"] | None = (
-        None  # of packed rows: see `training.packing.pack`
-    )
+    # of packed rows, see `training.packing.pack`; None: one sequence a row
+    source: Int[Array, "rows row_length"] | None = None
 
 
 class Modalities(NamedTuple):
