@@ -151,7 +151,8 @@ def adaptive_policies(
 
 def report(config: Config, case: Case, home: Path, found: Found) -> None:
     """Print, keep and draw the table of one task."""
-    name, seeds = case.task.name, list(config.runs) or [f"seed {seed}" for seed in config.seeds]
+    name, runs = case.task.name, [Path(run).name for run in config.runs]
+    seeds = runs or [f"seed {seed}" for seed in config.seeds]
     middle = median_seed(found.seeds)
     title = f"{name}: {len(seeds)} seeds, {config.examples} prompts"
     lines = [cells(*line) for line in zip(found.by_calls, found.limits, strict=True)]
