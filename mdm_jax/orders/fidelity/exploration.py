@@ -124,10 +124,9 @@ def explore_step(
     scores, eligible = policy.scores(features), observation.eligible
     drawn = draw_set(k_set, scores, eligible, mixing(k_mix, exploration))
     chosen = or_best_utility(k_set, drawn, scores.utilities, eligible)
-    after, chosen = reveal(state, chosen, sequence, forcing)
-    replaced = chosen & row.on_policy
-    sequence, log_probs = with_own_tokens(
-        k_token, sequence, observation.logits, log_probs, replaced, forcing
+    seen = observation.logits, log_probs
+    after, chosen, sequence, log_probs = reveal_own(
+        k_token, chosen, state, sequence, seen, row.on_policy, forcing
     )
     return Exploration(
         sequence.tokens,
@@ -150,21 +149,45 @@ def mixing(key: RowKey, exploration: float) -> Change:
     return lambda probs: jnp.where(now, (probs + rate) / 2, probs)
 
 
-def with_own_tokens(
+def reveal_own(
     key: RowKey,
+    chosen: Mask,
+    state: State,
     sequence: Sequence,
-    logits: Float[Array, "window vocab"],
-    log_probs: Float[Array, " window"],
-    replaced: Mask,
+    seen: tuple[Float[Array, "window vocab"], Float[Array, " window"]],
+    draws: Bool[Array, ""],
     forcing: Forcing,
-) -> tuple[Sequence, Float[Array, " window"]]:
-    """The sequence with drawn tokens in some places, and log p of the tokens with theirs there."""
+) -> tuple[State, Mask, Sequence, Float[Array, " window"]]:
+    """The state after one call that may draw tokens of its own.
+
+    Args:
+      seen: logits, and log p of the sequence's tokens.
+      draws: whether tokens are drawn, or those of the sequence kept. What a drawn EOS closes is EOS.
+
+    Returns:
+      The next state, what was revealed, the sequence with what was drawn, and log p of its tokens.
+    """
+    logits, log_probs = seen
     drawn = jax.random.categorical(key, logits, axis=-1, mode="high")
     logs = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn[:, None], axis=-1)[:, 0]
+    tried = with_tokens(sequence, drawn, state.is_masked & draws, forcing)
+    after, revealed = reveal(state, chosen, tried, forcing)
+    own = with_tokens(sequence, drawn, revealed & draws, forcing)
+    if forcing.eos_id is not None:
+        closed = state.is_masked & ~after.is_masked & ~revealed
+        end = jnp.full_like(drawn, forcing.eos_id)
+        own = with_tokens(own, end, closed & draws, forcing)
+    return after, revealed, own, jnp.where(revealed & draws, logs, log_probs)
+
+
+def with_tokens(
+    sequence: Sequence, tokens: Int[Array, " window"], replaced: Mask, forcing: Forcing
+) -> Sequence:
+    """The sequence with other tokens in some places of the response."""
     positions = response_positions(sequence, forcing)
-    tokens = jnp.where(replaced, drawn, sequence.tokens[positions])
+    tokens = jnp.where(replaced, tokens, sequence.tokens[positions])
     tokens = sequence.tokens.at[positions].set(tokens.astype(sequence.tokens.dtype))
-    return sequence._replace(tokens=tokens), jnp.where(replaced, logs, log_probs)
+    return sequence._replace(tokens=tokens)
 
 
 def visits(

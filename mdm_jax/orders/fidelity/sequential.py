@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.orders.fidelity.config import Parts
-from mdm_jax.orders.fidelity.exploration import Exploration, Row, Visit, with_own_tokens
+from mdm_jax.orders.fidelity.exploration import Exploration, Row, Visit, reveal_own
 from mdm_jax.orders.fidelity.likelihood import Reference
 from mdm_jax.orders.fidelity.ragged import run_ragged
 from mdm_jax.orders.fidelity.teacher_forcing import (
@@ -81,9 +81,9 @@ def completion_step(
     retracing = jnp.any(past)
     observation = observation._replace(eligible=jnp.where(retracing, past, observation.eligible))
     chosen = reference.policy.unmask(k_set, observation)
-    state, chosen = reveal(now.state, chosen, sequence, forcing)
-    sequence, log_probs = with_own_tokens(
-        k_token, sequence, observation.logits, log_probs, chosen & ~retracing, forcing
+    seen = observation.logits, log_probs
+    state, chosen, sequence, log_probs = reveal_own(
+        k_token, chosen, now.state, sequence, seen, ~retracing, forcing
     )
     gained = jnp.sum(jnp.where(chosen, log_probs, 0.0))
     return Completion(
@@ -118,7 +118,7 @@ def log_retraced(
       keys: one per row.
       seen, rows: leading axis [n].
     """
-    slow = replace(parts.forcing, budget=seen.sets.shape[-1] * seen.sets.shape[-2] + 1)
+    slow = replace(parts.forcing, budget=seen.sets.shape[-1])
 
     def start(seen: Exploration, row: Row) -> Retrace:
         state = start_state(Sequence(seen.tokens, row.maskable), slow)

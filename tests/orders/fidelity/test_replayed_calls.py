@@ -1,5 +1,7 @@
 """What is kept of a policy's calls, and what sequential decoding says of canvases on the way."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,6 +65,21 @@ def test_calls_reveal_every_position_once(explored):
     features = seen.features
     assert not (seen.revealed & ~features.is_masked).any()
     np.testing.assert_array_equal(features.is_masked.any(axis=-1).sum(axis=1), seen.state.calls)
+
+
+def test_what_a_drawn_eos_closes_is_eos():
+    eos, count = 1, 64
+    policy = init_adaptive(AdaptiveNetwork(CONFIG), jax.random.key(0), LENGTH)
+    sequences, forcing = whole(np.zeros((count, LENGTH), int)), replace(FORCING, eos_id=eos)
+    rows = Row(row_keys(3, count), sequences.maskable, jnp.ones(count, bool), jnp.full(count, 0.1))
+    seen = explore(sequences.tokens, rows, policy, ORACLE, forcing, 64, 0.5)
+    parts = CriticParts(ReplayConfig(), forcing, CriticNetwork(CONFIG), Reference())
+    found = jax.device_get(log_retraced(row_keys(4, count), seen, rows, parts, ORACLE))
+    tokens, revealed = np.asarray(seen.tokens), np.asarray(seen.revealed.any(axis=1))
+    drawn_before = np.cumsum((tokens == eos) & revealed, axis=1) > 0
+    assert (~revealed).any() and (tokens[~revealed] == eos).all() and drawn_before[~revealed].all()
+    assert not found.state.is_masked.any()
+    assert (found.state.calls <= revealed.sum(axis=1)).all()
 
 
 def steps_of(revealed):
