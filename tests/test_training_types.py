@@ -73,7 +73,7 @@ def traced(step, params, *args):
 def train_denoiser(objective, times):
     ids, learned = CanvasIds(MASK, PAD, None), {}
     if isinstance(objective, Genmd4):
-        learned = {RATES: objective.init(LENGTH, VOCAB)}
+        learned = {RATES: objective.init(LENGTH, VOCAB, MODULE.config.width)}
     loss = partial(denoising_loss, module=MODULE, objective=objective, times=times, ids=ids)
     step = partial(train_step, loss=loss, optimizer=OPTIMIZER, micro_batches=2)
     return traced(step, denoiser().params | learned, TokenBatch(TOKENS, MASKABLE))
@@ -188,6 +188,7 @@ TRAININGS = {
     "complement": lambda: train_denoiser(Complement(), uniform_times),
     "antithetic": lambda: train_denoiser(Antithetic(), uniform_times),
     "genmd4": lambda: train_denoiser(Genmd4(), stratified_times),
+    "genmd4-context": lambda: train_denoiser(Genmd4("context"), stratified_times),
     "max-normalised": lambda: learn_variational_order(MaxNormalised()),
     "sigmoid": lambda: learn_variational_order(SigmoidScores(), hidden=True),
     "Plackett-Luce": lambda: learn_variational_order(PlackettLuce()),

@@ -6,6 +6,8 @@ differ in how the mask is drawn.
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +33,8 @@ def masked_nll(logits: Logits, tokens: Tokens, is_masked: Mask) -> Scalar:
     return jnp.sum(jnp.where(is_masked, token_nll(logits, jnp.where(is_masked, tokens, 0)), 0.0))
 
 
-def canvas_logits(
-    denoise: Denoise,
+def canvas_call(
+    denoise: Callable[..., Any],
     tokens: Tokens,
     is_masked: Mask,
     maskable: Mask,
@@ -40,10 +42,11 @@ def canvas_logits(
     mask_id: int,
     pad_id: int,
     window: int | None = None,
-) -> tuple[Int[Array, " shown"], Float[Array, "shown vocab"]]:
-    """Positions of the canvas that may be masked, and their logits: one denoiser call.
+) -> tuple[Int[Array, " shown"], Any]:
+    """Positions of the canvas that may be masked, and what the denoiser says there.
 
     Args:
+      denoise: called as `Denoise`, such as its own `with_hidden`.
       window: all maskable positions are among this many from the first of them, or the last ones of
         the canvas, and logits are computed for those alone; None: they may be anywhere.
     """
@@ -67,10 +70,10 @@ def canvas_nll(
 ) -> Float[Array, " length"]:
     """-log p(token | canvas) at the masked positions, 0 elsewhere, nats: one denoiser call.
 
-    Arguments as `canvas_logits`.
+    Arguments as `canvas_call`.
     """
     ids = {"mask_id": mask_id, "pad_id": pad_id, "window": window}
-    positions, logits = canvas_logits(denoise, tokens, is_masked, maskable, **ids)
+    positions, logits = canvas_call(denoise, tokens, is_masked, maskable, **ids)
     counts = is_masked[positions]
     nll = token_nll(logits, jnp.where(counts, tokens[positions], 0))
     return jnp.zeros(tokens.shape, jnp.float32).at[positions].set(jnp.where(counts, nll, 0.0))

@@ -11,6 +11,8 @@ where masked tokens are independent given the revealed ones, and it is nothing w
 Reference: GenMD4, arXiv:2406.04329, section 6, with w for each token value; the tilt is ours.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -36,6 +38,14 @@ class Rates:
         """The exponent of each token at its position."""
         rows = jnp.arange(len(tokens)) if len(self.exponents) > 1 else jnp.zeros_like(tokens)
         return self.exponents[rows, tokens if self.exponents.shape[1] > 1 else 0]
+
+
+class Shown(NamedTuple):
+    """What a denoiser says of those positions of a canvas that may be masked."""
+
+    positions: Int[Array, " shown"]
+    logits: Logits
+    rates: Rates  # at which these positions are revealed
 
 
 def log_belief(rates: Rates, logits: Logits, log_t: Scalar) -> Logits:

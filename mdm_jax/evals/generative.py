@@ -23,6 +23,7 @@ from mdm_jax.evals.likelihood import row_bounds
 from mdm_jax.evals.score import Row
 from mdm_jax.evals.store import Generations
 from mdm_jax.policies.base import Policy, RevealOnly, wants_lookahead
+from mdm_jax.policies.context_ancestral import ContextAncestral
 from mdm_jax.policies.rated_ancestral import RatedAncestral
 from mdm_jax.policies.tempered import Tempered
 from mdm_jax.sampling.config import SamplerConfig
@@ -59,7 +60,9 @@ def check_generative(policy: Policy, temperatures: Sequence[float], config: Samp
         Tempered(policy, temperature)
     if not temperatures:
         raise MdmError("nothing to sweep: give --temperatures")
-    if not isinstance(policy, RevealOnly | RatedAncestral) or wants_lookahead(policy):
+    if not isinstance(policy, RevealOnly | RatedAncestral | ContextAncestral) or wants_lookahead(
+        policy
+    ):
         raise MdmError(
             f"{type(policy).__name__} re-masks, changes the logits or looks at what it drew, so "
             "no entropy follows from its generations: choose a policy that only reveals"

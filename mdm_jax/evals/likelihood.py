@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Int, Key
 from mdm_jax import sharding
 from mdm_jax.chunks import canvases_at_once, map_rows
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.diffusion.context_rates import ContextRates, rated_process
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.diffusion.elbo import bits_per_token, canvas_logits, canvas_nll, perplexity
+from mdm_jax.diffusion.elbo import bits_per_token, canvas_nll, perplexity
 from mdm_jax.diffusion.genmd4 import mask_terms
 from mdm_jax.diffusion.objectives import AnyOrder
 from mdm_jax.diffusion.rates import Rates
@@ -49,7 +50,7 @@ class Rated(NamedTuple):
     """A denoiser, and the masking rates whose bound it is measured by; None: the any-order bound."""
 
     denoise: Denoise
-    rates: Rates | None
+    rates: Rates | ContextRates | None
 
 
 class _Setting(NamedTuple):
@@ -62,7 +63,7 @@ class _Setting(NamedTuple):
 
     @property
     def canvas(self) -> dict[str, int | None]:
-        """The ids and the window of `canvas_logits`."""
+        """The ids and the window of `canvas_call`."""
         ids = self.vocabulary
         return {"mask_id": ids.mask_id, "pad_id": ids.pad_id, "window": self.window}
 
@@ -83,17 +84,14 @@ def _rated_terms(
     u: Scalar,
     denoise: Denoise,
     setting: _Setting,
-    rates: Rates,
+    rates: Rates | ContextRates,
 ) -> tuple[Float[Array, " length"], Float[Array, " length"], Mask]:
     """`_row_terms` for the bound under rates, with a share u^2 of the tokens masked.
 
     Their weight is then about 2 / u: with a share of u it would be 1 / u, of infinite variance.
     """
-
-    def logits_of(mask: Mask) -> tuple[Array, Array]:
-        return canvas_logits(denoise, tokens, mask, maskable, **setting.canvas)
-
-    found = mask_terms(key, tokens, maskable, u**2, rates, logits_of)
+    by, shown_of = rated_process(denoise, rates, tokens, maskable, **setting.canvas)
+    found = mask_terms(key, tokens, maskable, u**2, by, shown_of)
     return 2.0 * u * found.bound, found.nll, found.is_masked
 
 

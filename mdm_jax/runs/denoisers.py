@@ -8,6 +8,7 @@ import jax
 from mdm_jax.denoisers.base import Denoise, DenoiseExact, bind
 from mdm_jax.denoisers.pretrained import checkpoints as pretrained
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
+from mdm_jax.diffusion.context_rates import ContextRates
 from mdm_jax.diffusion.genmd4 import RATES, Genmd4
 from mdm_jax.diffusion.rates import Rates
 from mdm_jax.errors import MdmError
@@ -132,7 +133,7 @@ def _load_trained(run: str | Path, config: dict[str, Any], task: Task | None) ->
     return LoadedDenoiser(bind(module, network), task, step)
 
 
-def load_rates(run: str | Path) -> Rates:
+def load_rates(run: str | Path) -> Rates | ContextRates:
     """The masking rates that a run has learned with its denoiser, averaged as its weights are.
 
     Raises:
@@ -163,7 +164,7 @@ def _trained_parts(
     module = Transformer(model, ids.size, stream_of(task))
     shapes = jax.eval_shape(lambda: init_params(module, root_key(0), task.length, ids.mask_id))
     if objective is not None:
-        shapes |= {RATES: objective.init(task.length, ids.size)}
+        shapes |= {RATES: objective.init(task.length, ids.size, model.width)}
     return module, *restore_ema(expand(run) / CHECKPOINTS, shapes)
 
 

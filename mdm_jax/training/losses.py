@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mdm_jax.denoisers.base import Denoise, bind
+from mdm_jax.diffusion.context_rates import ContextRates, rated_process
 from mdm_jax.diffusion.corruption import row_keys
-from mdm_jax.diffusion.elbo import canvas_logits, canvas_nll
+from mdm_jax.diffusion.elbo import canvas_nll
 from mdm_jax.diffusion.genmd4 import RATES, Genmd4, two_masks
 from mdm_jax.diffusion.objectives import Objective, TimeSampler
 from mdm_jax.diffusion.rates import Rates
@@ -51,7 +52,7 @@ def row_nelbo(
     maskable: Mask,
     t: Scalar,
     denoise: Denoise,
-    objective: Objective | Rates,
+    objective: Objective | Rates | ContextRates,
     ids: CanvasIds,
 ) -> tuple[Scalar | Float[Array, " length"], Scalar, Count]:
     """One draw of the bound for one sequence.
@@ -64,12 +65,9 @@ def row_nelbo(
       all views the summed negative log-likelihood of the masked tokens and their number.
     """
     canvas = {"mask_id": ids.mask, "pad_id": ids.pad, "window": ids.window}
-    if isinstance(objective, Rates):
-
-        def logits_of(mask: Mask) -> tuple[Array, Array]:
-            return canvas_logits(denoise, tokens, mask, maskable, **canvas)
-
-        bound, terms = two_masks(key, tokens, maskable, t, objective, logits_of)
+    if isinstance(objective, Rates | ContextRates):
+        rates, shown_of = rated_process(denoise, objective, tokens, maskable, **canvas)
+        bound, terms = two_masks(key, tokens, maskable, t, rates, shown_of)
         return bound, jnp.sum(terms.nll), jnp.sum(terms.is_masked)
     masks, weights = objective.draw(key, maskable, t)
     nll_of = partial(canvas_nll, **canvas)
@@ -114,11 +112,13 @@ def denoising_loss(
       The loss, and metrics: `nelbo_per_token` (the loss) and `nll_per_masked_token`, both in nats, and
       `weight`, the maskable tokens. Where there are modalities also `bits_NAME`, the bound of each in
       bits per token; the loss is then weighed by `modality_loss`, the bound is not. Where rates are
-      learned, with the parameters `params[RATES]`, also `bits_per_token` and the range of exponents.
+      learned, with the parameters `params[RATES]`, also `bits_per_token`, and the range of exponents
+      where they do not depend on the sequence.
     """
-    more = {}
-    if isinstance(objective, Genmd4):
+    more, learned = {}, isinstance(objective, Genmd4)
+    if learned:
         objective = objective.rates(params[RATES])
+    if isinstance(objective, Rates):
         w = objective.exponents
         more = {"smallest_rate": jnp.min(w), "largest_rate": jnp.max(w)}
     k_times, k_rows = jax.random.split(key)
@@ -141,7 +141,7 @@ def denoising_loss(
     loss = jnp.sum(bound) / jnp.maximum(weight, 1.0)
     per_masked = jnp.sum(nll) / jnp.maximum(jnp.sum(masked), 1)
     metrics = {"nelbo_per_token": loss, "nll_per_masked_token": per_masked, "weight": weight}
-    if more:
+    if learned:
         metrics |= more | {"bits_per_token": loss / math.log(2.0)}
     if ids.modalities is None:
         return loss, metrics

@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_run import TRAIN
 
 from experiments import sample, train_denoiser
+from mdm_jax.denoisers.base import bind
+from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
+from mdm_jax.diffusion.context_rates import ContextRates
 from mdm_jax.diffusion.genmd4 import RATES, Genmd4
 from mdm_jax.errors import MdmError
 from mdm_jax.evals.generative import check_generative
+from mdm_jax.runs import genmd4_policy
 from mdm_jax.runs.denoisers import load_denoiser, load_rates
 from mdm_jax.runs.directory import CONFIG, FORMAT
 from mdm_jax.runs.genmd4_policy import Genmd4 as Genmd4Policy
@@ -38,6 +43,21 @@ def test_rates_are_learned_kept_and_generated_with(tmp_path, capsys):
         check_generative(policy, (1.0,), replace(settings, block_length=4))
     with pytest.raises(MdmError, match="positions of a canvas of 16"):
         resolve(spec, run, loaded.denoise, Sudoku(side=9))
+
+
+def test_rates_of_a_context_are_for_the_denoiser_whose_hidden_states_they_are_read_off(monkeypatch):
+    def load(width):
+        model = TransformerConfig(width=width, depth=1, heads=1)
+        denoise = bind(Transformer(model, 4, None), {})
+        return Genmd4Policy(steps=3).load("run", denoise, Sudoku(side=4))
+
+    rates = ContextRates(jnp.zeros((2, 9)), 0.0)
+    monkeypatch.setattr(genmd4_policy, "load_rates", lambda run: rates)
+    policy = load(8)
+    assert policy.rates is rates and policy.steps == 3
+    check_generative(policy, (1.0,), SamplerConfig(temperature=1.0))
+    with pytest.raises(MdmError, match="hidden states of its denoiser"):
+        load(16)
 
 
 def test_a_run_without_rates_is_refused(tmp_path):

@@ -120,7 +120,7 @@ class DenoiserTraining:
         optimizer = make_optimizer(self.optimizer, self.steps, self.model)
         k_init, more = stream(self.seed, Stream.DENOISER_INIT), {}
         if isinstance(objective, Genmd4):
-            more = {RATES: objective.init(self.task.length, ids.size)}
+            more = {RATES: objective.init(self.task.length, ids.size, self.model.width)}
         state = init_denoiser(module, optimizer, k_init, self.task.length, ids.mask_id, more)
         if self.start is not None:
             state = init_state(weights_for(module, self.start, self.task) | more, optimizer)
