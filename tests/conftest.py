@@ -1,5 +1,6 @@
 """Four CPU devices, so that what is said of devices is tested everywhere, and strict keys."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -40,6 +41,12 @@ def pytest_configure(config):
     for name, value in settings.items():
         os.environ[name.upper()] = str(value)  # for workers and other subprocesses
         jax.config.update(name, value)
+
+
+def pytest_collection_finish(session):
+    """What is imported stays: the garbage collector looks at the rest alone, and less often."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree
 
 from mdm_jax.chunks import map_rows
@@ -118,15 +120,14 @@ def gradient_noise(
     Args:
       loss: (params, key) -> loss and metrics, among them `calls`.
     """
-    gradient = jax.jit(jax.grad(loss, has_aux=True))
-    estimates = [gradient(params, key) for key in keys]
-    flat = jnp.stack([_flat(found) for found, _ in estimates])
-    calls = jnp.mean(jnp.stack([metrics["calls"] for _, metrics in estimates]))
-    variance = jnp.sum(jnp.var(flat, axis=0, ddof=1))
+
+    @jax.jit
+    def estimate(params: PyTree, key: RowKey) -> tuple[Float[Array, " size"], Array]:
+        found, metrics = jax.grad(loss, has_aux=True)(params, key)
+        return ravel_pytree(found)[0], metrics["calls"]
+
+    flat, calls = zip(*(jax.device_get(estimate(params, key)) for key in keys), strict=True)
+    variance = np.sum(np.var(flat, axis=0, ddof=1))
     # the squared norm of a mean of n has n-th of the variance too much
-    signal = jnp.sum(jnp.mean(flat, axis=0) ** 2) - variance / len(flat)
-    return GradientNoise(float(variance / jnp.maximum(signal, 1e-12)), float(calls))
-
-
-def _flat(tree: PyTree) -> Float[Array, " size"]:
-    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+    signal = np.sum(np.mean(flat, axis=0) ** 2) - variance / len(flat)
+    return GradientNoise(float(variance / max(signal, 1e-12)), float(np.mean(calls)))
