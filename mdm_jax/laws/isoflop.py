@@ -18,6 +18,7 @@ from mdm_jax.laws.optimum import Optima
 
 SAME_BUDGET = 0.05  # relative difference of FLOPs up to which runs share a budget
 AROUND = 7  # sizes around the smallest loss that a parabola goes through
+FURTHEST = 100.0  # |log parameters| of a minimum
 NEEDED = ("parameters", "tokens", "flops", "loss")
 
 
@@ -93,7 +94,8 @@ def optima(found: list[Budget], draws: int | None = None, seed: int = 0) -> Opti
       found: of `isoflop_budgets`.
       draws: of residuals, from those of all budgets and with three parameters a budget allowed for, which
         are added to the parabolas. None: one draw, the losses as they are. NaN where a parabola opens
-        downwards, and in all draws where each budget has three runs, which leave no residuals.
+        downwards or is all but a line, and in all draws where each budget has three runs, which leave no
+        residuals.
     """
     rng, columns = np.random.default_rng(seed), []
     residuals = _residuals(found)
@@ -103,6 +105,7 @@ def optima(found: list[Budget], draws: int | None = None, seed: int = 0) -> Opti
             noise = rng.choice(residuals, (draws, len(budget.sizes)))
             losses = _fitted(budget) + noise
         vertices, lowest = _vertices(budget.sizes, losses).T
+        vertices = np.where(np.abs(vertices) < FURTHEST, vertices, np.nan)
         parameters = np.exp(vertices)
         flops = np.full(len(parameters), budget.flops)
         columns.append((flops, parameters, budget.product / parameters, np.exp(lowest)))

@@ -7,7 +7,7 @@ from known_laws import MASKED, law_of
 from mdm_jax.errors import MdmError
 from mdm_jax.laws import forms
 from mdm_jax.laws.envelope import envelope
-from mdm_jax.laws.isoflop import isoflop_budgets, optima, same_budget
+from mdm_jax.laws.isoflop import Budget, isoflop_budgets, optima, same_budget
 from mdm_jax.laws.optimum import growth, optimal, size_exponent
 from mdm_jax.laws.report import Settings, envelope_frontier, isoflop_frontier
 
@@ -61,6 +61,14 @@ def test_minima_at_an_edge_are_refused_or_left_out():
     worst = sweep(np.geomspace(2, 8, 4))
     with pytest.raises(MdmError, match="0 budgets have a minimum inside"):
         isoflop_budgets(worst, skip_edges=True)
+
+
+def test_a_parabola_that_is_all_but_a_line_has_no_minimum():
+    sizes = np.log([1e3, 2e3, 4e3, 8e3])
+    line = Budget(sizes, 2.0 - 0.01 * sizes + 1e-7 * sizes**2, 1e12, 1e11)
+    found = optima([line, line._replace(losses=(sizes - sizes.mean()) ** 2)])
+    assert np.isnan(found.parameters[0, 0]) and np.isnan(found.tokens[0, 0])
+    np.testing.assert_allclose(found.parameters[0, 1], np.exp(sizes.mean()))
 
 
 def test_runs_share_a_budget_up_to_a_few_per_cent():
