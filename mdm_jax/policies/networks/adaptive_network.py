@@ -76,7 +76,8 @@ class EntropyStart:
 class ConfidenceStart:
     """clip(slope * (logit confidence - logit threshold), floor, ceiling): a confidence threshold.
 
-    `eagerness` is added before clipping for each e-fold of the price above `TYPICAL_PRICE`.
+    `eagerness` is added before clipping for each e-fold of the price above `TYPICAL_PRICE`, and
+    `patience` subtracted for each below.
     """
 
     threshold: float = 0.85
@@ -84,6 +85,7 @@ class ConfidenceStart:
     floor: float = -4.0
     ceiling: float = 5.0
     eagerness: float = 0.0
+    patience: float = 0.0
 
     def __post_init__(self) -> None:
         _check_finite(self)
@@ -91,8 +93,9 @@ class ConfidenceStart:
 
     def __call__(self, features: AdaptiveFeatures) -> Utilities:
         odds = _logit(features.confidence) - _logit(jnp.asarray(self.threshold))
-        eager = self.eagerness * jnp.maximum(log_price(features), 0.0)
-        return jnp.clip(self.slope * odds + eager, self.floor, self.ceiling)
+        price = log_price(features)
+        shift = jnp.where(price > 0, self.eagerness, self.patience) * price
+        return jnp.clip(self.slope * odds + shift, self.floor, self.ceiling)
 
 
 @dataclass(frozen=True, kw_only=True)
