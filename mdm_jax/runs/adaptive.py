@@ -49,8 +49,9 @@ SHORT = 64  # positions up to which the network tells them apart by default
 def network_for(task: Task) -> AdaptiveConfig:
     """The usual shape: dense layers over a short canvas, one transformer block over a long one.
 
-    Where responses end, tokens are answers: certain once what they follow from is shown. There learning
-    starts at a confidence threshold, which is higher the lower the price is; elsewhere at an entropy bound.
+    Where responses end, tokens are answers: certain once what they follow from is shown. There
+    learning starts at a confidence threshold, which is higher the lower the price is; elsewhere at an
+    entropy bound.
     Codes of images and speech keep an entropy of a nat or two whatever is shown. Where there are such, a
     start that waits until positions are determined would reveal one after another, and sets that finish
     early would never be drawn.
