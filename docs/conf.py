@@ -71,7 +71,7 @@ copybutton_prompt_is_regexp = True
 
 
 def setup(app):
-    """Draw the pictures of the page on the idea, take the notebooks along, keep short names whole."""
+    """Pictures of the page on the idea, the notebooks, short names kept whole, quick pages of source."""
     import figures
     from api_pages import write
     from docutils import nodes
@@ -86,5 +86,10 @@ def setup(app):
             if len(literal.astext()) <= 32:  # what fits on a line of a phone
                 literal["classes"].append("whole")
 
+    def leave_out_tree(app, page, template, context, doctree):
+        if page.startswith("_modules/"):  # drawn for each page of source, it is half of the build
+            context["toctree"] = lambda **_: ""
+
     app.connect("builder-inited", prepare)
+    app.connect("html-page-context", leave_out_tree, priority=100)
     app.connect("doctree-read", keep_whole)
