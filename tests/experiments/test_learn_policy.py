@@ -166,13 +166,10 @@ CHANGES = {
         "policy": PolicySpec(network=SMALL, family=Categorical(), steps=4, candidate_top_k=2),
         "objective": {"reference": MaxConfidence(), "beta": 0.1},
     },
-    "additive, an expert in blocks": {
-        "policy": PolicySpec(network=SMALL, family=Independent()),
+    "additive, an expert in blocks, hidden states, warm start": {
+        "policy": PolicySpec(network=replace(SMALL, hidden=True), family=Independent()),
         "objective": {"reward": Additive(0.5), "by_deviation": True},
         "expert": ExpertConfig(policy=heuristics.ConfidenceThreshold(0.3), block_length=1),
-    },
-    "hidden states, warm start": {
-        "policy": PolicySpec(network=replace(SMALL, hidden=True), family=Independent()),
         "warm_start": WarmStart(steps=2, teacher=heuristics.TopConfidence(13), final=True),
     },
 }
