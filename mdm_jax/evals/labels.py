@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import jax
 import numpy as np
 
 from mdm_jax.policies.base import Policy
@@ -39,13 +40,13 @@ def describe_policy(policy: Policy) -> dict[str, Any]:
         name = {"base": type(policy.base).__name__}
         return name | describe_policy(policy.base) | {"token_temperature": policy.token_temperature}
     knobs = {f.name: getattr(policy, f.name) for f in fields(policy) if f.repr}
-    weights = {k: v for k, v in knobs.items() if _is_array(v)}
+    weights = {k: v for k, v in knobs.items() if _has_arrays(v)}
     shown = {k: _scalar(v) for k, v in knobs.items() if k not in weights}
     return shown | ({"weights": digest(weights, 8)} if weights else {})
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, dict) or (not isinstance(value, tuple) and np.ndim(value) > 0)
+def _has_arrays(value: Any) -> bool:
+    return any(np.ndim(leaf) > 0 for leaf in jax.tree.leaves(value))
 
 
 def _scalar(value: Any) -> int | float | str:

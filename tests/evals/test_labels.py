@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import jax.numpy as jnp
 from evaluation_world import CONFIG, TASK
 
+from mdm_jax.diffusion.rates import Rates
 from mdm_jax.diffusion.schedules import Linear
 from mdm_jax.evals.labels import describe_policy, describe_sampler, label_of
 from mdm_jax.policies.count_schedules import AlphaCounts
 from mdm_jax.policies.heuristics import ConfidenceThreshold, LeftToRight, TopConfidence
+from mdm_jax.policies.rated_ancestral import RatedAncestral
 from mdm_jax.policies.switch import as_switch
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.chains import Chains
@@ -74,3 +77,12 @@ def test_policies_by_name_and_knobs():
         describe_policy(TopConfidence(8)),
         describe_policy(LeftToRight(8)),
     ]
+
+
+def test_learned_rates_are_told_apart_by_a_digest():
+    """Printed, long arrays that differ in the middle look the same."""
+    one = jnp.ones((1, 5000))
+    rates = Rates(one), Rates(one.at[0, 2500].set(2.0))
+    first, other = (describe_policy(RatedAncestral(each, steps=4)) for each in rates)
+    assert first != other and first["steps"] == 4
+    assert all(len(str(value)) < 20 for value in first.values())
