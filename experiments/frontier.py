@@ -1,6 +1,7 @@
 """Sweep the knob of several policies and draw accuracy against cost.
 
   python -m experiments.frontier --run RUN [--learned ORDER_RUN ...]
+  python -m experiments.frontier --run RUN --knob steps --values 2 4 8 policy:mask-git
 
 All settings of one policy run as a single compiled call, mapped over the knob; for those of learn_order
 and learn_policy --preset per-step it is the price of a call. Writes frontier.png, table.json and
@@ -52,6 +53,9 @@ class Config:
       thresholds: of ConfidenceThreshold.
       factors: of Factor.
       gammas: of EntropyBound.
+      policy: another policy to sweep, policy:NAME on the command line.
+      knob: which of its settings; that of the policy within it as base.NAME.
+      values: of the knob.
       learned: run directories of learn_order, learn_variational_order or learn_policy.
       prices: of a denoiser call, for policies with a price; None: 25 over all that the run learned at.
       scales: of the other learned policies, which are drawn at temperature 1: probabilities become
@@ -75,6 +79,9 @@ class Config:
     thresholds: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
     factors: tuple[float, ...] = (0.25, 0.5, 1.0, 1.5, 2.0)
     gammas: tuple[float, ...] = (0.01, 0.1, 0.5, 1.0, 2.0, 4.0)
+    policy: cli.OptionalPolicy = None
+    knob: str = "steps"
+    values: tuple[float, ...] = ()
     learned: tuple[str, ...] = ()
     prices: tuple[float, ...] | None = None
     scales: tuple[float, ...] = (0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
@@ -98,6 +105,8 @@ class Config:
             check_range("prices", price, 0)
         if self.calls is not None and self.accuracy is not None:
             raise MdmError("give --calls or --accuracy, not both")
+        if bool(self.values) != (self.policy is not None):
+            raise MdmError("policy:NAME is swept over the --values of its --knob: give both")
 
     @property
     def chooses(self) -> bool:
@@ -110,7 +119,7 @@ def run(config: Config) -> list[Row]:
     task = with_data_dir(config.task or read_task(config.run), config.data_dir)
     batching = Batching(config.batch_size)
     loaded = load_evaluation(cli.select(EvaluationConfig, config, task=task, batching=batching))
-    policies = cli.select(Sweep, config).policies(loaded.denoise, loaded.task)
+    policies = cli.select(Sweep, config).policies(config.run, loaded.denoise, loaded.task)
     if config.chooses:
         check_prompts(task, "heldout", config.heldout_prompts)
     rows, chosen = [], []

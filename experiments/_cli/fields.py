@@ -46,6 +46,7 @@ OptionalBranches = Annotated[BranchObjective | None, tyro.conf.AvoidSubcommands]
 RunDir = Annotated[str, tyro.conf.arg(aliases=("--denoiser",))]
 ByRule = AnyHeuristic | AnyRemasking | AnyLookahead | AnyPairwise
 AnyPolicy = ByRule | Spec
+OptionalPolicy = AnyPolicy | None
 Flat = tyro.conf.OmitArgPrefixes
 Fixed = tyro.conf.Suppress  # not shown by --help: the preset decides
 REQUIRED: Any = tyro.MISSING

@@ -27,6 +27,7 @@ from mdm_jax.evals.store import SampleStore
 from mdm_jax.policies.heuristics import EntropyBound, LeftToRight, TopConfidence
 from mdm_jax.runs.denoisers import load_denoiser
 from mdm_jax.runs.description import describe
+from mdm_jax.runs.policy_specs import Perturbed
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training import loop
@@ -204,19 +205,30 @@ def test_a_killed_evaluation_goes_on(trained, tmp_path):
 def test_frontier_sweeps_draws_and_reuses(trained, capsys, monkeypatch):
     run, _ = trained
     config = frontier.Config(
-        run=str(run), steps=(), thresholds=(0.3, 0.9), factors=(), gammas=(1.0,), examples=6
+        run=str(run),
+        steps=(),
+        thresholds=(0.3, 0.9),
+        factors=(),
+        gammas=(1.0,),
+        policy=Perturbed(TopConfidence()),
+        knob="base.steps",
+        values=(2, 4),
+        examples=6,
     )
     rows = frontier.run(config)
     assert [(row.policy, row.total) for row in rows] == [
         ("ConfidenceThreshold", 6),
         ("ConfidenceThreshold", 6),
         ("EntropyBound", 6),
+        ("Perturbed", 6),
+        ("Perturbed", 6),
     ]
+    assert [row.nfe for row in rows[3:]] == [2.0, 4.0]
     assert rows[0].nfe <= rows[1].nfe
     assert "area under the frontier, 1 to 16" in capsys.readouterr().out
     directory = run / "frontier-sudoku-test-0"
     assert (directory / "frontier.png").stat().st_size > 10_000
-    assert len(read_json(directory / "table.json")) == 3
+    assert len(read_json(directory / "table.json")) == 5
     monkeypatch.setattr("mdm_jax.evals.generate.sweep", None)  # nothing is generated again
     again = frontier.run(config)
     assert json.dumps(describe(again)) == json.dumps(

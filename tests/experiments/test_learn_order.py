@@ -102,7 +102,7 @@ def test_all_of_its_prices_are_one_sweep(learned):
     knobs = {"steps": (), "thresholds": (), "factors": (), "gammas": (), "scales": (1.0,)}
     for prices, count in ((None, 25), ((0.1, 1.0), 2)):
         sweep = Sweep(**knobs, learned=(config.run_dir,), prices=prices)
-        ((name, family),) = sweep.policies(config.task.oracle(), config.task)
+        ((name, family),) = sweep.policies(config.run_dir, config.task.oracle(), config.task)
         assert name == "AdaptivePolicy, adaptive" and len(family) == count
         assert {policy.policy_temperature for policy in family} == {0.0}
     ends = [all_prices(config.run_dir)[i] for i in (0, -1)]

@@ -128,6 +128,7 @@ def write_study(tables: Sequence[Table], told: str, directory: Path) -> None:
     Args:
       told: the settings in a sentence.
     """
+    directory.mkdir(parents=True, exist_ok=True)
     replace_text(directory / MARKDOWN, "\n".join([told + "\n", *map(markdown, tables)]))
     write_json(directory / JSON, {"told": told, "tables": [_as_json(table) for table in tables]})
     plots.save(

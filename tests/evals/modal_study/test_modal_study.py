@@ -5,7 +5,7 @@ from scipy import stats
 
 from mdm_jax.evals.intervals import seeds_interval
 from mdm_jax.evals.modal_study.measure import BITS, name_of
-from mdm_jax.evals.modal_study.table import cells, markdown, table_of
+from mdm_jax.evals.modal_study.table import cells, markdown, table_of, write_study
 from mdm_jax.evals.modal_study.variants import SEQUENTIAL, Setting, parts
 from mdm_jax.evals.plots import study_figure
 from mdm_jax.policies.heuristics import TopConfidence
@@ -29,7 +29,7 @@ def test_a_setting_says_what_it_is():
     assert "sequential" in Setting("i2t", TopConfidence(SEQUENTIAL)).name
 
 
-def test_tables_have_means_and_intervals_over_seeds():
+def test_tables_have_means_and_intervals_over_seeds(tmp_path):
     part = parts(8, 2)["anti-masking"]
     bits = {"nats": 10.0, "text": 0.1, "image": 0.2, "speech": 0.3}
 
@@ -45,6 +45,8 @@ def test_tables_have_means_and_intervals_over_seeds():
     first = dict(zip(("", *table.columns), cells(table)[0], strict=True))
     assert first["t2i"] == f"85.0 ± {half:.1f}" and first["nats / sequence"] == "10.00 ± 0.00"
     assert "18.69 without, 17.81 with" in markdown(table)
+    write_study([table], "settings", tmp_path / "one" / "question")
+    assert markdown(table) in (tmp_path / "one" / "question" / "table.md").read_text()
     one = table_of("anti-masking", part, {k: v[:1] for k, v in found.items()}, 100)
     assert cells(one)[0][1] == "10.00" and "±" in cells(one)[0][-1]
     points = {line.name: {"t2i": (85.0, low, high)} for line in table.lines}
