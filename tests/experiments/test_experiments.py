@@ -212,7 +212,7 @@ def test_frontier_sweeps_draws_and_reuses(trained, capsys, monkeypatch):
         gammas=(1.0,),
         policy=Perturbed(TopConfidence()),
         knob="base.steps",
-        values=(2, 4),
+        values=(2.0, 4.0),
         examples=6,
     )
     rows = frontier.run(config)
