@@ -4,7 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 
 def in_chunks(tree: PyTree, rollouts: int, steps: int) -> PyTree:
@@ -22,16 +22,6 @@ def _in_chunks(x: Array, rollouts: int, steps: int) -> Array:
     x = x.reshape(rows, parts, times, size, *x.shape[2:])
     x = jnp.moveaxis(x, (2, 1), (0, 1))
     return x.reshape(times * parts, rows, size, *x.shape[4:])
-
-
-def out_of_chunks(
-    x: Float[Array, "chunks some size length"], rollouts: int, steps: int
-) -> Float[Array, "rollouts steps length"]:
-    """The inverse for `rollouts` rollouts of `steps` steps, without the padding."""
-    _, rows, size, length = x.shape
-    parts = -(-rollouts // rows)
-    x = jnp.moveaxis(x.reshape(-1, parts, rows, size, length), (0, 1), (2, 1))
-    return x.reshape(rows * parts, -1, length)[:rollouts, :steps]
 
 
 def _sizes(count: int, length: int, rollouts: int, steps: int) -> tuple[int, int, int, int]:

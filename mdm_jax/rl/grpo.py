@@ -16,8 +16,8 @@ from mdm_jax.chunks import sum_of_chunks
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.policies.action_distributions import Independent, from_logits
 from mdm_jax.policies.learned import LearnedPolicy
+from mdm_jax.rl.active import ActiveFirst, active_first, steps_at_once
 from mdm_jax.rl.advantages import clipped, mixture_log_prob
-from mdm_jax.rl.chunks import in_chunks, out_of_chunks
 from mdm_jax.rl.episodes import Episodes, Steps
 from mdm_jax.rl.hidden import Reader
 from mdm_jax.rl.recording import Action
@@ -166,11 +166,10 @@ def grpo_loss(
         step = step._replace(action=reader.with_hidden(step.action, step.call))
         return step_values(policy, step, *of_rollout, experts=experts, objective=objective)
 
-    at_once = reader.at_once(steps.action, steps.call)
-    chunk = min(objective.chunk, at_once)
-    value, (divergence, logs) = _weighted_sums(
-        of_step, params, episodes, weight, at_once // chunk * devices, chunk
-    )
+    most = min(reader.at_once(steps.action, steps.call), objective.chunk * len(active) // devices)
+    size = steps_at_once(steps.action.order.shape[-1], most)
+    order = active_first(active, size, devices)
+    value, (divergence, logs) = _weighted_sums(of_step, params, episodes, weight, order)
     metrics = {
         "loss": -value,
         "divergence": divergence,
@@ -185,22 +184,19 @@ def _weighted_sums(
     params: Any,
     episodes: Episodes,
     weight: Float[Array, "rollouts steps"],
-    rollouts: int,
-    chunk: int,
+    order: ActiveFirst,
 ) -> tuple[Scalar, tuple[Scalar, Float[Array, "rollouts steps length"]]]:
-    """`of_step` of all steps, `chunk` of them at a time in as many `rollouts`; chunks in which no
-    rollout is active are skipped.
+    """`of_step` of all steps, a chunk at a time; chunks without an active step are skipped.
 
     Returns:
       The weighted sums of values and divergences, and the log-probabilities.
     """
-    axes = None, *[0] * 4
-    of_rollouts = jax.vmap(jax.vmap(of_step, axes), axes)
+    of_steps = jax.vmap(of_step, (None, *[0] * 4))
     of_rollout = episodes.advantage, episodes.by_expert, episodes.first_update
     of_rollout = (jnp.broadcast_to(x[:, None], weight.shape) for x in of_rollout)
 
     def compute(params: Any, weight: Array, *step: Any) -> tuple:
-        found = of_rollouts(params, *step)
+        found = of_steps(params, *step)
         sums = (jnp.sum(weight * x) for x in (found.value, found.divergence))
         return *sums, found.log_probs
 
@@ -212,6 +208,6 @@ def _weighted_sums(
         value, *rest = jax.lax.cond(jnp.any(chunk[0] > 0), compute, skip, params, *chunk)
         return value, tuple(rest)
 
-    chunks = in_chunks((weight, episodes.steps, *of_rollout), rollouts, chunk)
+    chunks = order.chunks((weight, episodes.steps, *of_rollout))
     value, (divergences, logs) = sum_of_chunks(one, params, chunks)
-    return value, (jnp.sum(divergences), out_of_chunks(logs, *weight.shape))
+    return value, (jnp.sum(divergences), order.restored(logs))

@@ -16,7 +16,7 @@ from mdm_jax.errors import MdmError
 from mdm_jax.policies.action_distributions import Independent
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.learned import LearnedPolicy
-from mdm_jax.rl.chunks import in_chunks
+from mdm_jax.rl.active import active_first, steps_at_once
 from mdm_jax.rl.hidden import Call, Reader, calls_of, check_no_cache
 from mdm_jax.rl.recording import Action, ExpertRecorder
 from mdm_jax.rl.rollouts import Prompts
@@ -25,8 +25,6 @@ from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 from mdm_jax.training.state import Metrics, TrainState, train_step
 from mdm_jax.types import Rollout, RowKey, Scalar
-
-CHUNK = 16  # steps of a rollout that are differentiated at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,16 +104,18 @@ def imitation_loss(
         utilities = policy.utilities(action.features)
         return policy.family.log_prob(utilities, action.order, action.allowed)
 
+    def compute(params: Any, active: Array, *steps: Any) -> Scalar:
+        logs = jax.vmap(log_prob, (None, 0, 0))(params, *steps)
+        return -jnp.sum(jnp.where(active, logs, 0.0))
+
     def one(params: Any, chunk: tuple[Array, Action, Call | None]) -> tuple[Scalar, None]:
-        active, *steps = chunk
-        axes = None, 0, 0
-        logs = jax.vmap(jax.vmap(log_prob, axes), axes)(params, *steps)
-        return -jnp.sum(jnp.where(active, logs, 0.0)), None
+        zero = jnp.zeros((), jnp.float32)
+        some = jnp.any(chunk[0])
+        return jax.lax.cond(some, compute, lambda *_: zero, params, *chunk), None
 
     active = jnp.any(steps[0].allowed, axis=-1)
-    at_once = reader.at_once(*steps)
-    chunk = min(CHUNK, at_once)
-    chunks = in_chunks((active, *steps), at_once // chunk * devices, chunk)
+    size = steps_at_once(steps[0].order.shape[-1], reader.at_once(*steps))
+    chunks = active_first(active, size, devices).chunks((active, *steps))
     loss = sum_of_chunks(one, params, chunks)[0] / jnp.maximum(jnp.sum(active), 1)
     return loss, {"imitation_nll": loss}
 
