@@ -19,6 +19,7 @@ from mdm_jax.denoisers.base import ATTENTION, KVCache
 from mdm_jax.denoisers.packed import Packed, Sight, sight_of
 from mdm_jax.denoisers.rope import apply_rope, grid_rope_table, rope_table
 from mdm_jax.errors import MdmError, check_range
+from mdm_jax.products import shared_dot_general
 from mdm_jax.streams import OUTSIDE, Stream
 from mdm_jax.types import Mask, Tokens
 
@@ -330,6 +331,7 @@ def _linear(
         use_bias=False,
         dtype=_dtype(config),
         kernel_init=_init(config, part),
+        dot_general=shared_dot_general,
         name=name,
     )
 

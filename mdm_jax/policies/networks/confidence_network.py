@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from mdm_jax.denoisers.transformer import rotate
 from mdm_jax.errors import MdmError, check_range
 from mdm_jax.policies.action_distributions import Utilities
+from mdm_jax.products import shared_dot_general
 from mdm_jax.types import Count, Logits, Mask, Scalar
 
 Hidden = Float[Array, "length width"]
@@ -159,7 +160,8 @@ class _Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch out"]:
         init = _uniform(x.shape[-1])
-        return nn.Dense(self.features, kernel_init=init, bias_init=init, name="linear")(x)
+        shared = {"dot_general": shared_dot_general, "name": "linear"}
+        return nn.Dense(self.features, kernel_init=init, bias_init=init, **shared)(x)
 
 
 def _dense(features: int, name: str) -> _Dense:
