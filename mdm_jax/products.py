@@ -5,6 +5,7 @@ the matrix from a transposed copy, on a CPU up to five times slower than where b
 one axis. Here `vmap` makes them one.
 """
 
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -40,10 +41,15 @@ def _plain(x: Rows, matrix: Matrix) -> Float[Array, "rows outer"]:
     return lax.dot_general(x, matrix, (((1,), (0,)), ((), ())))
 
 
+@cache
+def _settings(dtype: jnp.dtype) -> dict[str, Any]:
+    """The parameters of `dot_general_p`, which differ between versions of JAX."""
+    one = jax.ShapeDtypeStruct((1, 1), dtype)
+    return jax.make_jaxpr(_plain)(one, one).eqns[0].params
+
+
 def _abstract(x: Any, matrix: Any) -> tuple[Any, Any]:
-    params = dict(preferred_element_type=None, out_sharding=None, precision=None)
-    dims = (((1,), (0,)), ((), ()))
-    return dot_general_p.abstract_eval(x, matrix, dimension_numbers=dims, **params)
+    return dot_general_p.abstract_eval(x, matrix, **_settings(x.dtype))
 
 
 def _batched(args: tuple[Array, Array], axes: tuple[int | None, int | None]) -> tuple[Array, int]:
