@@ -13,6 +13,7 @@ from mdm_jax.runs.json_files import replace_text, write_json
 
 MARKDOWN, JSON, FIGURE = "table.md", "table.json", "study.png"
 NATS = ("nats", "text", "image", "speech")
+AGAINST = "nats, against the first"  # training, seed by seed
 HEADINGS = ("nats / sequence", "text, bits", "image, bits", "speech, bits")
 
 
@@ -55,18 +56,23 @@ def table_of(name: str, part: Part, found: Mapping[str, Sequence[Rows]], example
     """
     make = _by_setting if part.by_setting else _by_training
     lines = list(make(part, found, examples))
-    columns = tuple(dict.fromkeys(column for line in lines for column in line.cells))
+    longest = max((line.cells for line in lines), key=len)  # the first lacks a difference
+    columns = tuple(dict.fromkeys((*longest, *(c for line in lines for c in line.cells))))
     published = [f"{what}: {text}" for about, what, text in TRIMODAL.rows if about == name]
     return Table(name, columns, lines, published)
 
 
 def _by_training(part: Part, found: Mapping[str, Sequence[Rows]], examples: int) -> Iterator[Line]:
+    first = found[part.trainings[0].directory]
     for training in part.trainings:
         seeds = found[training.directory]
+        pairs = zip(seeds, first, strict=True)
+        less = _mean([one[BITS]["nats"] - other[BITS]["nats"] for one, other in pairs])
         cells = {
             title: _mean([rows[BITS][column] for rows in seeds])
             for title, column in zip(HEADINGS, NATS, strict=True)
         }
+        cells |= {} if seeds is first else {AGAINST: less}
         yield Line(training.name, cells | _accuracies(part.settings, seeds, examples))
 
 
