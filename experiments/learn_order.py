@@ -43,6 +43,8 @@ class Config(LearningConfig):
       replay: prices, and how calls are replayed.
       batch_size: sequences in each update.
       budget: most denoiser calls for a sequence that is learned from.
+      within_budget: the policy is told how many calls are left, learns to make the most of `budget` of
+        them, and never takes more.
       block_length: semi-autoregressive generation in blocks of this many positions; None: all at once.
       cache: of the comparison, as of the sampler; for published checkpoints in blocks.
       policy_optimizer, critic_optimizer: one for each network.
@@ -60,6 +62,7 @@ class Config(LearningConfig):
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     batch_size: int = 64
     budget: int = 8
+    within_budget: bool = False
     block_length: int | None = None
     cache: Literal["prefix", "dual"] | None = None
     policy_optimizer: OptimizerConfig = field(

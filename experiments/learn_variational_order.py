@@ -1,10 +1,10 @@
 """Learn the order of generation by variational inference, and compare it with the heuristic baselines.
 
 Takes a trained denoiser (--denoiser RUN) or trains one, and searches for good static orders, of which
-every prompt chooses one. From there it learns a posterior, whose input is the clean sequence, and a
-policy, whose input is not. Writes a run directory with config.json, env.json, metrics.jsonl, start.json,
-checkpoints, bound.json, samples.jsonl, table.json and figures. The same command resumes a run that was
-interrupted or killed.
+every prompt chooses one (or follows the policy of a learn_order run, --start.policy RUN). From there it
+learns a posterior, whose input is the clean sequence, and a policy, whose input is not. Writes a run
+directory with config.json, env.json, metrics.jsonl, start.json, checkpoints, bound.json, samples.jsonl,
+table.json and figures. The same command resumes a run that was interrupted or killed.
 """
 
 from dataclasses import dataclass, field, replace
@@ -27,6 +27,7 @@ from mdm_jax.orders.variational.start import InitConfig
 from mdm_jax.policies.networks.policy_network import PolicyConfig
 from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.orders import LearnedOrder, order_parts
+from mdm_jax.runs.policy_start import policy_run
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.runs.training import run_updates
 from mdm_jax.runs.trainings.variational_order import VariationalTraining
@@ -144,6 +145,8 @@ def learn(config: Config, denoise: Denoise | None = None) -> LearnedOrder:
     config = resolve(config)
     sharding.check_batch(config.batch_size, sharding.make_mesh().size)
     check_clean(config.task)
+    if config.start.policy is not None:
+        policy_run(config.start.policy, config.task)  # refused before anything is trained
     parts = order_parts(
         config.task, config.budget, config.form, config.scorer, config.policy, config.start
     )

@@ -25,12 +25,15 @@ class OrderCalls(NamedTuple):
 
 def start_calls(config: InitConfig, model: OrderModel, length: int) -> int:
     """Calls before the first update, at most: a search, and where prompts choose an order, all orders
-    and sequential decoding followed along the same sequences.
+    and sequential decoding followed along the same sequences. From a learned policy: its orders followed
+    twice along these, beside the calls that find its price (`runs.adaptive.best_within`).
 
     Args:
       length: positions of a canvas.
     """
     window = model.window or length
+    if config.policy is not None:
+        return config.choice.sequences * (2 * model.budget - 1)
     each = (config.search.chains + 1) * model.budget + window
     chosen = config.choice.sequences * each if config.by_prompt else 0
     return search_calls(config.search, model, length) + chosen

@@ -94,8 +94,8 @@ def load_adaptive(run: str | Path, config: dict[str, Any], task: Task) -> Adapti
     else:
         start = from_json(described["start"], EntropyStart, ConfidenceStart)
         network = from_json(described | {"start": start}, AdaptiveConfig)
-    policy = fresh_policy(network, task, root_key(0))
-    return best_policy(run, policy)
+    steps = config["budget"] if config.get("within_budget") else 0
+    return best_policy(run, replace(fresh_policy(network, task, root_key(0)), steps=steps))
 
 
 def best_policy(run: str | Path, policy: AdaptivePolicy) -> AdaptivePolicy:
@@ -153,12 +153,32 @@ def price_reaching(
     return float(price_for(found, prices, calls=calls, overlap=overlap))
 
 
+def best_within(
+    run: str | Path, policy: AdaptivePolicy, denoise: Denoise, budget: int
+) -> AdaptivePolicy:
+    """The policy of a `learn_order` run at the price whose orders, cut off after `budget` calls, overlap
+    most with sequential decoding on held-out sequences.
+
+    Costs at most 48 x 256 sequences x `budget` denoiser calls.
+    """
+    found, prices = _fidelity(read_config(run), read_task(run), policy, denoise, budget)
+    return replace(policy, price=float(prices[jnp.argmax(found.overlap)]))
+
+
 def _fidelity(
-    config: RunConfig, task: Task, policy: AdaptivePolicy, denoise: Denoise
+    config: RunConfig,
+    task: Task,
+    policy: AdaptivePolicy,
+    denoise: Denoise,
+    budget: int | None = None,
 ) -> tuple[Fidelity, Prices]:
-    """What a policy of `learn_order` reaches on held-out sequences, at all prices."""
+    """What a policy of `learn_order` reaches on held-out sequences, at all prices.
+
+    Args:
+      budget: most calls; None: as in the run.
+    """
     replay = _objective_of(config)
-    forcing = forcing_for(task, config["budget"], config["block_length"])
+    forcing = forcing_for(task, budget or config["budget"], config["block_length"])
     parts = CriticParts(replay, forcing, CriticNetwork(policy.network.config))
     batch = clean_batch(task, config["seed"], HELDOUT + 4, HELD_OUT_ROWS)
     sequences = Sequence(jnp.asarray(batch.tokens), jnp.asarray(batch.maskable))

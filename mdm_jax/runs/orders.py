@@ -49,10 +49,9 @@ def order_parts(
     Raises:
       MdmError: the prompt is to choose an order, and the form's scores do not force one.
     """
-    if start.by_prompt and not form.induces_order:
-        raise MdmError(
-            f"start.by_prompt: the scores of {type(form).__name__} do not force an order"
-        )
+    if (start.by_prompt or start.policy) and not form.induces_order:
+        name = "policy" if start.policy else "by_prompt"
+        raise MdmError(f"start.{name}: the scores of {type(form).__name__} do not force an order")
     vocabulary, window = task.vocabulary, task.gen_length or task.length
     model = OrderModel(
         form=form,
@@ -67,7 +66,7 @@ def order_parts(
         model,
         Scorer(scorer, vocabulary.size, task.length, start.orders),
         PolicyNetwork(policy, window, budget),
-        OrderChoice(start.choice.width, start.orders) if start.by_prompt else None,
+        OrderChoice(start.choice.width, start.orders) if start.chooses else None,
     )
 
 
@@ -85,7 +84,12 @@ def described_parts(config: dict[str, Any], task: Task) -> OrderParts:
 
 def start_from(described: dict[str, Any]) -> InitConfig:
     """The start of a run from its config.json."""
-    parts = {"search": SearchConfig, "choice": ChoiceConfig, "imitation": ImitationConfig}
+    parts = {
+        "search": SearchConfig,
+        "choice": ChoiceConfig,
+        "imitation": ImitationConfig,
+        "scores": ImitationConfig,
+    }
     given = {
         name: from_json(described[name], kind) for name, kind in parts.items() if name in described
     }

@@ -14,20 +14,21 @@ from mdm_jax.errors import NOT_FINITE, MdmError
 from mdm_jax.keys import Stream, stream
 from mdm_jax.orders.search import SearchData, StaticOrder, best_order, search_orders
 from mdm_jax.orders.static import DenoiserCosts, sequential_nll
-from mdm_jax.orders.variational.demonstrations import demonstrate
 from mdm_jax.orders.variational.loss import OrderParts
 from mdm_jax.orders.variational.model import Sequence
 from mdm_jax.orders.variational.order_choice import follow
 from mdm_jax.orders.variational.start import InitConfig, start_at
 from mdm_jax.runs.json_files import read_json, write_json
+from mdm_jax.runs.order_imitation import (
+    Followed,
+    imitating_policy,
+    joined,
+    sequences_to_follow,
+)
 from mdm_jax.runs.reporter import Progress
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
 from mdm_jax.training.order_choice import Fitted, fit_choice
-from mdm_jax.training.order_imitation import fit_policy
-
-PARTS = 16  # in which clean sequences are followed
-IMITATION = 2  # folded into the key of the choice
 
 
 class StaticStart(NamedTuple):
@@ -52,7 +53,7 @@ class StaticStart(NamedTuple):
         if not (self.config.search.proposals and self.parts.model.form.induces_order):
             return params
         found = _read(path) if path.exists() else self.search(path, progress)
-        if not self.config.by_prompt:
+        if not self.config.chooses:
             orders, alone = jnp.asarray([found.order]), jnp.ones(1, jnp.float32)
             return start_at(params, orders, alone, self.config, temperature)
         return self.by_prompt(params, jnp.asarray(found.orders), temperature, progress)
@@ -65,13 +66,12 @@ class StaticStart(NamedTuple):
         progress: Progress,
     ) -> dict[str, Any]:
         """The parameters with a choice of one order for each prompt, and a policy that follows it."""
-        batches = self._batches()
+        batches = sequences_to_follow(self.task, self.seed, self.config)
         fitted, chosen = self._choose(orders, batches, progress)
         params = start_at(params, orders, fitted.shares, self.config, temperature)
-        params |= {"choice": fitted.params}
-        if self.parts.model.hidden or not self.config.imitation.updates:
-            return params  # hidden states of all steps are too many to keep
-        return params | {"policy": self._imitate(params["policy"], chosen, batches)}
+        followed, shared = Followed(batches, chosen), (self.parts, self.seed, self.config)
+        policy = imitating_policy(params["policy"], followed, self.denoise, *shared)
+        return params | {"choice": fitted.params, "policy": policy}
 
     def _choose(
         self, orders: Int[Array, "orders window"], batches: list[Sequence], progress: Progress
@@ -85,28 +85,10 @@ class StaticStart(NamedTuple):
                 k_part = jax.random.fold_in(k_follow, part)
                 followed.append(follow(k_part, orders, batch, self.denoise, model, config.cap))
                 advance(1, "")
-            fitted = fit_choice(k_fit, _joined(followed), network, config)
+            fitted = fit_choice(k_fit, joined(followed), network, config)
             advance(0, f"worth {fitted.worth:.3f}, of one order {fitted.best_single:.3f}")
         logits = jax.vmap(partial(network.apply, {"params": fitted.params}))
         return fitted, [orders[jnp.argmax(logits(one.features), axis=-1)] for one in followed]
-
-    def _imitate(
-        self, policy: Any, chosen: list[Int[Array, "n window"]], batches: list[Sequence]
-    ) -> Any:
-        """The policy's parameters after imitating the orders that the sequences get."""
-        shown = [
-            demonstrate(orders, batch, self.denoise, self.parts)
-            for orders, batch in zip(chosen, batches, strict=True)
-        ]
-        steps = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), _joined(shown))
-        key = jax.random.fold_in(stream(self.seed, Stream.ORDER_CHOICE), IMITATION)
-        return fit_policy(key, policy, steps, self.parts, self.config.imitation)[0]
-
-    def _batches(self) -> list[Sequence]:
-        """The clean sequences of the choice."""
-        size = -(-self.config.choice.sequences // PARTS)
-        batches = (clean_batch(self.task, self.seed, part, size) for part in range(PARTS))
-        return [Sequence(*map(jnp.asarray, batch)) for batch in batches]
 
     def search(self, path: Path, progress: Progress) -> StaticOrder:
         """The orders of all chains and the best of them, which are also written to `path`.
@@ -150,7 +132,3 @@ class StaticStart(NamedTuple):
 
 def _read(path: Path) -> StaticOrder:
     return StaticOrder(**{name: np.asarray(value) for name, value in read_json(path).items()})
-
-
-def _joined(parts: list[Any]) -> Any:
-    return jax.tree.map(lambda *each: jnp.concatenate(each), *parts)

@@ -143,6 +143,8 @@ LEARN_ORDER = [
     ("--start.search.sequences 0", "sequences"),
     ("--start.certainty nan", "certainty must be"),
     ("--start.spacing -1", "spacing must be"),
+    ("--start.policy /gone", "/gone is no run directory"),
+    ("--start.policy run", "run is no run of learn_order for sudoku"),
     ("--train.steps 0", "steps must be at least 1"),
     ("--policy_optimizer.b2 2", "b2 must be"),
     ("--preset big", "invalid choice 'big' for argument '--preset'"),

@@ -7,9 +7,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tiny_run import ADAPTIVE
+from tiny_run import ADAPTIVE, LEARN
 
-from experiments import learn_order, table_learned_orders
+from experiments import learn_order, learn_variational_order, table_learned_orders
 from mdm_jax.errors import MdmError
 from mdm_jax.evals import exact_limit, price_frontier, static_order_limit
 from mdm_jax.evals.searched_orders import PromptSearch
@@ -20,6 +20,7 @@ from mdm_jax.policies.base import stack
 from mdm_jax.runs import adaptive
 from mdm_jax.runs.policies import load_policy
 from mdm_jax.runs.policy_specs import Learned
+from mdm_jax.tasks.markov_chain import MarkovChain
 from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training import loop
 
@@ -178,3 +179,26 @@ def test_where_all_heuristics_are_compared_each_has_25_settings():
 def test_a_replay_that_is_no_multiple_is_refused():
     with pytest.raises(MdmError, match="no multiple of batch_size 8"):
         replace(TINY, replay=replace(TINY.replay, capacity=12))
+
+
+def test_a_variational_order_starts_at_a_policy_that_keeps_within_its_budget(tmp_path):
+    run = str(tmp_path / "three-calls")
+    within = replace(TINY, budget=3, within_budget=True, steps=2, run_dir=run)
+    learn_order.learn(within)
+    policy = load_policy(run, within.task)
+    assert policy.steps == 3
+    config = replace(
+        LEARN,
+        oracle=True,
+        start=replace(LEARN.start, policy=run),
+        steps=2,
+        run_dir=str(tmp_path / "order"),
+    )
+    learned = learn_variational_order.learn(config)
+    assert "choice" not in learned.params and learned.policy.steps == 3
+    again = learn_variational_order.learn(config)  # finished: read, not learned again
+    jax.tree.map(np.testing.assert_array_equal, again.params, learned.params)
+    with pytest.raises(MdmError, match="no run of learn_order for markov_chain"):
+        learn_variational_order.learn(
+            replace(config, task=MarkovChain(), run_dir=str(tmp_path / "no"))
+        )

@@ -54,6 +54,7 @@ LEARN = learn_variational_order.Config(
         by_prompt=True,
         choice=ChoiceConfig(width=8, sequences=16, updates=4, batch_size=4),
         imitation=ImitationConfig(updates=2, batch_size=4),
+        scores=ImitationConfig(updates=2, batch_size=4),
     ),
     objective=OrderObjective(samples=2),
     steps=4,

@@ -49,12 +49,13 @@ def targets(
 ) -> Prediction:
     """What the critic should have predicted for one call, if it is right about the next.
 
-    The policy's mode makes the next call, and `key` breaks its ties. Positions that cost nothing
-    because an EOS closed them have a target of 0.
+    The policy's mode makes the next call, and `key` breaks its ties; the last call that may be made
+    reveals all. Positions that cost nothing because an EOS closed them have a target of 0.
     """
     features, survival = transition.next_features, transition.next_survival
     scores, eligible = policy.scores(features), features.eligible
     chosen = or_best_utility(key, greedy_set(scores, eligible), scores.utilities, eligible)
+    chosen = jnp.where(features.calls_left <= 1, features.is_masked, chosen)
     later = parts.critic.apply({"params": critic_params}, features, chosen)
     nats = jnp.where(chosen, survival * features.entropy, later.nats)
     calls = jnp.where(jnp.any(features.is_masked), 1.0 + later.calls, 0.0)

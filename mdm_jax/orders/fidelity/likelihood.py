@@ -32,6 +32,7 @@ class Walk(NamedTuple):
 
     state: State
     log_prob: Scalar  # of what has been revealed, nats
+    step: Int[Array, " window"]  # at which each position was revealed; the last where it was not
 
 
 class Likelihood(NamedTuple):
@@ -53,18 +54,22 @@ def walk_step(
     observation, log_probs = observe(sequence, walk.state, denoise, forcing)
     unmask = policy.unmask(jax.random.fold_in(key, walk.state.calls), observation)
     state, unmask = reveal(walk.state, unmask, sequence, forcing)
-    return Walk(state, walk.log_prob + jnp.sum(jnp.where(unmask, log_probs, 0.0)))
+    return Walk(
+        state,
+        walk.log_prob + jnp.sum(jnp.where(unmask, log_probs, 0.0)),
+        jnp.where(unmask, walk.state.calls, walk.step),
+    )
 
 
-def order_likelihood(
+def follow_order(
     keys: Key[Array, " n"],
     sequences: Sequence,
     policy: RevealOnly,
     denoise: Denoise,
     forcing: Forcing,
     chunk: int = 64,
-) -> Likelihood:
-    """Likelihood of each sequence under a policy that never re-masks and sees no proposals.
+) -> Walk:
+    """Generate each sequence by a policy that never re-masks and sees no proposals.
 
     Costs as many denoiser calls as the policy takes.
 
@@ -75,10 +80,23 @@ def order_likelihood(
     """
     chunk = rows_at_once(sequences.tokens.shape[1], forcing, chunk)
     states = jax.vmap(partial(start_state, forcing=forcing))(sequences)
-    walks = Walk(states, jnp.zeros(len(sequences.tokens), jnp.float32))
+    last = jnp.full(states.is_masked.shape, forcing.budget - 1, jnp.int32)
+    walks = Walk(states, jnp.zeros(len(sequences.tokens), jnp.float32), last)
     step = partial(walk_step, policy=policy, denoise=denoise, forcing=forcing)
     fixed = keys, sequences
-    walks = run_ragged(step, lambda walk: is_running(walk.state), walks, fixed, chunk)
+    return run_ragged(step, lambda walk: is_running(walk.state), walks, fixed, chunk)
+
+
+def order_likelihood(
+    keys: Key[Array, " n"],
+    sequences: Sequence,
+    policy: RevealOnly,
+    denoise: Denoise,
+    forcing: Forcing,
+    chunk: int = 64,
+) -> Likelihood:
+    """Likelihood of each sequence under a policy; arguments and cost as of `follow_order`."""
+    walks = follow_order(keys, sequences, policy, denoise, forcing, chunk)
     return Likelihood(walks.log_prob, walks.state.calls)
 
 

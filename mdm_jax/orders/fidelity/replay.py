@@ -79,7 +79,10 @@ def draw_transitions(key: RowKey, replay: Replay, config: ReplayConfig) -> Trans
 
 
 def draw_transition(key: RowKey, steps: Steps, price: Scalar, skip: float) -> Transition:
-    """A random call of one row; some are merged with the next where one call could reveal both sets."""
+    """A random call of one row; some are merged with the next where one call could reveal both sets.
+
+    What comes after merged calls has one call more left.
+    """
     k_call, k_skip = jax.random.split(key)
     budget = len(steps.survival)
     calls = jnp.sum(jnp.any(steps.features.is_masked, axis=-1), dtype=jnp.int32)
@@ -92,7 +95,11 @@ def draw_transition(key: RowKey, steps: Steps, price: Scalar, skip: float) -> Tr
     last = jnp.minimum(after, budget - 1)
     following = _at(steps.features, last)._replace(price=price)
     is_masked = following.is_masked & (after < calls)
-    following = following._replace(is_masked=is_masked, eligible=following.eligible & is_masked)
+    following = following._replace(
+        is_masked=is_masked,
+        eligible=following.eligible & is_masked,
+        calls_left=following.calls_left + merged,
+    )
     return Transition(
         features,
         one | (other & merged),

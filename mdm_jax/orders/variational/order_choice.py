@@ -84,11 +84,11 @@ class ChoiceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ImitationConfig:
-    """How the policy learns the orders that prompts get, before the first update.
+    """How a network learns the orders that prompts get, before the first update.
 
     Attributes:
       updates: gradient steps on what the orders do along the clean sequences of the choice.
-      batch_size: steps of an order in each.
+      batch_size: steps of an order in each for the policy, sequences for the posterior.
       learning_rate: at the start; falls to 0 along a cosine.
     """
 

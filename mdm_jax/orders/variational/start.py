@@ -22,6 +22,9 @@ class InitConfig:
         chooses one; False: with the best one, the same for all prompts.
       choice: the network that chooses.
       imitation: how the policy learns what was chosen.
+      policy: run directory of `learn_order`. The orders that its policy gives to clean sequences, at most
+        the budget's calls long, are what posterior and policy start from, in place of a search.
+      scores: how the posterior learns these orders.
       spacing: between the scores of neighbouring steps of a static order, in temperatures.
       certainty: of the policy about the static order, nats, at most.
     """
@@ -30,19 +33,28 @@ class InitConfig:
     by_prompt: bool = False
     choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    policy: str | None = None
+    scores: ImitationConfig = field(
+        default_factory=lambda: ImitationConfig(updates=2000, batch_size=128, learning_rate=2e-3)
+    )
     spacing: float = 5.0
     certainty: float = 5.0
 
     def __post_init__(self) -> None:
         for name in ("spacing", "certainty"):
             check_range(name, getattr(self, name), 0)
-        if self.by_prompt and not self.search.proposals:
+        if self.chooses and not self.search.proposals:
             raise MdmError("by_prompt chooses among the orders of a search: give it proposals")
+
+    @property
+    def chooses(self) -> bool:
+        """Whether every prompt chooses one of several orders."""
+        return self.by_prompt and self.policy is None
 
     @property
     def orders(self) -> int | None:
         """How many static orders the posterior has; None: one, which is not chosen."""
-        return self.search.chains if self.by_prompt else None
+        return self.search.chains if self.chooses else None
 
 
 def start_at(
@@ -58,7 +70,7 @@ def start_at(
       shares: of the prompts that choose each of the orders.
       temperature: of the posterior at the first update.
     """
-    base = orders if config.by_prompt else orders[0]
+    base = orders if config.chooses else orders[0]
     return params | {
         "posterior": start_scores(params["posterior"], base, config.spacing * temperature),
         "policy": start_table(params["policy"], orders, shares, config.certainty),

@@ -1,6 +1,6 @@
 """Learning an order by its fidelity to sequential decoding in a run directory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -42,6 +42,7 @@ class FidelityTraining:
       steps: updates in all.
       batch_size: sequences in each update.
       budget: most denoiser calls for one of them.
+      within_budget: the policy knows how many of these are left, and takes no more at generation.
       block_length: semi-autoregressive blocks of this many positions; None: none.
       network: shape of policy and critic.
       replay: what is learned from, and how.
@@ -57,6 +58,7 @@ class FidelityTraining:
     steps: int
     batch_size: int
     budget: int
+    within_budget: bool
     block_length: int | None
     network: AdaptiveConfig
     replay: ReplayConfig
@@ -69,7 +71,11 @@ class FidelityTraining:
     @cached_property
     def policy(self) -> AdaptivePolicy:
         """Before training."""
-        return fresh_policy(self.network, self.task, stream(self.seed, Stream.FIDELITY_INIT))
+        key, steps = (
+            stream(self.seed, Stream.FIDELITY_INIT),
+            self.budget if self.within_budget else 0,
+        )
+        return replace(fresh_policy(self.network, self.task, key), steps=steps)
 
     @cached_property
     def parts(self) -> CriticParts:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from mdm_jax.orders.variational.loss import OrderBatch, OrderParts
 from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.start import InitConfig
 from mdm_jax.runs.orders import LearnedOrder, fresh_params, learned_order
+from mdm_jax.runs.policy_start import PolicyStart
 from mdm_jax.runs.reporter import Progress
 from mdm_jax.runs.static_order import StaticStart
 from mdm_jax.runs.training import TrainingRun, Updates
@@ -78,7 +80,7 @@ class VariationalTraining:
 
     def calls(self, run: TrainingRun) -> OrderCalls:
         """Denoiser calls that are left to make."""
-        model, chosen = self.parts.model, int(self.start.by_prompt)  # one call more, on the prompt
+        model, chosen = self.parts.model, int(self.start.chooses)  # one call more, on the prompt
         searches = run.is_new and not (run.directory / START).exists()
         done = run.checkpoints.latest_step() or 0
         return OrderCalls(
@@ -88,7 +90,7 @@ class VariationalTraining:
         )
 
     def initial_state(self, run: TrainingRun, progress: Progress) -> TrainState:
-        """The state before the first update; in a new run, at the best static order of a search.
+        """The state before the first update; in a new run, at the orders that learning starts from.
 
         Args:
           progress: shows the search.
@@ -96,10 +98,16 @@ class VariationalTraining:
         k_init = stream(self.seed, Stream.ORDER_INIT)
         params = fresh_params(self.parts, self.task, k_init, self.denoise, self.joint)
         if run.is_new:
-            start = StaticStart(self.task, self.seed, self.denoise, self.parts, self.start)
-            temperature = float(self.objective.temperature_at(jnp.zeros((), jnp.float32)))
-            params = start.apply(params, temperature, run.directory / START, progress)
+            params = self._started(params, run.directory / START, progress)
         return sharding.replicate(init_state(params, self._optimizer), sharding.make_mesh())
+
+    def _started(self, params: dict[str, Any], path: Path, progress: Progress) -> dict[str, Any]:
+        """The parameters at the orders that learning starts from."""
+        temperature = float(self.objective.temperature_at(jnp.zeros((), jnp.float32)))
+        settings = self.task, self.seed, self.denoise, self.parts, self.start
+        if self.start.policy is not None:
+            return PolicyStart(*settings).apply(params, temperature, progress)
+        return StaticStart(*settings).apply(params, temperature, path, progress)
 
     def updates(self) -> Updates:
         """The updates and their batches."""

@@ -110,6 +110,13 @@ def test_targets_are_one_call_of_the_mode_ahead(world):
     assert wanted.survival == 0.5
 
 
+def test_the_last_call_that_may_be_made_reveals_all(world):
+    policy, critic, transition = world
+    last = transition.next_features._replace(calls_left=jnp.asarray(1.0))
+    wanted = targets_of(transition._replace(next_features=last), policy, critic)
+    np.testing.assert_allclose(wanted.nats, 0.25 * last.entropy, rtol=1e-6)
+
+
 def test_nothing_follows_the_last_call(world):
     policy, critic, transition = world
     nothing = jnp.zeros(LENGTH, bool)

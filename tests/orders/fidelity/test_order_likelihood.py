@@ -29,7 +29,12 @@ from order_world import MASK as SMALL_MASK
 from order_world import PAD as SMALL_PAD
 from order_world import sequences as all_small_sequences
 
-from mdm_jax.orders.fidelity.likelihood import Reference, order_likelihood, sequential_likelihood
+from mdm_jax.orders.fidelity.likelihood import (
+    Reference,
+    follow_order,
+    order_likelihood,
+    sequential_likelihood,
+)
 from mdm_jax.orders.fidelity.ragged import run_ragged
 from mdm_jax.orders.fidelity.returns import capped_ratio, fidelity
 from mdm_jax.orders.fidelity.teacher_forcing import Forcing
@@ -58,6 +63,10 @@ def test_the_likelihood_is_that_of_the_steps(threshold):
     by_hand = [rule_path(x, threshold) for x in TABLE]
     np.testing.assert_allclose(found.log_prob, [total for total, _ in by_hand], atol=1e-5)
     np.testing.assert_array_equal(found.calls, [len(sets) for _, sets in by_hand])
+    rule, rows = Rule(threshold), (row_keys(0, len(TABLE)), whole(TABLE))
+    walks = follow_order(*rows, rule, ORACLE, FORCING)
+    steps = [np.argmax(sets, axis=0) for _, sets in by_hand]
+    np.testing.assert_array_equal(walks.step, steps)
 
 
 @pytest.mark.reuses_keys

@@ -91,6 +91,7 @@ def steps_of(revealed):
         entropy=jnp.broadcast_to(jnp.arange(budget)[:, None] + 1.0, revealed.shape),
         is_masked=is_masked,
         eligible=is_masked,
+        calls_left=budget - jnp.arange(float(budget)),
     )
     return Steps(features, revealed, 1.0 / (1.0 + jnp.arange(budget)))
 
@@ -105,6 +106,8 @@ def test_replayed_calls_lead_to_the_state_after_them(skip):
     assert (found.features.price == 0.7).all() and (found.next_features.price == 0.7).all()
     after = found.features.is_masked & ~found.revealed
     np.testing.assert_array_equal(found.next_features.is_masked, after)
+    left = found.features.calls_left - found.next_features.calls_left
+    assert (left == 1).all()  # merged calls are one call
     calls = np.asarray(found.features.entropy[:, 0]).astype(int) - 1
     assert set(calls) == {0, 1, 2}
     merged = np.asarray(found.revealed.sum(axis=1)) > np.array([1, 2, 1])[calls]

@@ -32,7 +32,7 @@ from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
 from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.sampling.loop import sample
 from mdm_jax.training.order_choice import fit_choice
-from mdm_jax.training.order_imitation import fit_policy
+from mdm_jax.training.order_imitation import fit_policy, fit_scores
 
 PAIRS = ([(1, 2), (3, 4)], [(1, 3), (2, 4)], [(1, 4), (2, 3)])  # by the flag
 MASK, PAD, LENGTH = 3, 4, 6
@@ -139,3 +139,18 @@ def test_every_prompt_gets_an_order_that_serves_it(oracle, sequences, followed):
     )
     valid = {tuple(row) for row in TABLE.tolist()}
     assert all(tuple(row) in valid for row in np.asarray(rollout.canvas).tolist())
+
+
+def test_the_posterior_learns_the_order_of_each_sequence(oracle, sequences):
+    scorer = Scorer(ScorerConfig(width=16, depth=1, heads=2), MASK, LENGTH)
+    network = PolicyNetwork(PolicyConfig(width=8, heads=2, depth=0), LENGTH, 2)
+    parts = OrderParts(MODEL, scorer, network)
+    params = init_order(parts, jax.random.key(0), LENGTH, MASK)["posterior"]
+    orders = ORDERS[sequences.tokens[:, 0]]
+    config = ImitationConfig(updates=200, batch_size=64, learning_rate=1e-2)
+    params, error = fit_scores(jax.random.key(1), params, orders, sequences, parts, config, 0.25)
+    assert error < 0.1  # steps
+    whole = {"posterior": params}
+    scores = jax.jit(jax.vmap(lambda one: scores_of(whole, one, parts, oracle)))(sequences)
+    later = scores.priority < jnp.mean(scores.priority[:, 1:], axis=1, keepdims=True)
+    np.testing.assert_array_equal(later[:, 1:], orders[:, 1:] == 1)
