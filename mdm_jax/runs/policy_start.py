@@ -13,7 +13,7 @@ from mdm_jax.orders.variational.loss import OrderParts
 from mdm_jax.orders.variational.start import InitConfig
 from mdm_jax.runs.adaptive import best_within, forcing_for, load_adaptive
 from mdm_jax.runs.config import RunConfig, read_config, read_task
-from mdm_jax.runs.order_imitation import (
+from mdm_jax.runs.imitated_orders import (
     Followed,
     imitating_policy,
     imitating_posterior,

@@ -18,13 +18,13 @@ from mdm_jax.orders.variational.loss import OrderParts
 from mdm_jax.orders.variational.model import Sequence
 from mdm_jax.orders.variational.order_choice import follow
 from mdm_jax.orders.variational.start import InitConfig, start_at
-from mdm_jax.runs.json_files import read_json, write_json
-from mdm_jax.runs.order_imitation import (
+from mdm_jax.runs.imitated_orders import (
     Followed,
     imitating_policy,
     joined,
     sequences_to_follow,
 )
+from mdm_jax.runs.json_files import read_json, write_json
 from mdm_jax.runs.reporter import Progress
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
