@@ -55,6 +55,11 @@ def test_what_prompts_choose_from_is_counted_as_well():
     assert start_calls(start, MODEL, LENGTH) == alone + 7 * each
 
 
+def test_orders_of_a_policy_are_followed_and_imitated():
+    start = InitConfig(search=CONFIG, policy="run", choice=ChoiceConfig(sequences=7))
+    assert start_calls(start, MODEL, LENGTH) == 7 * (MODEL.budget + MODEL.budget - 1)
+
+
 def test_no_search_makes_no_calls():
     assert search_calls(replace(CONFIG, proposals=0), MODEL, LENGTH) == 0
     assert search_calls(CONFIG, replace(MODEL, form=SigmoidScores()), LENGTH) == 0
