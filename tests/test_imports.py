@@ -22,6 +22,7 @@ LAYERS = {
     "mdm_jax.chunks": 0,
     "mdm_jax.keys": 0,
     "mdm_jax.pytrees": 0,
+    "mdm_jax.products": 0,
     "mdm_jax.streams": 0,
     "mdm_jax.diffusion": 1,
     "mdm_jax.denoisers": 1.5,
