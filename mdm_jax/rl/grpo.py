@@ -39,7 +39,7 @@ class GrpoObjective:
       per_position: one ratio per position instead of one per step (only with independent positions).
       reference: order that a one-position-per-step policy is kept close to; None: none.
       beta: weight of the divergence from the reference.
-      chunk: steps of a rollout that are differentiated at once; fewer need less memory.
+      chunk: steps of a rollout that are differentiated at once, at most; fewer need less memory.
 
     Raises:
       MdmError: a value out of range.

@@ -59,9 +59,8 @@ class ChoiceConfig:
       entropy: weight of the choice's entropy (nats) at the start; falls to 0.
       diversity_cost: weight of the entropy (nats) of how often each order is chosen, at the end; rises
         from 0. Many orders are equally good for a prompt; a policy follows few more easily than many.
-      cap: most that one sequence is worth. Where the denoiser is less sure of a sequence than it should
-        be, sequential decoding counts as too improbable and every order as worth too much; a low cap
-        keeps orders from being chosen for that. 1 counts what an order shares with sequential decoding.
+      cap: most that one sequence is worth. 1 counts what an order shares with sequential decoding; a
+        higher cap also counts sequences that the order draws too often.
     """
 
     width: int = 256
