@@ -1,5 +1,7 @@
 """A tiny tokenizer of digits3: codes that are the digit, and sounds that are two tones."""
 
+import gzip
+
 import numpy as np
 import scipy.io.wavfile
 
@@ -7,10 +9,10 @@ from mdm_jax.tasks.digits3.layout import FRAMES, GRID
 from mdm_jax.tasks.digits3.mel import BANDS, RATE
 from mdm_jax.tasks.digits3.tokenizer import UNSEEN, Classifier, Coded, Tokenizer
 
-CELLS, CODES = GRID[0] * GRID[1], 12
+CODES = 12
 
 
-def tiny_tokenizer():
+def tiny_tokenizer(grid=GRID, patch=2):
     """Every item of digit d has code d everywhere but at its first position, which tells items apart;
     classifiers are right about all of them. One speaker in four is unseen.
     """
@@ -27,20 +29,20 @@ def tiny_tokenizer():
         return Classifier(weights, np.zeros(10, np.float32))
 
     return Tokenizer(
-        patches=np.linspace(0, 1, CODES * 4, dtype=np.float32).reshape(CODES, 4),
+        patches=np.linspace(0, 1, CODES * patch**2, dtype=np.float32).reshape(CODES, -1),
         frames=np.linspace(-3, 3, CODES * BANDS, dtype=np.float32).reshape(CODES, BANDS),
         seconds=0.25,
-        images=coded(CELLS, [0, 0, 1, 2]),
+        images=coded(grid[0] * grid[1], [0, 0, 1, 2]),
         speech=coded(FRAMES, [0, 1, 2, UNSEEN]),
-        image_classifier=classifier(CELLS),
+        image_classifier=classifier(grid[0] * grid[1]),
         speech_classifier=classifier(FRAMES),
     )
 
 
-def settings_in(directory):
+def settings_in(directory, grid=GRID, patch=2):
     """The settings of a task with the tiny tokenizer, which is written into the directory."""
     path = directory / "digits3.json"
-    tiny_tokenizer().save(str(path))
+    tiny_tokenizer(grid, patch).save(str(path))
     return {"tokenizer_file": str(path), "image_codes": CODES, "speech_codes": CODES}
 
 
@@ -55,3 +57,16 @@ def write_sounds(directory, speakers=("ann", "bob"), numbers=3, seconds=0.08):
                 sound = np.pad(0.3 * sound + 0.01 * rng.normal(size=len(times)), 800)
                 path = directory / f"{digit}_{speaker}_{number}.wav"
                 scipy.io.wavfile.write(path, RATE, (sound * 20000).astype(np.int16))
+
+
+def write_idx(directory, part, count, packed=False, side=28):
+    """IDX files of images, brighter with the digit, and their labels, as of MNIST; returns both."""
+    labels = (np.arange(count) % 10).astype(np.uint8)
+    noise = np.random.default_rng(count).integers(0, 20, (count, side, side))
+    pixels = (noise + 20 * labels[:, None, None]).astype(np.uint8)
+    for kind, values in (("images", pixels), ("labels", labels)):
+        sizes = np.array(values.shape, ">u4").tobytes()
+        content = bytes([0, 0, 8, values.ndim]) + sizes + values.tobytes()
+        path = directory / f"{part}-{kind}-idx{values.ndim}-ubyte{'.gz' if packed else ''}"
+        path.write_bytes(gzip.compress(content) if packed else content)
+    return pixels, labels

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from digits_world import settings_in
+from digits_world import settings_in, write_idx, write_sounds
 from tiny_run import MODEL, TRAIN
 
+from experiments import _cli as cli
 from experiments import evaluate, sample, train_denoiser
 from mdm_jax.diffusion.genmd4 import Genmd4
 from mdm_jax.diffusion.modal import Modal
@@ -17,7 +18,7 @@ from mdm_jax.policies.heuristics import TopConfidence
 from mdm_jax.runs.config import read_task
 from mdm_jax.runs.metrics import MetricsLog
 from mdm_jax.sampling.config import SamplerConfig
-from mdm_jax.tasks.digits3 import Digits3
+from mdm_jax.tasks.digits3 import Digits3, fitting
 
 
 def test_from_training_to_a_sound(tmp_path):
@@ -55,6 +56,24 @@ def test_from_training_to_a_sound(tmp_path):
     assert sorted(path.suffix for path in media.iterdir()) == [".png", ".png", ".wav"]
     with pytest.raises(MdmError, match="leave out --media_dir"):
         sample.run(replace(shown, task=TRAIN.task))
+
+
+def test_two_digits_of_28x28_from_the_command_line(tmp_path, monkeypatch):
+    """Recordings and IDX files in, a run that needs neither, a caption of two words out."""
+    write_sounds(tmp_path)
+    write_idx(tmp_path, "train", 800)
+    monkeypatch.setattr(fitting, "_COPIES", 0)
+    sizes = "--steps 1 --batch_size 4 --model.width 16 --model.depth 1 --model.heads 2"
+    task = "--task.images idx --task.num_digits 2 --task.patch 7"
+    task += " --task.image_codes 8 --task.speech_codes 6 --task.num_examples 4"
+    words = f"--task digits3 --data_dir {tmp_path} {task} {sizes} --run_dir {tmp_path / 'run'}"
+    cli.main(train_denoiser.Config, train_denoiser.run, "", words=words.split())
+    for path in (*tmp_path.glob("*.wav"), *tmp_path.glob("*ubyte")):
+        path.unlink()
+    task = replace(read_task(tmp_path / "run"), direction="joint")
+    assert task.num_digits == 2 and task.stream.spans[1].grid == (4, 8)
+    shown = sample.Config(run=str(tmp_path / "run"), task=task, policy=TopConfidence(2), count=1)
+    assert sample.run(shown)
 
 
 def test_settings_of_modalities_are_refused_where_there_is_one(tmp_path):

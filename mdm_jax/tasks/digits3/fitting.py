@@ -4,59 +4,75 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdm_jax.errors import MdmError
-from mdm_jax.tasks.digits3.images import load_images, patches, warped
+from mdm_jax.tasks.digits3.idx import Pictures
+from mdm_jax.tasks.digits3.images import PATCHES, Source, patches, pictures_of, warped
 from mdm_jax.tasks.digits3.speech import Spoken, load_speech
 from mdm_jax.tasks.digits3.tokenizer import UNSEEN, Classifier, Coded, Tokenizer, rounded
 from mdm_jax.tasks.splits import SPLITS
 
 _TEST_ONE_IN, _HELDOUT_ONE_IN = 10, 10  # of the images, and of a digit's recordings by one speaker
 _MOST_PARTS = 30_000  # of training that a codebook is fitted on, drawn at random
-_COPIES = 9  # of each training image, warped
+_COPIES, _ENOUGH = 9, 20_000  # warped copies of each training image, up to so many images
 _PENALTY = 0.3  # inverse strength of the classifiers' l2 penalty
 
 
 def fit_tokenizer(
-    image_codes: int, speech_codes: int, data_dir: str | None, unseen_speakers: int
+    image_codes: int,
+    speech_codes: int,
+    data_dir: str | None,
+    unseen_speakers: int,
+    source: Source = "small",
+    patch: int = PATCHES[8],
 ) -> Tokenizer:
     """Codebooks and classifiers fitted on the training split of the images and the speech.
 
     On one thread: a sum in another order would be another tokenizer, and a run could not be resumed.
 
     Args:
-      data_dir: of the recordings, as in `load_speech`.
+      data_dir: of the recordings, as in `load_speech`, and of IDX files.
       unseen_speakers: so many, the last by name, are never in training.
+      source, patch: of the images, and pixels of a patch's side.
 
     Raises:
       MdmError: data are missing, or too few for so many codes.
     """
-    pictures, labels = load_images()
+    pictures = pictures_of(source, data_dir)
     from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-    spoken = load_speech(data_dir)
+    spoken = load_speech(data_dir, may_synthesise=source == "idx")
     splits = speech_splits(spoken, unseen_speakers)
-    pictures, labels, of_image = _with_copies(pictures, labels)
+    shown, labels, of_image = _with_copies(pictures)
     with threadpool_limits(1):
-        book, images = _coded(patches(pictures), labels, of_image, image_codes)
+        book, images = _coded(patches(shown, patch), labels, of_image, image_codes)
         frames, speech = _coded(spoken.frames, spoken.labels, splits, speech_codes)
         of_images, of_speech = _classifier(images, image_codes), _classifier(speech, speech_codes)
     seconds = float(spoken.seconds[splits == 0].mean())
     return Tokenizer(book, frames, seconds, images, speech, of_images, of_speech)
 
 
-def _with_copies(pictures: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Images, labels and splits, with warped copies of the training images after all others."""
-    splits = _by_rank(np.random.default_rng(0).permutation(len(labels)), len(labels))
+def _with_copies(pictures: Pictures) -> tuple[np.ndarray, ...]:
+    """Images, labels and splits, with warped copies of few training images after all others."""
+    images, labels, tests = pictures
+    splits = _image_splits(len(labels), tests)
     training = splits == 0
-    copies = [warped(pictures[training], seed) for seed in range(_COPIES)]
-    labels = np.concatenate([labels, np.tile(labels[training], _COPIES)])
-    more = np.zeros(_COPIES * training.sum(), np.int32)
-    return np.concatenate([pictures, *copies]), labels, np.concatenate([splits, more])
+    most = max(_ENOUGH // max(int(training.sum()), 1) - 1, 0)
+    copies = [warped(images[training], seed) for seed in range(min(_COPIES, most))]
+    labels = np.concatenate([labels, np.tile(labels[training], len(copies))])
+    more = np.zeros(len(copies) * training.sum(), np.int32)
+    return np.concatenate([images, *copies]), labels, np.concatenate([splits, more])
 
 
-def _by_rank(order: np.ndarray, count: int) -> Int[np.ndarray, " n"]:
-    """The splits of items in a random order: first test, then held out, and the rest training."""
+def _image_splits(count: int, tests: int | None) -> Int[np.ndarray, " n"]:
+    """The splits of images in a random order: first test, then held out, and the rest training.
+
+    Args:
+      tests: so many at the end are the test split; None: a tenth at random.
+    """
     splits = np.zeros(count, np.int32)
-    test, heldout = count // _TEST_ONE_IN, count // _HELDOUT_ONE_IN
+    rest = count - (tests or 0)
+    order, heldout = np.random.default_rng(0).permutation(rest), rest // _HELDOUT_ONE_IN
+    test = rest // _TEST_ONE_IN if tests is None else 0
+    splits[rest:] = SPLITS.index("test")
     splits[order[:test]] = SPLITS.index("test")
     splits[order[test : test + heldout]] = SPLITS.index("heldout")
     return splits
@@ -122,10 +138,12 @@ def _classifier(coded: Coded, codes: int) -> Classifier:
     """
     from sklearn.linear_model import LogisticRegression
 
-    training = coded.splits == 0
+    training = np.flatnonzero(coded.splits == 0)
     if len(np.unique(coded.labels[training])) < 10:
-        raise MdmError("the training data lack a digit: give recordings of all ten")
-    inputs = np.eye(codes)[coded.codes[training]].reshape(training.sum(), -1)
+        raise MdmError("the training data lack a digit: give images and recordings of all ten")
+    if len(training) > _ENOUGH:
+        training = np.random.default_rng(0).permutation(training)[:_ENOUGH]
+    inputs = np.eye(codes)[coded.codes[training]].reshape(len(training), -1)
     found = LogisticRegression(C=_PENALTY, max_iter=1000).fit(inputs, coded.labels[training])
     weights = found.coef_.T.reshape(coded.codes.shape[1], codes, 10)
     return Classifier(rounded(weights), rounded(found.intercept_))

@@ -1,9 +1,11 @@
 """Where caption, image and speech are in a canvas, their ids, and the directions between them.
 
 `TASK | BOT caption EOT | BOI image EOI | BOA speech EOA`; a modality that a direction does not have is
-PAD, boundary tokens included.
+PAD, boundary tokens included. Of several digits the names follow one another, the images are side by
+side, and the words are spoken in turn.
 """
 
+import itertools
 import string
 from typing import Literal, NamedTuple, get_args
 
@@ -13,9 +15,8 @@ from jaxtyping import Int
 from mdm_jax.streams import Span, Stream
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-CAPTION_LENGTH = max(map(len, WORDS))
-LETTERS = " " + string.ascii_lowercase  # the blank fills the end of a short word
-GRID = (4, 4)  # patches of an image
+LETTERS = " " + string.ascii_lowercase  # the blank is between words, and fills the end
+GRID = (4, 4)  # patches of one digit's image, where they are 2x2 of 8x8 pixels
 FRAMES = 16  # of a spoken word
 MODALITIES = ("text", "image", "speech")
 
@@ -42,10 +43,13 @@ class Layout(NamedTuple):
     size: int  # number of ids in all
 
 
-def layout_of(image_codes: int, speech_codes: int) -> Layout:
-    """The layout for codebooks of these sizes."""
-    lengths = (CAPTION_LENGTH, GRID[0] * GRID[1], FRAMES)
-    ids, grids = (len(LETTERS), image_codes, speech_codes), (None, GRID, None)
+def layout_of(
+    image_codes: int, speech_codes: int, grid: tuple[int, int] = GRID, digits: int = 1
+) -> Layout:
+    """The layout for codebooks of these sizes, and so many digits with a grid of patches each."""
+    rows, columns = grid[0], grid[1] * digits
+    lengths = (caption_length(digits), rows * columns, FRAMES * digits)
+    ids, grids = (len(LETTERS), image_codes, speech_codes), (None, (rows, columns), None)
     spans, start, first = [], 1, 0
     for name, length, count, grid in zip(MODALITIES, lengths, ids, grids, strict=True):
         spans.append(Span(name, start + 1, length, first, count, grid))
@@ -55,10 +59,16 @@ def layout_of(image_codes: int, speech_codes: int) -> Layout:
     return Layout(Stream(start, tuple(spans)), boundaries, tasks, tasks[-1] + 1)
 
 
-def caption_table() -> Int[np.ndarray, "10 caption"]:
-    """The ids of each digit's name, filled with blanks."""
-    names = [word.ljust(CAPTION_LENGTH) for word in WORDS]
-    return np.array([[LETTERS.index(letter) for letter in name] for name in names], np.int32)
+def caption_length(digits: int) -> int:
+    """Letters of the longest caption, and the blanks between its words."""
+    return max(map(len, WORDS)) * digits + digits - 1
+
+
+def caption_table(digits: int = 1) -> Int[np.ndarray, "numbers caption"]:
+    """The ids of the caption of each number of so many digits, filled with blanks."""
+    names = map(" ".join, itertools.product(WORDS, repeat=digits))
+    filled = [name.ljust(caption_length(digits)) for name in names]
+    return np.array([[LETTERS.index(letter) for letter in name] for name in filled], np.int32)
 
 
 def canvases(

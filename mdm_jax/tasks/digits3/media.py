@@ -9,14 +9,15 @@ from jaxtyping import Float, Int
 from mdm_jax.external_files import expand
 from mdm_jax.streams import Span, Stream
 from mdm_jax.tasks.digits3.images import joined
-from mdm_jax.tasks.digits3.layout import LETTERS
+from mdm_jax.tasks.digits3.layout import FRAMES, LETTERS
 from mdm_jax.tasks.digits3.mel import RATE, sound_of
 from mdm_jax.tasks.digits3.tokenizer import Tokenizer
 
 _SHADES = " ░▒▓█"
 _OPEN = "▁"  # a masked position
 _BANDS_SHOWN = 4  # of the spectrogram, in characters
-_ENLARGED = 16  # pixels of a PNG for one of the image
+_SMALL = 8  # rows of an image that is drawn at full size
+_ENLARGED = 16  # pixels of a PNG for one of the spectrogram, or of a small image
 
 
 def codes_of(
@@ -35,15 +36,15 @@ def _is_open(canvas: Int[np.ndarray, " length"], span: Span) -> bool:
 
 def image_of(
     codes: Int[np.ndarray, " positions"], tokenizer: Tokenizer
-) -> Float[np.ndarray, "8 8"]:
-    """The image, 0..1; NaN where it is masked."""
+) -> Float[np.ndarray, "side width"]:
+    """The image, 0..1, of one digit or of several side by side; NaN where it is masked."""
     parts = np.where(codes[:, None] < 0, np.nan, tokenizer.patches[codes])
-    return joined(parts).clip(0, 1)
+    return joined(parts, tokenizer.grid[0]).clip(0, 1)
 
 
 def mel_of(
     codes: Int[np.ndarray, " positions"], tokenizer: Tokenizer
-) -> Float[np.ndarray, "16 20"]:
+) -> Float[np.ndarray, "frames 20"]:
     """The mel frames; NaN where they are masked."""
     return np.where(codes[:, None] < 0, np.nan, tokenizer.frames[codes])
 
@@ -55,13 +56,20 @@ def as_text(canvas: Int[np.ndarray, " length"], stream: Stream, tokenizer: Token
     if text is not None:
         shown.append("".join(_OPEN if code < 0 else LETTERS[code] for code in text).rstrip())
     if image is not None:
-        shown.append(_shaded(image_of(image, tokenizer), wide=2))
+        shown.append(_drawn(image_of(image, tokenizer)))
     if speech is not None:
         mel = mel_of(speech, tokenizer)
         bands = mel.reshape(len(mel), _BANDS_SHOWN, -1).mean(axis=2).T[::-1]
         low, high = tokenizer.frames.min(), tokenizer.frames.max()
         shown.append(_shaded((bands - low) / (high - low), wide=2))
     return "\n\n".join(shown)
+
+
+def _drawn(image: Float[np.ndarray, "rows columns"]) -> str:
+    """A small image with two characters a pixel; a large one with a character for two pixels."""
+    if len(image) <= _SMALL:
+        return _shaded(image, wide=2)
+    return _shaded(image.reshape(-1, 2, image.shape[1]).mean(axis=1), wide=1)
 
 
 def _shaded(values: Float[np.ndarray, "rows columns"], wide: int) -> str:
@@ -90,19 +98,24 @@ def save_media(
     _, image, speech = (codes_of(canvas, span) for span in stream.spans)
     paths = []
     if image is not None:
-        paths.append(_save_png(home / f"{stem}.png", image_of(image, tokenizer), "gray"))
+        picture = image_of(image, tokenizer)
+        enlarged = _ENLARGED * _SMALL // len(picture)
+        paths.append(_save_png(home / f"{stem}.png", picture, "gray", enlarged))
     if speech is not None:
         mel = mel_of(speech, tokenizer)
-        sound = sound_of(np.nan_to_num(mel), tokenizer.seconds)
+        words = np.nan_to_num(mel).reshape(-1, FRAMES, mel.shape[1])
+        sound = np.concatenate([sound_of(word, tokenizer.seconds) for word in words])
         scipy.io.wavfile.write(home / f"{stem}.wav", RATE, (sound * 32767).astype(np.int16))
         paths.append(str(home / f"{stem}.wav"))
-        paths.append(_save_png(home / f"{stem}-spectrogram.png", mel.T[::-1], "magma"))
+        paths.append(_save_png(home / f"{stem}-spectrogram.png", mel.T[::-1], "magma", _ENLARGED))
     return paths
 
 
-def _save_png(path: Path, values: Float[np.ndarray, "rows columns"], colours: str) -> str:
+def _save_png(
+    path: Path, values: Float[np.ndarray, "rows columns"], colours: str, enlarged: int
+) -> str:
     from matplotlib import image
 
-    pixels = np.kron(np.nan_to_num(values), np.ones((_ENLARGED, _ENLARGED)))
+    pixels = np.kron(np.nan_to_num(values), np.ones((enlarged, enlarged)))
     image.imsave(path, pixels, cmap=colours)
     return str(path)

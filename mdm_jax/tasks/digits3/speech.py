@@ -35,14 +35,19 @@ class Spoken(NamedTuple):
     seconds: Float[np.ndarray, " n"]  # durations of the words
 
 
-def load_speech(data_dir: str | None) -> Spoken:
+def load_speech(data_dir: str | None, may_synthesise: bool = False) -> Spoken:
     """The recordings DIGIT_SPEAKER_NUMBER.wav of a directory; None: synthesised ones.
 
     The names are those of the Free Spoken Digit Dataset.
 
+    Args:
+      may_synthesise: speech is also synthesised where the directory has no recordings.
+
     Raises:
       MdmError: no directory with such recordings, or none given and no synthesiser installed.
     """
+    if may_synthesise and data_dir is not None and not _names_in(expand(data_dir)):
+        data_dir = None
     if data_dir is not None:
         return _recorded(expand(data_dir))
     if shutil.which(_SYNTHESISER) is None:
@@ -55,9 +60,14 @@ def load_speech(data_dir: str | None) -> Spoken:
         return _recorded(Path(directory))
 
 
-def _recorded(directory: Path) -> Spoken:
+def _names_in(directory: Path) -> list[tuple[str, int, int, str]]:
+    """Speaker, number, digit and name of each recording."""
     matches = [_NAME.fullmatch(path.name) for path in directory.glob("*.wav")]
-    names = sorted((m[2], int(m[3]), int(m[1]), m[0]) for m in matches if m)
+    return sorted((m[2], int(m[3]), int(m[1]), m[0]) for m in matches if m)
+
+
+def _recorded(directory: Path) -> Spoken:
+    names = _names_in(directory)
     if not names:
         problem = "has no files named DIGIT_SPEAKER_NUMBER.wav" if directory.is_dir() else "is none"
         raise MdmError(f"data_dir {directory} {problem}: give a directory of recordings")

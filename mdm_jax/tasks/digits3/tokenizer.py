@@ -6,6 +6,7 @@ verifier uses, are linear on the codes of all positions.
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,13 +51,24 @@ class Tokenizer:
       seconds: duration of a spoken word, the mean over training.
     """
 
-    patches: Float[np.ndarray, "image_codes 4"]
+    patches: Float[np.ndarray, "image_codes pixels"]
     frames: Float[np.ndarray, "speech_codes 20"]
     seconds: float
     images: Coded
     speech: Coded
     image_classifier: Classifier
     speech_classifier: Classifier
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches of an image: rows and columns."""
+        rows = math.isqrt(self.images.codes.shape[1])
+        return rows, rows
+
+    @property
+    def patch(self) -> int:
+        """Pixels of a patch's side."""
+        return math.isqrt(self.patches.shape[1])
 
     def save(self, path: str) -> None:
         """Write it as one JSON file."""
