@@ -1,10 +1,11 @@
 """Learn the order of generation by variational inference, and compare it with the heuristic baselines.
 
-Takes a trained denoiser (--denoiser RUN) or trains one, and searches for good static orders, of which
-every prompt chooses one (or follows the policy of a learn_order run, --start.policy RUN). From there it
-learns a posterior, whose input is the clean sequence, and a policy, whose input is not. Writes a run
-directory with config.json, env.json, metrics.jsonl, start.json, checkpoints, bound.json, samples.jsonl,
-table.json and figures. The same command resumes a run that was interrupted or killed.
+Takes a trained denoiser (--denoiser RUN) or trains one, and searches for good static orders, of all
+prompts and of single ones, of which every prompt chooses one (or follows the policy of a learn_order
+run, --start.policy RUN). From there it learns a posterior, whose input is the clean sequence, and a
+policy, whose input is not. Writes a run directory with config.json, env.json, metrics.jsonl, start.json,
+checkpoints, bound.json, samples.jsonl, table.json and figures. The same command resumes a run that was
+interrupted or killed.
 """
 
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from mdm_jax.errors import MdmError, check_range
 from mdm_jax.evals.paired import PairedRow
 from mdm_jax.evals.plots.run_figures import draw_order_run
 from mdm_jax.external_files import expand
+from mdm_jax.orders.prompt_search import PromptSearch
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.forms import AnyForm, MaxNormalised
 from mdm_jax.orders.variational.objective import OrderObjective
@@ -71,7 +73,11 @@ class Config(LearningConfig):
     )
     start: InitConfig = field(
         default_factory=lambda: InitConfig(
-            search=SearchConfig(proposals=600, sequences=48, chains=24), by_prompt=True
+            search=SearchConfig(proposals=600, sequences=48, chains=24),
+            by_prompt=True,
+            prompt_search=PromptSearch(
+                prompts=96, search=SearchConfig(proposals=300, chains=1, sequences=24)
+            ),
         )
     )
     objective: OrderObjective = field(

@@ -44,7 +44,7 @@ from mdm_jax.evals.price_frontier import (
     price_frontiers,
 )
 from mdm_jax.evals.score import Outcome, Row
-from mdm_jax.evals.searched_orders import PromptSearch
+from mdm_jax.orders.prompt_search import PromptSearch
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.runs.adaptive import price_range
 from mdm_jax.runs.config import read_config

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from mdm_jax.evals.evaluator import Evaluator
 from mdm_jax.evals.score import Row
-from mdm_jax.evals.searched_orders import PromptSearch, searched_orders
+from mdm_jax.evals.searched_orders import searched_orders
 from mdm_jax.evals.static_order_limit import static_order_limit
+from mdm_jax.orders.prompt_search import PromptSearch
 from mdm_jax.runs.reporter import Progress
 
 

@@ -34,9 +34,21 @@ def start_calls(config: InitConfig, model: OrderModel, length: int) -> int:
     window = model.window or length
     if config.policy is not None:
         return config.choice.sequences * (2 * model.budget - 1)
-    each = (config.search.chains + 1) * model.budget + window
-    chosen = config.choice.sequences * each if config.by_prompt else 0
-    return search_calls(config.search, model, length) + chosen
+    found = search_calls(config.search, model, length)
+    if not config.by_prompt:
+        return found
+    each = ((config.orders or 0) + 1) * model.budget + window
+    return found + prompt_calls(config, model, window) + config.choice.sequences * each
+
+
+def prompt_calls(config: InitConfig, model: OrderModel, window: int) -> int:
+    """Calls of the searches for single prompts, at most: completions, which sequential decoding draws and
+    then follows, the search among orders of each prompt, and their comparison with all others.
+    """
+    completions = 2 * config.prompt_search.search.sequences * window
+    compared = config.search.validation_sequences * model.budget
+    each = completions + config.prompt_search.calls(model.budget) + compared
+    return config.searched_prompts * each
 
 
 def search_calls(config: SearchConfig, model: OrderModel, length: int) -> int:

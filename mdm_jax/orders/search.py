@@ -205,7 +205,7 @@ class StaticOrder(NamedTuple):
     """A static order, and how the chains that it was chosen from compare on validation sequences."""
 
     order: Int[np.ndarray, " window"]
-    orders: Int[np.ndarray, "chains window"]  # of all chains
+    orders: Int[np.ndarray, "chains window"]  # of all chains, and any others that were compared
     nll: float  # its bound, nats per sequence
     costs_of_chains: Float[np.ndarray, " chains"]  # by the objective
     nll_of_chains: Float[np.ndarray, " chains"]

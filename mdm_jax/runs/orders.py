@@ -9,6 +9,7 @@ from mdm_jax.denoisers.base import Denoise, hidden_width
 from mdm_jax.errors import MdmError
 from mdm_jax.external_files import expand
 from mdm_jax.keys import root_key
+from mdm_jax.orders.prompt_search import PromptSearch
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.forms import AnyForm
 from mdm_jax.orders.variational.forms.base import Form
@@ -24,6 +25,8 @@ from mdm_jax.runs.directory import CHECKPOINTS
 from mdm_jax.tasks.base import Task
 from mdm_jax.training.checkpoints import restore_ema
 from mdm_jax.training.state import float32_params
+
+OF_START = InitConfig, SearchConfig, PromptSearch, ChoiceConfig, ImitationConfig
 
 
 class LearnedOrder(NamedTuple):
@@ -82,18 +85,14 @@ def described_parts(config: dict[str, Any], task: Task) -> OrderParts:
     )
 
 
-def start_from(described: dict[str, Any]) -> InitConfig:
-    """The start of a run from its config.json."""
-    parts = {
-        "search": SearchConfig,
-        "choice": ChoiceConfig,
-        "imitation": ImitationConfig,
-        "scores": ImitationConfig,
-    }
-    given = {
-        name: from_json(described[name], kind) for name, kind in parts.items() if name in described
-    }
-    return from_json(described | given, InitConfig)  # earlier runs have a search alone
+def start_from(described: Any) -> Any:
+    """The start of a run from its config.json, with the settings that it is made of.
+
+    Settings that an earlier run did not have are at their defaults.
+    """
+    if not isinstance(described, dict):
+        return described
+    return from_json({name: start_from(one) for name, one in described.items()}, *OF_START)
 
 
 def fresh_params(

@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from mdm_jax.denoisers.base import Denoise
+from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.errors import NOT_FINITE, MdmError
+from mdm_jax.evals.prompt_orders import padded_parts, prompt_orders
 from mdm_jax.keys import Stream, stream
 from mdm_jax.orders.search import SearchData, StaticOrder, best_order, search_orders
 from mdm_jax.orders.static import DenoiserCosts, sequential_nll
@@ -26,9 +28,13 @@ from mdm_jax.runs.imitated_orders import (
 )
 from mdm_jax.runs.json_files import read_json, write_json
 from mdm_jax.runs.reporter import Progress
+from mdm_jax.sampling.config import SamplerConfig
 from mdm_jax.tasks.base import Task
 from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
 from mdm_jax.training.order_choice import Fitted, fit_choice
+from mdm_jax.types import RowKey
+
+PROMPTS = 3  # part of the held-out sequences whose prompts are searched one by one
 
 
 class StaticStart(NamedTuple):
@@ -91,9 +97,10 @@ class StaticStart(NamedTuple):
         return fitted, [orders[jnp.argmax(logits(one.features), axis=-1)] for one in followed]
 
     def search(self, path: Path, progress: Progress) -> StaticOrder:
-        """The orders of all chains and the best of them, which are also written to `path`.
+        """The orders of all chains and of single prompts, and the best of them, which are also written
+        to `path`.
 
-        Chains are compared on other sequences than those that the search is made on.
+        They are compared on other sequences than those that the search is made on.
 
         Raises:
           MdmError: the denoiser's logits are NaN.
@@ -109,12 +116,33 @@ class StaticStart(NamedTuple):
                 config,
                 lambda count, best: advance(count, f"{best:.3f} nats"),
             )
+        if self.config.searched_prompts:
+            orders = jnp.concatenate([orders, self._of_prompts(key, progress)])
+        with progress("comparing orders", 1) as advance:
             found = best_order(orders, validation, costs)
-            advance(0, f"{found.nll:.3f} nats per validation sequence")
+            advance(1, f"{found.nll:.3f} nats per validation sequence")
         if np.isnan(found.nll):
             raise MdmError(f"the denoiser's logits {NOT_FINITE}")
         write_json(path, {name: np.asarray(x).tolist() for name, x in found._asdict().items()})
         return found
+
+    def _of_prompts(self, key: RowKey, progress: Progress) -> Int[Array, "prompts window"]:
+        """The order of each of some held-out prompts."""
+        config, vocabulary = self.config.prompt_search, self.task.vocabulary
+        batch = clean_batch(self.task, self.seed, HELDOUT + PROMPTS, config.prompts)
+        canvases = np.where(batch.maskable, vocabulary.mask_id, batch.tokens)
+        settings = self.denoise, SamplerConfig().for_task(self.task)
+        of_prompts = jax.random.fold_in(key, PROMPTS)
+        orders = []
+        with progress("searching orders of single prompts", config.prompts) as advance:
+            for new, rows in padded_parts(config.prompts, config.together):
+                keys, budget = row_keys(of_prompts, jnp.asarray(rows)), self.parts.model.budget
+                found = prompt_orders(
+                    keys, jnp.asarray(canvases[rows]), *settings, budget, config.search
+                )
+                orders.append(found[:new])
+                advance(new, f"at most {budget} calls")
+        return jnp.concatenate(orders)
 
     def _data(self, part: int) -> SearchData:
         """Held-out sequences: part 0 for the search, part 1 for validation."""

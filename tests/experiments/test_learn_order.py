@@ -12,8 +12,8 @@ from tiny_run import ADAPTIVE, LEARN
 from experiments import learn_order, learn_variational_order, table_learned_orders
 from mdm_jax.errors import MdmError
 from mdm_jax.evals import exact_limit, price_frontier, static_order_limit
-from mdm_jax.evals.searched_orders import PromptSearch
 from mdm_jax.evals.sweeps import Sweep, all_prices
+from mdm_jax.orders.prompt_search import PromptSearch
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.base import stack

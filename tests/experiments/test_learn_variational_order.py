@@ -75,8 +75,10 @@ def test_it_writes_what_it_says(ordered, order):
     assert sorted(path.name for path in (order / "checkpoints").iterdir()) == ["2", "4"]
     bound = read_json(order / "bound.json")
     assert np.isclose(bound["nelbo"], bound["token_nll"] + bound["kl"])
-    found = read_json(order / "start.json")["order"]
-    assert len(found) == 13 and set(found) <= {0, 1, 2}
+    start = read_json(order / "start.json")
+    assert len(start["orders"]) == 2 + 3  # of the search's chains, and of three prompts
+    assert start["order"] in start["orders"]
+    assert all(len(one) == 13 and set(one) <= {0, 1, 2} for one in start["orders"])
     table = [paired_row._asdict() | {"row": asdict(paired_row.row)} for paired_row in rows]
     assert read_json(order / "table.json") == json.loads(json.dumps(table))
 

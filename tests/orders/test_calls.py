@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from mdm_jax.orders.calls import OrderCalls, search_calls, start_calls
+from mdm_jax.orders.prompt_search import PromptSearch
 from mdm_jax.orders.search import SearchConfig, SearchData, best_order, search_orders
 from mdm_jax.orders.static import DenoiserCosts, sequential_nll
 from mdm_jax.orders.variational.forms.max_normalised import MaxNormalised
@@ -53,6 +54,17 @@ def test_what_prompts_choose_from_is_counted_as_well():
     alone = start_calls(replace(start, by_prompt=False), MODEL, LENGTH)
     assert alone == search_calls(CONFIG, MODEL, LENGTH)
     assert start_calls(start, MODEL, LENGTH) == alone + 7 * each
+
+
+def test_searches_of_single_prompts_are_counted_with_what_their_orders_cost():
+    start = InitConfig(search=CONFIG, by_prompt=True, choice=ChoiceConfig(sequences=7))
+    one = PromptSearch(prompts=5, search=SearchConfig(proposals=10, chains=1, sequences=6))
+    search = 6 * (10 + MODEL.budget)  # proposals, and a first order
+    completions = 6 * LENGTH * 2  # drawn, and followed once more for their probabilities
+    compared = 5 * MODEL.budget  # on the validation sequences
+    more = start_calls(replace(start, prompt_search=one), MODEL, LENGTH)
+    more -= start_calls(start, MODEL, LENGTH)
+    assert more == 5 * (search + completions + compared) + 7 * 5 * MODEL.budget
 
 
 def test_orders_of_a_policy_are_followed_and_imitated():

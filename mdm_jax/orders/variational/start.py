@@ -6,6 +6,7 @@ from typing import Any
 from jaxtyping import Array, Float, Int
 
 from mdm_jax.errors import MdmError, check_range
+from mdm_jax.orders.prompt_search import PromptSearch
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.order_choice import ChoiceConfig, ImitationConfig
 from mdm_jax.orders.variational.posterior import start_scores
@@ -20,6 +21,7 @@ class InitConfig:
       search: for static orders; with 0 proposals learning starts from the Ancestral sampler.
       by_prompt: the posterior starts with the orders of all chains of the search, of which every prompt
         chooses one; False: with the best one, the same for all prompts.
+      prompt_search: held-out prompts whose own best orders can be chosen as well, with by_prompt.
       choice: the network that chooses.
       imitation: how the policy learns what was chosen.
       policy: run directory of `learn_order`. The orders that its policy gives to clean sequences, at most
@@ -31,6 +33,7 @@ class InitConfig:
 
     search: SearchConfig = field(default_factory=SearchConfig)
     by_prompt: bool = False
+    prompt_search: PromptSearch = field(default_factory=lambda: PromptSearch(prompts=0))
     choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
     policy: str | None = None
@@ -54,7 +57,12 @@ class InitConfig:
     @property
     def orders(self) -> int | None:
         """How many static orders the posterior has; None: one, which is not chosen."""
-        return self.search.chains if self.chooses else None
+        return self.search.chains + self.searched_prompts if self.chooses else None
+
+    @property
+    def searched_prompts(self) -> int:
+        """Prompts whose own orders are searched."""
+        return self.prompt_search.prompts if self.chooses else 0
 
 
 def start_at(
