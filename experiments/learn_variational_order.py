@@ -3,9 +3,9 @@
 Takes a trained denoiser (--denoiser RUN) or trains one, and searches for good static orders, of all
 prompts and of single ones, of which every prompt chooses one (or follows the policy of a learn_order
 run, --start.policy RUN). From there it learns a posterior, whose input is the clean sequence, and a
-policy, whose input is not. Writes a run directory with config.json, env.json, metrics.jsonl, start.json,
-checkpoints, bound.json, samples.jsonl, table.json and figures. The same command resumes a run that was
-interrupted or killed.
+policy, whose input is not. Writes a run directory with config.json, env.json, metrics.jsonl, start.json
+(of a search), checkpoints, bound.json, samples.jsonl, table.json and figures. The same command resumes a
+run that was interrupted or killed.
 """
 
 from dataclasses import dataclass, field, replace

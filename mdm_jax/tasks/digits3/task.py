@@ -44,9 +44,7 @@ class Reference(NamedTuple):
     """What a generation is compared with."""
 
     canvas: Int[np.ndarray, "*n length"]  # the prompt
-    digit: Int[
-        np.ndarray, "*n"
-    ]  # or the number of several, that it shows; -1: none, all must agree
+    digit: Int[np.ndarray, "*n"]  # or number, that it shows; -1: none, all modalities must agree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
