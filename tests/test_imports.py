@@ -59,6 +59,7 @@ LAYERS = {
     "mdm_jax.rl.reached": 2,
     "mdm_jax.rl.imitation": 2,
     "mdm_jax.rl.warm_start": 2,
+    "mdm_jax.compiling": 2,
     "mdm_jax.sharding": 2,
     "mdm_jax.training": 2,
     "mdm_jax.laws": 1,

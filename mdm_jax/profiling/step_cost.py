@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from mdm_jax.compiling import jit_update
 from mdm_jax.denoisers.base import Bound, bind
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion.corruption import row_keys, stratified_times
@@ -181,7 +182,7 @@ def training_step(work: Workload) -> Job:
         times=stratified_times,
         ids=work.ids,
     )
-    step = jax.jit(partial(train_step, loss=loss, optimizer=optimizer))
+    step = jit_update(partial(train_step, loss=loss, optimizer=optimizer))
     batch = TokenBatch(jnp.zeros_like(work.canvases), jnp.ones(work.canvases.shape, bool))
     state = init_state(work.denoise.params, optimizer)
     return lambda: step(state, root_key(2), batch)[1]["nelbo_per_token"]
@@ -197,7 +198,7 @@ def _order_step(work: Workload) -> Job:
     optimizer = make_optimizer(OptimizerConfig(), 100)
     objective = OrderObjective(samples=work.samples)
     loss = partial(order_loss, parts=parts, objective=objective, denoise=work.denoise)
-    step = jax.jit(partial(train_step, loss=loss, optimizer=optimizer))
+    step = jit_update(partial(train_step, loss=loss, optimizer=optimizer))
     shape = work.batch_size // work.samples, work.length
     batch = OrderBatch(jnp.zeros(shape, jnp.int32), jnp.ones(shape, bool), jnp.zeros(shape[0]))
     state = init_state(params, optimizer)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mdm_jax.compiling import jit_update
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.diffusion.corruption import stratified_times
 from mdm_jax.diffusion.objectives import Continuous
@@ -85,7 +86,7 @@ def compiled_memory(shape: TrainingShape) -> Compiled:
         train_step, loss=loss, optimizer=_optimizer(shape), micro_batches=shape.micro_batches
     )
     start = time.perf_counter()
-    compiled = jax.jit(update, donate_argnums=0).lower(state, _key(), batch).compile()
+    compiled = jit_update(update, donate_argnums=0).lower(state, _key(), batch).compile()
     found = compiled.memory_analysis()
     seconds = time.perf_counter() - start
     return Compiled(found.argument_size_in_bytes, found.temp_size_in_bytes, seconds)

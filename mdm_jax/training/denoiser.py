@@ -9,6 +9,7 @@ import optax
 from jaxtyping import PyTree
 
 from mdm_jax import sharding
+from mdm_jax.compiling import jit_update
 from mdm_jax.training.loop import Update
 from mdm_jax.training.state import Loss, Params, TrainState, init_state, train_step
 
@@ -72,4 +73,4 @@ def compile_update(
     )
     mesh = jax.tree.leaves(shardings)[0].mesh
     out = shardings, sharding.replicated(mesh)
-    return jax.jit(step, donate_argnums=0, out_shardings=out)
+    return jit_update(step, donate_argnums=0, out_shardings=out)

@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import optax
 
+from mdm_jax.compiling import jit_update
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.orders.variational.loss import OrderBatch, OrderParts, order_loss
 from mdm_jax.orders.variational.objective import OrderObjective
@@ -40,7 +41,7 @@ def order_update(
 ) -> Update:
     """The compiled update. The denoiser is an argument of the program, not a constant in it."""
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jit_update, donate_argnums=0)
     def update(
         state: TrainState, key: RowKey, batch: OrderBatch, denoise: Denoise
     ) -> tuple[TrainState, Metrics]:
