@@ -7,6 +7,7 @@ import pkgutil
 import re
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -93,8 +94,7 @@ def prepare_docstring(
     lines[:] = [escaped(line) for line in lines]
     if what != "class" or "Attributes:" in documented or "Args:" in documented:
         return
-    fields = list(_field_comments(obj))
-    if fields:
+    if fields := _field_comments(obj):
         lines += ["Attributes:", *(f"  {field}: {escaped(text)}" for field, text in fields), ""]
 
 
@@ -114,12 +114,16 @@ def escaped(line: str) -> str:
     return "".join(parts)
 
 
-def _field_comments(kind: type) -> Iterator[tuple[str, str]]:
+@cache
+def _field_comments(kind: type) -> tuple[tuple[str, str], ...]:
     """The annotated fields of a class, each with the comment that follows or precedes it."""
     try:
-        source = textwrap.dedent(inspect.getsource(kind))
+        return tuple(_comments_in(textwrap.dedent(inspect.getsource(kind))))
     except (OSError, TypeError):
-        return
+        return ()
+
+
+def _comments_in(source: str) -> Iterator[tuple[str, str]]:
     rows = source.splitlines()
     for node in ast.parse(source).body[0].body:
         if isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(node.annotation):

@@ -12,8 +12,6 @@ from tiny_run import LEARN, POLICIES, REWARDED, tiny
 
 from experiments import learn_policy, learn_variational_order, quickstart
 from mdm_jax.evals import matched
-from mdm_jax.orders.prompt_search import PromptSearch
-from mdm_jax.orders.search import SearchConfig
 from mdm_jax.profiling import timing
 from mdm_jax.runs import remembered
 from mdm_jax.tasks.chains import Chains
@@ -97,11 +95,7 @@ def ordered(tmp_path_factory):
     """
     directory = tmp_path_factory.mktemp("orders") / "order"
     task = Chains(depth=1, num_examples=8)
-    of_prompts = PromptSearch(
-        prompts=3, together=2, search=SearchConfig(proposals=2, chains=1, sequences=2)
-    )
-    start = replace(LEARN.start, prompt_search=of_prompts)
-    config = replace(LEARN, task=task, start=start, joint=True, run_dir=str(directory))
+    config = replace(LEARN, task=task, joint=True, run_dir=str(directory))
     with jax.debug_key_reuse(True):
         return config, learn_variational_order.run(config)
 

@@ -13,6 +13,7 @@ from experiments import (
 )
 from mdm_jax.denoisers.transformer import Transformer, TransformerConfig
 from mdm_jax.orders.fidelity.config import ReplayConfig
+from mdm_jax.orders.prompt_search import PromptSearch
 from mdm_jax.orders.search import SearchConfig
 from mdm_jax.orders.variational.objective import OrderObjective
 from mdm_jax.orders.variational.order_choice import ChoiceConfig, ImitationConfig
@@ -52,6 +53,9 @@ LEARN = learn_variational_order.Config(
     start=learn_variational_order.InitConfig(
         search=SearchConfig(proposals=4, chains=2, sequences=4, validation_sequences=4),
         by_prompt=True,
+        prompt_search=PromptSearch(
+            prompts=3, together=2, search=SearchConfig(proposals=2, chains=1, sequences=2)
+        ),
         choice=ChoiceConfig(width=8, sequences=16, updates=4, batch_size=4),
         imitation=ImitationConfig(updates=2, batch_size=4),
         scores=ImitationConfig(updates=2, batch_size=4),
