@@ -124,6 +124,7 @@ def _field_comments(kind: type) -> tuple[tuple[str, str], ...]:
 
 
 def _comments_in(source: str) -> Iterator[tuple[str, str]]:
+    """The same, from the source of the class."""
     rows = source.splitlines()
     for node in ast.parse(source).body[0].body:
         if isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(node.annotation):

@@ -25,7 +25,7 @@ from mdm_jax.sharding import start_processes
 
 start_processes(count, index, f"localhost:{port}")
 from tiny_run import LEARN
-from experiments import evaluate, learn_variational_order
+from experiments import evaluate, frontier, learn_variational_order
 from mdm_jax.policies.heuristics import EntropyBound
 from mdm_jax.tasks.chains import Chains
 
@@ -38,9 +38,12 @@ evaluate.run(
         run=run, policy=EntropyBound(2.0), examples=5, batch_size=4, parallel="device_map"
     )
 )
+frontier.run(
+    frontier.Config(run=run, steps=(), factors=(), gammas=(), thresholds=(0.5, 0.9), examples=5)
+)
 """
 RUNS = ("order", "order/denoiser")
-STORE = "order/evaluate-chains-test-0"
+STORES = ("order/evaluate-chains-test-0", "order/frontier-chains-test-0")
 
 
 def free_port():
@@ -87,8 +90,9 @@ def test_two_processes_train_what_one_does(one_and_two, run):
     assert len(read_metrics(two)) == (4 if run == "order" else 3)
 
 
-def test_two_processes_generate_what_one_does(one_and_two):
-    one, two = (path / STORE for path in one_and_two)
+@pytest.mark.parametrize("store", STORES)
+def test_two_processes_generate_what_one_does(one_and_two, store):
+    one, two = (path / store for path in one_and_two)
     assert samples(one) == samples(two) != []
 
 
@@ -96,7 +100,7 @@ def test_only_the_first_process_writes(one_and_two):
     one, two = (contents(path / "order") for path in one_and_two)
     ours = [{name for name in found if "checkpoints/" not in name} for found in (one, two)]
     assert ours[0] == ours[1]  # of checkpoints, orbax makes up the names
-    for run in (*RUNS, STORE):
+    for run in (*RUNS, *STORES):
         (started,) = json.loads((one_and_two[1] / run / "env.json").read_text())
         assert started["process_count"] == 2 and started["device_count"] == 2
 
