@@ -10,6 +10,7 @@ import optax
 from jaxtyping import PyTree
 
 from mdm_jax.chunks import map_rows
+from mdm_jax.compiling import jit_update
 from mdm_jax.denoisers.base import Denoise
 from mdm_jax.diffusion.corruption import row_keys
 from mdm_jax.orders.fidelity.actor_critic import (
@@ -113,7 +114,7 @@ def critic_update(
 ) -> Update:
     """One update, compiled once: new rows for the replay, then gradient steps of critic and policy."""
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jit_update, donate_argnums=0)
     def update(
         state: TrainState, key: RowKey, batch: FidelityBatch, denoise: Denoise
     ) -> tuple[TrainState, Metrics]:
@@ -125,7 +126,7 @@ def critic_update(
         share = jnp.maximum(1.0 - jnp.mean(batch.progress) / parts.config.anneal, 0.0)
         step = partial(
             gradient_step,
-            entropy=parts.config.entropy * share,
+            share=share,
             policy=policy,
             parts=parts,
             optimizer=optimizer,
@@ -143,7 +144,7 @@ def gradient_step(
     state: TrainState,
     key: RowKey,
     *,
-    entropy: Scalar,
+    share: Scalar,
     policy: AdaptivePolicy,
     parts: CriticParts,
     optimizer: optax.GradientTransformation,
@@ -164,7 +165,7 @@ def gradient_step(
         partial(policy_loss, policy=policy, critic_params=params["critic"], parts=parts),
         has_aux=True,
     )
-    gradient, found = policy_gradient(params["policy"], k_sets, batch, entropy)
+    gradient, found = policy_gradient(params["policy"], k_sets, batch, share)
     gradients = {"policy": gradient, "critic": critic}
     changes, opt_state = optimizer.update(gradients, learning.optimizer, params)
     params = optax.apply_updates(params, changes)

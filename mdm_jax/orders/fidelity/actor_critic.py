@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from mdm_jax.chunks import LIMIT, kept, map_rows
 from mdm_jax.orders.fidelity.config import CriticParts
 from mdm_jax.orders.fidelity.replay import Transition
-from mdm_jax.policies.action_distributions import bernoulli_entropy, from_logits
+from mdm_jax.policies.action_distributions import Utilities, bernoulli_entropy, from_logits
 from mdm_jax.policies.adaptive import AdaptivePolicy, or_best_utility
 from mdm_jax.policies.networks.adaptive_network import AdaptiveFeatures
 from mdm_jax.policies.networks.critic_network import Prediction
@@ -35,6 +35,7 @@ from mdm_jax.policies.pair_costs import draw_sets, greedy_set, set_log_prob, set
 from mdm_jax.types import Mask, RowKey, Scalar
 
 INNER = 16  # numbers that the critic has of a position, in widths
+PULL = 0.1  # weight of `excess`
 POSITION_WEIGHT = 0.2  # of the squared errors at single positions beside that of their sum
 
 Metrics = dict[str, Array]
@@ -116,7 +117,7 @@ def policy_loss(
     params: Any,
     key: RowKey,
     batch: Transition,
-    entropy: Scalar,
+    share: Scalar,
     *,
     policy: AdaptivePolicy,
     critic_params: Any,
@@ -126,7 +127,7 @@ def policy_loss(
 
     Args:
       batch: leading axis [replayed]; states alone are used.
-      entropy: weight of the policy's entropy, in units of a return / (price + price_offset).
+      share: of the weights of entropy and bound, which fall while the policy learns.
 
     Returns:
       The loss, and the entropy in nats.
@@ -145,10 +146,19 @@ def policy_loss(
         bernoulli = from_logits(set_logits(scores, drawn[0], eligible))
         nats = jnp.sum(jnp.where(eligible, bernoulli_entropy(bernoulli), 0.0))
         gain = jnp.sum((returns - jnp.mean(returns)) * logs) / (config.draws - 1)
-        return -gain - entropy * nats, nats
+        pull = PULL * excess(scores.utilities, eligible, config.bound)
+        return -gain + share * (pull - config.entropy * nats), nats
 
     keys = jax.random.split(key, len(batch.survival))
     size = states_at_once(parts, batch.revealed.shape[1], config.draws)
     rows = keys, batch.features
     loss, nats = map_rows(lambda row: one(*row), rows, size, recompute=True)
     return jnp.mean(loss), {"entropy": jnp.mean(nats)}
+
+
+def excess(utilities: Utilities, eligible: Mask, bound: float | None) -> Scalar:
+    """Sum of squares of what log-odds have beyond +-`bound`."""
+    if bound is None:
+        return jnp.zeros((), jnp.float32)
+    beyond = jnp.maximum(jnp.abs(utilities) - bound, 0.0)
+    return jnp.sum(jnp.where(eligible, beyond**2, 0.0))

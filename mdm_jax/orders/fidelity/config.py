@@ -68,6 +68,9 @@ class ReplayConfig:
       prices: of a call in nats, least and largest; drawn log-uniformly each time a call is replayed.
       on_policy: share of the rows that draw tokens of their own.
       exploration: share of the calls at which a set has little to do with the policy.
+      bound: of log-odds; None: none. A policy that is surer is pulled back, with a weight that falls as
+        the entropy's. So every position is now and then revealed, or left, and a set that is nearly
+        certain goes on being compared with others.
       capacity: rows that are kept; a multiple of the rows of an update.
       updates: gradient steps after each set of new rows.
       replayed: calls in each gradient step.
@@ -76,7 +79,7 @@ class ReplayConfig:
       target_rate: by which the critic that gives the targets follows the one that learns.
       entropy: weight of the policy's entropy at the start, in units of a return divided by
         (price + price_offset).
-      anneal: share of the run over which it falls to 0.
+      anneal: share of the run over which the weights of entropy and bound fall to 0.
       price_offset: returns are divided by price + price_offset, so that all prices count.
       chunk: rows that the denoiser is called on together.
     """
@@ -84,6 +87,7 @@ class ReplayConfig:
     prices: tuple[float, float] = (0.01, 4.0)
     on_policy: float = 0.5
     exploration: float = 0.15
+    bound: float | None = 5.0
     capacity: int = 4096
     updates: int = 6
     replayed: int = 256
@@ -103,6 +107,7 @@ class ReplayConfig:
             check_range(name, getattr(self, name), 0, 1)
         check_range("prices[0]", self.prices[0], above=0)
         check_range("prices[1]", self.prices[1], self.prices[0])
+        check_range("bound", self.bound, above=0)
         check_range("target_rate", self.target_rate, above=0, high=1)
         check_range("entropy", self.entropy, 0)
         check_range("anneal", self.anneal, above=0)

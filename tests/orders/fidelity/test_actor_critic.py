@@ -17,7 +17,7 @@ from mdm_jax.orders.fidelity.replay import Transition
 from mdm_jax.policies.action_distributions import bernoulli_log_prob, from_logits
 from mdm_jax.policies.adaptive import init_adaptive
 from mdm_jax.policies.base import or_best
-from mdm_jax.policies.networks.adaptive_network import AdaptiveConfig, AdaptiveNetwork
+from mdm_jax.policies.networks.adaptive_network import AdaptiveConfig, AdaptiveNetwork, EntropyStart
 from mdm_jax.policies.networks.critic_network import CriticNetwork
 
 SETS = jnp.asarray(list(itertools.product([False, True], repeat=LENGTH)))
@@ -84,7 +84,7 @@ def test_the_policy_follows_the_gradient_of_the_mean_return(world):
     @jax.vmap
     def estimate(key):
         rest = {"policy": policy, "critic_params": critic, "parts": PARTS}
-        loss = partial(policy_loss, key=key, batch=batch, entropy=jnp.zeros(()), **rest)
+        loss = partial(policy_loss, key=key, batch=batch, share=jnp.zeros(()), **rest)
         gradient, _ = jax.grad(loss, has_aux=True)(policy.params)
         return ravel_pytree(gradient)[0]
 
@@ -93,6 +93,27 @@ def test_the_policy_follows_the_gradient_of_the_mean_return(world):
     off = np.abs(found.mean(axis=0) - exact)
     assert (off <= 5 * error + 1e-6).all()
     assert (np.abs(exact) > 10 * error).any()  # the estimate is precise enough to tell
+
+
+@pytest.mark.parametrize(
+    ("share", "bound", "pulled"), [(1.0, 5.0, 1), (0.0, 5.0, 0), (1.0, None, 0)]
+)
+def test_a_policy_that_is_too_sure_is_pulled_back_while_it_learns(world, share, bound, pulled):
+    policy, critic, transition = world
+    sure = replace(
+        CONFIG, start=EntropyStart(offset=40.0, slope=0.0)
+    )  # draws the same set each time
+    policy = replace(policy, network=AdaptiveNetwork(sure))
+    parts = replace(PARTS, config=replace(PARTS.config, bound=bound, entropy=0.0))
+    batch = jax.tree.map(lambda leaf: leaf[None], transition)
+    rest = {"policy": policy, "critic_params": critic, "parts": parts}
+
+    @jax.jit
+    def gradient(params):
+        loss = partial(policy_loss, key=jax.random.key(0), batch=batch, **rest)
+        return jax.grad(lambda params: loss(params, share=jnp.asarray(share))[0])(params)
+
+    assert np.sign(gradient(policy.params)["utility"]["bias"]) == pulled
 
 
 def test_targets_are_one_call_of_the_mode_ahead(world):
