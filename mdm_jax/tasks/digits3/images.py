@@ -4,7 +4,7 @@ import math
 from typing import Literal
 
 import numpy as np
-import scipy.ndimage
+import scipy  # its parts are imported at their first use
 from jaxtyping import Float, Int
 
 from mdm_jax.errors import MdmError
