@@ -165,7 +165,8 @@ def learn_by_replay():
         return init_critic_state(key, policy, CLEAN, denoiser(), parts, optimizer)
 
     state = jax.eval_shape(start, jax.random.key(0))
-    return state, *jax.eval_shape(update, state, jax.random.key(1), CLEAN)
+    # a program with options of its own cannot be part of another
+    return state, *update.func.eval_shape(state, jax.random.key(1), CLEAN, **update.keywords)
 
 
 def held_out_score():
