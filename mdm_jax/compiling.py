@@ -1,4 +1,4 @@
-"""How updates of a denoiser are compiled."""
+"""How updates are compiled whose time is spent in backward passes."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,7 +12,7 @@ WITHOUT_LIBRARY = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 def jit_update(update: Callable[..., Any], **kwargs: Any) -> Callable[..., Any]:
-    """`jax.jit` of a program whose time is spent in the backward pass of a denoiser.
+    """`jax.jit` of a program whose time is spent in backward passes; not to be called inside another.
 
     Args:
       kwargs: of `jax.jit`.
