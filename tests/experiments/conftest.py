@@ -8,7 +8,7 @@ from importlib import import_module
 
 import jax
 import pytest
-from tiny_run import LEARN, POLICIES, REWARDED, tiny
+from tiny_run import LEARN, POLICIES, REWARDED, tiny, write_untrained
 
 from experiments import learn_policy, learn_variational_order, quickstart
 from mdm_jax.evals import matched
@@ -101,12 +101,14 @@ def ordered(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def rewarded(ordered, tmp_path_factory):
+def rewarded(tmp_path_factory):
     """The settings, with their directory, and the table of a tiny policy that learned from rewards,
-    on the denoiser that the tiny order came with.
+    on a denoiser that has learned nothing.
     """
-    directory = tmp_path_factory.mktemp("policies") / "policy"
-    denoiser = f"{ordered[0].run_dir}/denoiser"
-    config = replace(REWARDED, task=ordered[0].task, denoiser=denoiser, run_dir=str(directory))
+    home, task = tmp_path_factory.mktemp("policies"), Chains(depth=1, num_examples=8)
+    write_untrained(home / "denoiser", task=task)
+    config = replace(
+        REWARDED, task=task, denoiser=str(home / "denoiser"), run_dir=str(home / "policy")
+    )
     with jax.debug_key_reuse(True):
         return config, learn_policy.run(config)

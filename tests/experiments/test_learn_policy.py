@@ -18,7 +18,6 @@ from mdm_jax.rl.reference_kl import MaxConfidence
 from mdm_jax.rl.rewards import Additive
 from mdm_jax.rl.warm_start import WarmStart
 from mdm_jax.runs.denoisers import load_denoiser
-from mdm_jax.runs.description import digest
 from mdm_jax.runs.policies import PolicySpec, build_policy, load_policy
 from mdm_jax.runs.policy_specs import Learned
 from mdm_jax.runs.trainings import rewards as rewards_module
@@ -191,19 +190,6 @@ def test_every_setting_runs_and_its_policy_is_loaded(rewarded, tmp_path, changes
     fresh = build_policy(changes["policy"], rewarded[0].task, denoise, k_policy)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), policy.params, fresh.params)
     assert any(jax.tree.leaves(moved))
-
-
-def test_learning_starts_from_a_learned_order(rewarded, ordered, tmp_path):
-    learned, denoise = learn(
-        rewarded, tmp_path / "policy", steps=2, policy=PolicySpec(start=ordered[0].run_dir)
-    )
-    assert learned.steps == 3
-    assert learned.network == load_policy(ordered[0].run_dir, ordered[0].task).network
-    again = Learned().load(tmp_path / "policy", denoise, rewarded[0].task)
-    same(again.params, learned.params)
-    start = load_policy(ordered[0].run_dir, ordered[0].task).params
-    described = json.loads((tmp_path / "policy" / "config.json").read_text())
-    assert described["start_identity"] == {"weights": digest(start)}
 
 
 def test_a_policy_is_used_at_another_length(rewarded, home, trained, tmp_path):

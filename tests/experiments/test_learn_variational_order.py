@@ -10,9 +10,16 @@ import jax
 import numpy as np
 import pytest
 from commands import refused
-from tiny_run import POLICIES, contents, tiny
+from tiny_run import POLICIES, REWARDED, contents, tiny
 
-from experiments import evaluate, frontier, learn_variational_order, quickstart, sample
+from experiments import (
+    evaluate,
+    frontier,
+    learn_policy,
+    learn_variational_order,
+    quickstart,
+    sample,
+)
 from mdm_jax.evals.store import SampleStore
 from mdm_jax.orders.variational.forms import AnyForm
 from mdm_jax.policies.heuristics import EntropyBound
@@ -20,8 +27,8 @@ from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.policies.networks.policy_network import PolicyConfig, PolicyNetwork
 from mdm_jax.runs import policy_specs
 from mdm_jax.runs.denoisers import load_denoiser
-from mdm_jax.runs.description import describe, from_json
-from mdm_jax.runs.policies import load_policy
+from mdm_jax.runs.description import describe, digest, from_json
+from mdm_jax.runs.policies import PolicySpec, load_policy
 from mdm_jax.runs.policy_specs import Learned
 from mdm_jax.runs.static_order import StaticStart
 from mdm_jax.tasks.chains import Chains
@@ -203,6 +210,23 @@ def test_sampling_a_learned_policy(order, capsys):
     texts = sample.run(sample.Config(run=str(order), policy=Learned(), count=1))
     shown = "".join(capsys.readouterr().out.split())
     assert len(texts) == 1 and "▁" not in texts[0] and "".join(texts[0].split()) in shown
+
+
+def test_learning_from_rewards_starts_from_it(ordered, order, tmp_path):
+    home, task = tmp_path / "policy", ordered[0].task
+    config = replace(
+        REWARDED,
+        task=task,
+        denoiser=str(order / "denoiser"),
+        policy=PolicySpec(start=str(order)),
+        steps=2,
+        run_dir=str(home),
+    )
+    learned, denoise = learn_policy.learn(config)
+    start = load_policy(order, task)
+    assert learned.steps == 3 and learned.network == start.network
+    same(Learned().load(home, denoise, task).params, learned.params)
+    assert read_json(home / "config.json")["start_identity"] == {"weights": digest(start.params)}
 
 
 def test_learned_policies_on_the_frontier(order, tmp_path):

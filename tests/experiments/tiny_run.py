@@ -115,9 +115,9 @@ def tiny(directory):
     )
 
 
-def write_untrained(directory, seed=0):
-    """A run of train_denoiser on Sudoku whose checkpoint is the state before the first update."""
-    task, model = TRAIN.task, replace(MODEL, max_length=16)
+def write_untrained(directory, seed=0, task=TRAIN.task):
+    """A run of train_denoiser whose checkpoint is the state before the first update."""
+    model = replace(MODEL, max_length=task.length)
     module = Transformer(model, task.vocabulary.size)
     params = init_params(module, jax.random.key(seed), task.length, task.vocabulary.mask_id)
     with open_training(directory, "train_denoiser", {"task": task, "model": model}) as training:
