@@ -43,10 +43,16 @@ def pytest_configure(config):
         jax.config.update(name, value)
 
 
-def pytest_collection_finish(session):
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
     """What is imported stays: the garbage collector looks at the rest alone, and less often."""
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.set_threshold(20_000, 10, 10)
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
