@@ -29,7 +29,7 @@ from mdm_jax.training.optimizers import OptimizerConfig, make_optimizer
 from mdm_jax.training.state import init_state
 from mdm_jax.types import Observation
 
-LENGTH, MASK, PRICE = 4, 2, 0.15
+LENGTH, MASK, PRICE, STEPS = 4, 2, 0.15, 150
 # two pairs of copies, unequally probable
 TABLE = np.array([[a, b, a, b] for a, b in itertools.product(range(2), repeat=2)])
 WEIGHTS = np.array([4.0, 1.0, 2.0, 3.0])
@@ -165,33 +165,39 @@ def log_prob(utilities, subset):
     return bernoulli_log_prob(from_logits(utilities), subset, jnp.ones(LENGTH, bool))
 
 
-def learner_of(steps, objective=OBJECTIVE):
+@pytest.fixture(scope="module")
+def learner():
     start = EntropyStart(floor=-1.0)
     shape = AdaptiveConfig(width=16, depth=0, canvas=32, max_length=LENGTH, start=start)
     fast = OptimizerConfig(learning_rate=1e-2, weight_decay=0.0, warmup=5)
     policy = init_adaptive(AdaptiveNetwork(shape), jax.random.key(0), LENGTH)
     return BranchLearner(
         policy=policy,
-        objective=objective,
+        objective=OBJECTIVE,
         sampler=CONFIG,
-        optimizer=make_optimizer(fast, steps),
-        steps=steps,
+        optimizer=make_optimizer(fast, STEPS),
+        steps=STEPS,
     )
 
 
 def start_of(learner):
-    return init_state({"policy": jax.tree.map(jnp.copy, learner.policy.params)}, learner.optimizer)
+    params = {"policy": jax.tree.map(jnp.copy, learner.policy.params)}
+    return sharding.replicate(init_state(params, learner.optimizer), sharding.make_mesh())
+
+
+@pytest.fixture(scope="module")
+def update(learner):
+    """An update in one program."""
+    return compiled_branches(learner, ORACLE, Copies(), sharding.make_mesh())
 
 
 PROMPTS = Prompts(np.tile(EMPTY, (16, 1)), np.zeros(16, np.int32))
 
 
-def test_two_uncertain_positions_that_are_independent_go_together():
+def test_two_uncertain_positions_that_are_independent_go_together(learner, update):
     """One call for one of each pair, one for the rest; an entropy bound needs more."""
-    mesh, learner = sharding.make_mesh(), learner_of(150)
-    update = compiled_branches(learner, ORACLE, Copies(), mesh)
-    state = sharding.replicate(start_of(learner), mesh)
-    for key in jax.random.split(jax.random.key(3), learner.steps):
+    state = start_of(learner)
+    for key in jax.random.split(jax.random.key(3), STEPS):
         state, metrics = update(state, key, PROMPTS)
     assert 16 * 2 < metrics["calls"] <= 16 * (2 + 2 * (1 + 5 * 3))
     policy = replace(learner.policy, params=jax.device_get(state.ema["policy"]), price=PRICE)
@@ -200,14 +206,10 @@ def test_two_uncertain_positions_that_are_independent_go_together():
     assert (found.nfe == 2).all() and (found.canvas[:, :2] == found.canvas[:, 2:]).all()
 
 
-def test_a_verifier_on_the_host_changes_nothing():
-    mesh, learner = sharding.make_mesh(), learner_of(2)
-    states = []
-    for verifier in (Copies(), OnHost()):
-        update = compiled_branches(learner, ORACLE, verifier, mesh)
-        state = sharding.replicate(start_of(learner), mesh)
-        states.append(update(state, jax.random.key(5), PROMPTS))
-    (one, metrics), (other, others) = jax.device_get(states)
+def test_a_verifier_on_the_host_changes_nothing(learner, update):
+    in_two = compiled_branches(learner, ORACLE, OnHost(), sharding.make_mesh())
+    found = [each(start_of(learner), jax.random.key(5), PROMPTS) for each in (update, in_two)]
+    (one, metrics), (other, others) = jax.device_get(found)
     assert metrics["grad_norm"] > 0
     for name in metrics:
         np.testing.assert_allclose(metrics[name], others[name], rtol=1e-4, err_msg=name)
