@@ -626,12 +626,6 @@ def files(tmp_path_factory):
     return home
 
 
-@pytest.fixture(scope="module")
-def before(files):
-    """What is in them, before and after every call."""
-    return contents(files)
-
-
 def question(number):
     return json.dumps({"question": f"{number}+1?", "answer": f"It is\n#### {number + 1}"}) + "\n"
 
@@ -649,8 +643,9 @@ def write_adaptive(directory):
     ("name", "words", "expected"),
     [(name, *case) for name, cases in TABLE.items() for case in cases],
 )
-def test_refused(capsys, files, before, monkeypatch, name, words, expected):
+def test_refused(capsys, files, monkeypatch, name, words, expected):
     monkeypatch.chdir(files)
+    before = contents(files)
     assert expected in refused(capsys, name, *words.split())
     assert contents(files) == before
 
