@@ -22,20 +22,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mdm_jax.chunks import LIMIT, kept, map_rows
-from mdm_jax.orders.fidelity.config import CriticParts
+from mdm_jax.orders.fidelity.config import CriticParts, ReplayConfig
+from mdm_jax.orders.fidelity.exploration import draw_prices
 from mdm_jax.orders.fidelity.replay import Transition
 from mdm_jax.policies.action_distributions import Utilities, bernoulli_entropy, from_logits
 from mdm_jax.policies.adaptive import AdaptivePolicy, or_best_utility
 from mdm_jax.policies.networks.adaptive_network import AdaptiveFeatures
 from mdm_jax.policies.networks.critic_network import Prediction
-from mdm_jax.policies.pair_costs import draw_sets, greedy_set, set_log_prob, set_logits
+from mdm_jax.policies.pair_costs import draw_set, draw_sets, greedy_set, set_log_prob, set_logits
 from mdm_jax.types import Mask, RowKey, Scalar
 
 INNER = 16  # numbers that the critic has of a position, in widths
 PULL = 0.1  # weight of `excess`
+OTHERS = 2**30  # folded into a key to draw sets at other prices
 POSITION_WEIGHT = 0.2  # of the squared errors at single positions beside that of their sum
 
 Metrics = dict[str, Array]
@@ -140,20 +142,41 @@ def policy_loss(
         drawn = draw_sets(key, fixed, eligible, config.draws)
         best = partial(or_best_utility, key, utilities=fixed.utilities, eligible=eligible)
         sets = jax.vmap(best)(drawn)
-        returns = jax.lax.stop_gradient(returns_of(sets, features, critic_params, parts))
+        borrowed = sets_at_other_prices(key, features, policy, config)
+        tried = jnp.concatenate([sets, borrowed])
+        returns = jax.lax.stop_gradient(returns_of(tried, features, critic_params, parts))
         returns = kept(returns) / (features.price + config.price_offset)
-        logs = jax.vmap(lambda chosen: set_log_prob(scores, chosen, eligible))(drawn)
+        own, others = returns[: config.draws], returns[config.draws :]
+        log_prob = jax.vmap(lambda chosen: set_log_prob(scores, chosen, eligible))
         bernoulli = from_logits(set_logits(scores, drawn[0], eligible))
         nats = jnp.sum(jnp.where(eligible, bernoulli_entropy(bernoulli), 0.0))
-        gain = jnp.sum((returns - jnp.mean(returns)) * logs) / (config.draws - 1)
+        gain = jnp.sum((own - jnp.mean(own)) * log_prob(drawn)) / (config.draws - 1)
+        if config.borrowed:
+            better = jnp.maximum(others - jnp.mean(own), 0.0)
+            gain += jnp.mean(better * log_prob(borrowed))
         pull = PULL * excess(scores.utilities, eligible, config.bound)
         return -gain + share * (pull - config.entropy * nats), nats
 
     keys = jax.random.split(key, len(batch.survival))
-    size = states_at_once(parts, batch.revealed.shape[1], config.draws)
+    size = states_at_once(parts, batch.revealed.shape[1], config.draws + config.borrowed)
     rows = keys, batch.features
     loss, nats = map_rows(lambda row: one(*row), rows, size, recompute=True)
     return jnp.mean(loss), {"entropy": jnp.mean(nats)}
+
+
+def sets_at_other_prices(
+    key: RowKey, features: AdaptiveFeatures, policy: AdaptivePolicy, config: ReplayConfig
+) -> Bool[Array, "borrowed window"]:
+    """A set that the policy draws at the same state at each of some other prices."""
+
+    def one(key: RowKey, price: Scalar) -> Mask:
+        scores = jax.lax.stop_gradient(policy.scores(features._replace(price=price)))
+        drawn = draw_set(key, scores, features.eligible)
+        return or_best_utility(key, drawn, scores.utilities, features.eligible)
+
+    k_price, k_sets = jax.random.split(jax.random.fold_in(key, OTHERS))
+    prices = draw_prices(k_price, config.borrowed, config.prices)
+    return jax.vmap(one)(jax.random.split(k_sets, config.borrowed), prices)
 
 
 def excess(utilities: Utilities, eligible: Mask, bound: float | None) -> Scalar:

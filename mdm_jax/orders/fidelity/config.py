@@ -76,6 +76,8 @@ class ReplayConfig:
       replayed: calls in each gradient step.
       skip: share of the replayed calls that are merged with the next, as one call that reveals more.
       draws: sets drawn by the policy at each replayed call.
+      borrowed: further sets, each drawn at another price. Where the critic thinks one better than the
+        policy's own, the policy is pulled to it: what is found at one price serves at all.
       target_rate: by which the critic that gives the targets follows the one that learns.
       entropy: weight of the policy's entropy at the start, in units of a return divided by
         (price + price_offset).
@@ -93,6 +95,7 @@ class ReplayConfig:
     replayed: int = 256
     skip: float = 0.3
     draws: int = 8
+    borrowed: int = 4
     target_rate: float = 0.02
     entropy: float = 0.02
     anneal: float = 0.6
@@ -108,6 +111,7 @@ class ReplayConfig:
         check_range("prices[0]", self.prices[0], above=0)
         check_range("prices[1]", self.prices[1], self.prices[0])
         check_range("bound", self.bound, above=0)
+        check_range("borrowed", self.borrowed, 0)
         check_range("target_rate", self.target_rate, above=0, high=1)
         check_range("entropy", self.entropy, 0)
         check_range("anneal", self.anneal, above=0)

@@ -22,7 +22,7 @@ from mdm_jax.policies.networks.critic_network import CriticNetwork
 
 SETS = jnp.asarray(list(itertools.product([False, True], repeat=LENGTH)))
 CONFIG = AdaptiveConfig(width=8, heads=2, depth=0, max_length=LENGTH, canvas=16)
-PARTS = CriticParts(ReplayConfig(draws=8), FORCING, CriticNetwork(CONFIG))
+PARTS = CriticParts(ReplayConfig(draws=8, borrowed=0), FORCING, CriticNetwork(CONFIG))
 
 
 def moved(params, seed):
@@ -114,6 +114,29 @@ def test_a_policy_that_is_too_sure_is_pulled_back_while_it_learns(world, share, 
         return jax.grad(lambda params: loss(params, share=jnp.asarray(share))[0])(params)
 
     assert np.sign(gradient(policy.params)["utility"]["bias"]) == pulled
+
+
+@pytest.mark.parametrize(
+    ("own", "borrowed", "pulled"), [("one", 4, -1), ("one", 0, 0), ("all", 4, 0)]
+)
+def test_what_is_better_at_another_price_is_taken_over(world, own, borrowed, pulled):
+    """At a price of 50 the last call is worth more than any token: to reveal all is best."""
+    policy, critic, transition = world
+    sign = 1.0 if own == "one" else -1.0
+    start = EntropyStart(offset=20 * sign, slope=0.0, eagerness=-6 * sign, floor=-30.0)
+    policy = replace(policy, network=AdaptiveNetwork(replace(CONFIG, start=start)))
+    config = replace(PARTS.config, borrowed=borrowed, prices=(0.001, 0.05), entropy=0.0, bound=None)
+    batch = jax.tree.map(lambda leaf: leaf[None], transition)
+    features = batch.features._replace(price=jnp.full((1,), 50.0))
+    rest = {"policy": policy, "critic_params": critic, "parts": replace(PARTS, config=config)}
+
+    @jax.jit
+    def gradient(params):
+        loss = partial(policy_loss, key=jax.random.key(0), share=jnp.zeros(()), **rest)
+        batch_at = batch._replace(features=features)
+        return jax.grad(lambda params: loss(params, batch=batch_at)[0])(params)
+
+    assert np.sign(np.round(gradient(policy.params)["utility"]["bias"], 3)) == pulled
 
 
 def test_targets_are_one_call_of_the_mode_ahead(world):
