@@ -47,7 +47,7 @@ POLICIES: tuple[Policy, ...] = (
 
 
 # a few hundred updates suffice for a narrow range of prices alone
-FEW_UPDATES = ReplayConfig(prices=(0.04, 4.0), price_offset=0.1, bound=None)
+FEW_UPDATES = ReplayConfig(prices=(0.04, 4.0), price_offset=0.1, bound=None, borrowed=0)
 
 
 @dataclass(frozen=True, kw_only=True)
