@@ -83,7 +83,8 @@ class ReplayConfig:
         (price + price_offset).
       anneal: share of the run over which the weights of entropy and bound fall to 0.
       price_offset: returns are divided by price + price_offset, so that all prices count.
-      chunk: rows that the denoiser is called on together.
+      chunk: rows that the denoiser is called on together. Where fewer are left, others are computed for
+        nothing; the smaller it is, the fewer.
     """
 
     prices: tuple[float, float] = (0.01, 4.0)
@@ -100,7 +101,7 @@ class ReplayConfig:
     entropy: float = 0.02
     anneal: float = 0.6
     price_offset: float = 0.05
-    chunk: int = 64
+    chunk: int = 32
 
     def __post_init__(self) -> None:
         check_range("draws", self.draws, 2)  # to have a mean of the others
