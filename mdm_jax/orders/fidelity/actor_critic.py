@@ -125,7 +125,8 @@ def policy_loss(
     critic_params: Any,
     parts: CriticParts,
 ) -> tuple[Scalar, Metrics]:
-    """A loss whose gradient is minus that of the mean return, by sets that the policy draws.
+    """A loss whose gradient is minus that of the mean return, by sets that the policy draws, and that
+    pulls it to better ones that it draws at other prices.
 
     Args:
       batch: leading axis [replayed]; states alone are used.
@@ -146,22 +147,34 @@ def policy_loss(
         tried = jnp.concatenate([sets, borrowed])
         returns = jax.lax.stop_gradient(returns_of(tried, features, critic_params, parts))
         returns = kept(returns) / (features.price + config.price_offset)
-        own, others = returns[: config.draws], returns[config.draws :]
         log_prob = jax.vmap(lambda chosen: set_log_prob(scores, chosen, eligible))
+        logs = log_prob(jnp.concatenate([drawn, borrowed]))
         bernoulli = from_logits(set_logits(scores, drawn[0], eligible))
         nats = jnp.sum(jnp.where(eligible, bernoulli_entropy(bernoulli), 0.0))
-        gain = jnp.sum((own - jnp.mean(own)) * log_prob(drawn)) / (config.draws - 1)
-        if config.borrowed:
-            better = jnp.maximum(others - jnp.mean(own), 0.0)
-            gain += jnp.mean(better * log_prob(borrowed))
         pull = PULL * excess(scores.utilities, eligible, config.bound)
-        return -gain + share * (pull - config.entropy * nats), nats
+        loss = share * (pull - config.entropy * nats) - gain(returns, logs, config.draws)
+        return loss, nats
 
     keys = jax.random.split(key, len(batch.survival))
     size = states_at_once(parts, batch.revealed.shape[1], config.draws + config.borrowed)
     rows = keys, batch.features
     loss, nats = map_rows(lambda row: one(*row), rows, size, recompute=True)
     return jnp.mean(loss), {"entropy": jnp.mean(nats)}
+
+
+def gain(returns: Float[Array, " sets"], logs: Float[Array, " sets"], own: int) -> Scalar:
+    """What is maximised at one state.
+
+    Args:
+      logs: of the probability of each set under the policy, nats.
+      own: the number of sets, the first ones, that the policy has drawn: each beside the mean of all.
+        The others count where they are better than that mean.
+    """
+    advantages = returns - jnp.mean(returns[:own])
+    found = jnp.sum(advantages[:own] * logs[:own]) / (own - 1)
+    if own == len(returns):
+        return found
+    return found + jnp.mean(jnp.maximum(advantages[own:], 0.0) * logs[own:])
 
 
 def sets_at_other_prices(

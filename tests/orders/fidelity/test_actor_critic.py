@@ -62,6 +62,19 @@ def world():
     return policy, moved(critic, 3), transition
 
 
+def slope(policy, critic, transition, parts, share):
+    """The derivative of the policy's loss by what is added to all utilities."""
+    batch = jax.tree.map(lambda leaf: leaf[None], transition)
+    rest = {"policy": policy, "critic_params": critic, "parts": parts}
+    loss = partial(policy_loss, key=jax.random.key(0), batch=batch, **rest)
+
+    @jax.jit
+    def gradient(params):
+        return jax.grad(lambda params: loss(params, share=jnp.asarray(share))[0])(params)
+
+    return gradient(policy.params)["utility"]["bias"]
+
+
 def test_the_policy_follows_the_gradient_of_the_mean_return(world):
     policy, critic, transition = world
     features = transition.features
@@ -105,15 +118,7 @@ def test_a_policy_that_is_too_sure_is_pulled_back_while_it_learns(world, share, 
     )  # draws the same set each time
     policy = replace(policy, network=AdaptiveNetwork(sure))
     parts = replace(PARTS, config=replace(PARTS.config, bound=bound, entropy=0.0))
-    batch = jax.tree.map(lambda leaf: leaf[None], transition)
-    rest = {"policy": policy, "critic_params": critic, "parts": parts}
-
-    @jax.jit
-    def gradient(params):
-        loss = partial(policy_loss, key=jax.random.key(0), batch=batch, **rest)
-        return jax.grad(lambda params: loss(params, share=jnp.asarray(share))[0])(params)
-
-    assert np.sign(gradient(policy.params)["utility"]["bias"]) == pulled
+    assert np.sign(slope(policy, critic, transition, parts, share)) == pulled
 
 
 @pytest.mark.parametrize(
@@ -126,17 +131,10 @@ def test_what_is_better_at_another_price_is_taken_over(world, own, borrowed, pul
     start = EntropyStart(offset=20 * sign, slope=0.0, eagerness=-6 * sign, floor=-30.0)
     policy = replace(policy, network=AdaptiveNetwork(replace(CONFIG, start=start)))
     config = replace(PARTS.config, borrowed=borrowed, prices=(0.001, 0.05), entropy=0.0, bound=None)
-    batch = jax.tree.map(lambda leaf: leaf[None], transition)
-    features = batch.features._replace(price=jnp.full((1,), 50.0))
-    rest = {"policy": policy, "critic_params": critic, "parts": replace(PARTS, config=config)}
-
-    @jax.jit
-    def gradient(params):
-        loss = partial(policy_loss, key=jax.random.key(0), share=jnp.zeros(()), **rest)
-        batch_at = batch._replace(features=features)
-        return jax.grad(lambda params: loss(params, batch=batch_at)[0])(params)
-
-    assert np.sign(np.round(gradient(policy.params)["utility"]["bias"], 3)) == pulled
+    features = transition.features._replace(price=jnp.asarray(50.0))
+    parts = replace(PARTS, config=config)
+    found = slope(policy, critic, transition._replace(features=features), parts, 0.0)
+    assert np.sign(np.round(found, 3)) == pulled
 
 
 def test_targets_are_one_call_of_the_mode_ahead(world):
