@@ -54,8 +54,9 @@ class Config(LearningConfig):
     """
 
     evaluation_only: ClassVar = (*LearningConfig.evaluation_only, "temperature", "cache")
-    steps: int = 800
-    save_every: int = 200
+    steps: int = 300
+    save_every: int = 100
+    examples: int = 512
     policy_temperature: cli.Fixed[float] = 0.0
     network: AdaptiveConfig | None = None
     pair_costs: int = 0

@@ -83,7 +83,9 @@ class Config(TableConfig):
     """
 
     cases: cli.Fixed[tuple[Case, ...]] = (SUDOKU, CHAINS, MARKOV_CHAIN)
-    learn: learn_order.Config = field(default_factory=learn_order.Config)
+    learn: learn_order.Config = field(
+        default_factory=lambda: replace(learn_order.Config(), steps=800)
+    )
     calls: tuple[float, ...] = (3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
     runs: tuple[str, ...] = ()
     others: tuple[str, ...] = ()

@@ -195,8 +195,8 @@ def generate_sweep(
     """`generate` under several settings of one policy at once, as one compiled call per batch.
 
     Yields:
-      One `Generated` per policy for each batch. They share their passes and have no time of their
-      own.
+      One `Generated` per policy for each batch. Passes are those that its setting takes alone, and it
+      has no time of its own.
 
     Raises:
       MdmError: logits that are NaN or infinite.
@@ -209,7 +209,6 @@ def generate_sweep(
         inputs = row_keys(key, jnp.asarray(filled)), jnp.asarray(canvases[filled])
         found = jax.device_get(sweep(*inputs, denoise=denoise, policies=stacked, config=config))
         check_rows(LOGITS, found.finite.all(axis=0)[: len(chosen)], chosen)
-        found = found._replace(passes=np.full_like(found.passes, found.passes.max()))
         yield [
             Generated(chosen, _cut(found, (k, slice(len(chosen)))), None)
             for k in range(len(policies))

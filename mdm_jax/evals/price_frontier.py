@@ -23,7 +23,7 @@ from mdm_jax.runs.reporter import Progress, silent
 PRICES = 12  # settings of the learned policy, evenly spaced in logs
 FACTORS = tuple(np.geomspace(0.05, 8, 24).round(3).tolist())
 KNOBS = 25  # settings of every heuristic where all are compared
-MOST_STEPS = 16  # of policies with a fixed number of steps
+STEPS = (*range(1, 9), 12, 16)  # of policies with a fixed number of them
 SCHEDULED = (
     heuristics.Ancestral,
     heuristics.TopConfidence,
@@ -116,9 +116,8 @@ def median_seed(found: Sequence[Frontiers]) -> int:
 def baseline_families(evaluator: Evaluator) -> list[list[Policy]]:
     """The heuristics, each at every setting."""
     window = evaluator.task.gen_length or evaluator.task.length
-    steps = range(1, min(window, MOST_STEPS) + 1)
     return [
-        *([kind(count) for count in steps] for kind in SCHEDULED),
+        *([kind(count) for count in STEPS if count <= window] for kind in SCHEDULED),
         [heuristics.EntropyBound(gamma) for gamma in GAMMAS],
         [heuristics.ConfidenceThreshold(threshold) for threshold in THRESHOLDS],
         [heuristics.Factor(factor) for factor in FACTORS],

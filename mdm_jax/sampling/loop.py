@@ -27,6 +27,7 @@ from mdm_jax.sampling.rows import (
 from mdm_jax.sampling.step import denoise_step
 from mdm_jax.types import Count, Rollout, RowKey, Tokens, Trace
 
+BUSY = 512  # canvases that keep a device busy
 StepAll = Callable[[RowState, RowContext, Count], tuple[RowState, Trace | None]]
 Carry = tuple[Count, RowState, Trace | None]  # step, rows, trace [budget, batch, ...]
 
@@ -104,7 +105,8 @@ def sweep(
 ) -> Rollout:
     """`sample` under every knob setting of a stacked policy, as one compiled call.
 
-    Settings are mapped over, as many at once as `canvases_at_once` allows for the batch.
+    Settings come one after another, each for as long as its slowest row takes; where the batch is small,
+    some share their calls.
 
     Args:
       policies: `policies.base.stack([...])`; its leaves carry the axis that is swept.
@@ -114,8 +116,8 @@ def sweep(
     """
     one = partial(sample, keys, canvases, denoise=denoise, config=config)
     ids = config.pad_id if config.pad_id is not None else 0  # `sample` says what is missing
-    size = canvases_at_once(canvases.shape[1], ids, config.gen_length) // len(canvases)
-    return map_rows(lambda policy: one(policy=policy), policies, max(size, 1))
+    at_once = min(canvases_at_once(canvases.shape[1], ids, config.gen_length), BUSY)
+    return map_rows(lambda policy: one(policy=policy), policies, max(at_once // len(canvases), 1))
 
 
 def prepared(

@@ -62,7 +62,9 @@ def test_it_writes_what_it_says(learned):
     assert [row["step"] for row in metrics] == [1, 2, 3, 4]
     assert [row["step"] for row in metrics if "heldout_score" in row] == [2, 4]
     table = json.loads((directory / "table.json").read_text())
-    assert len(table) == len(found.rows) == price_frontier.PRICES + 2 * 3 + 16
+    assert (
+        len(table) == len(found.rows) == price_frontier.PRICES + 2 * 3 + len(price_frontier.STEPS)
+    )
     prices = [row["settings"]["price"] for row in table[: price_frontier.PRICES]]
     np.testing.assert_allclose(prices, np.geomspace(0.01, 4.0, price_frontier.PRICES), rtol=1e-3)
 
