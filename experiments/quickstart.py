@@ -28,6 +28,7 @@ from mdm_jax.policies import heuristics
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.base import Policy
 from mdm_jax.policies.count_schedules import AlphaCounts
+from mdm_jax.runs.adaptive import check_between
 from mdm_jax.runs.json_files import write_json
 from mdm_jax.runs.task_choice import with_data_dir
 from mdm_jax.sampling.config import SamplerConfig
@@ -92,6 +93,7 @@ class Config:
         check_seed(self.seed)
         for price in self.prices:
             check_range("prices", price, 0)
+            check_between("the order", price, self.learn.replay.prices)
 
 
 PRESETS = {

@@ -12,7 +12,7 @@ from mdm_jax.errors import MdmError
 from mdm_jax.policies import heuristics
 from mdm_jax.policies.adaptive import AdaptivePolicy
 from mdm_jax.policies.base import Policy
-from mdm_jax.runs.adaptive import price_range
+from mdm_jax.runs.adaptive import check_price, price_range
 from mdm_jax.runs.policy_specs import Learned, Spec, resolve
 from mdm_jax.tasks.base import Task
 
@@ -100,6 +100,8 @@ class Sweep:
         for run, name in zip(runs, names, strict=True):
             policy = Learned().load(run, denoise, task)
             if isinstance(policy, AdaptivePolicy):
+                for price in self.prices or ():
+                    check_price(run, price)
                 prices = all_prices(run) if self.prices is None else self.prices
                 family = [replace(policy, price=price) for price in prices]
             else:

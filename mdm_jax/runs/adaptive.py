@@ -43,6 +43,7 @@ from mdm_jax.tasks.clean_batches import HELDOUT, clean_batch
 from mdm_jax.training.checkpoints import restore_ema
 
 KNOBS, HELD_OUT_ROWS = 48, 256  # prices that are tried, and held-out sequences of each
+ROUNDING = 0.01  # of prices, relative
 SHORT = 64  # positions up to which the network tells them apart by default
 
 
@@ -108,6 +109,25 @@ def price_range(run: str | Path) -> tuple[float, float]:
     """The least and the largest price of a denoiser call that a run has learned at."""
     config = read_config(run)
     return _objective_of(config).prices
+
+
+def check_price(run: str | Path, price: float) -> None:
+    """Refuse a price at which a run has not learned: what its policy does there means nothing.
+
+    Raises:
+      MdmError: it is too low or too high.
+    """
+    check_between(str(run), price, price_range(run))
+
+
+def check_between(name: str, price: float, prices: tuple[float, float]) -> None:
+    """Raise MdmError for a price that is not between two, but for rounding."""
+    low, high = prices
+    if not low * (1 - ROUNDING) <= price <= high * (1 + ROUNDING):
+        raise MdmError(
+            f"{name} learned at prices from {low:g} to {high:g}, not at {price:g}: "
+            "choose one of these, or learn at others"
+        )
 
 
 def _objective_of(config: RunConfig) -> ReplayConfig | BranchObjective:

@@ -23,7 +23,7 @@ from mdm_jax.policies.heuristics import (
 )
 from mdm_jax.policies.learned import Fallback, LearnedPolicy
 from mdm_jax.policies.pairwise.predicted import PredictedPairs
-from mdm_jax.runs.adaptive import price_reaching
+from mdm_jax.runs.adaptive import check_price, price_range, price_reaching
 from mdm_jax.runs.genmd4_policy import Genmd4
 from mdm_jax.runs.policies import FromRun, check_shape, load_policy
 from mdm_jax.runs.stream_policies import (
@@ -135,7 +135,8 @@ class Learned:
     policy_temperature: float | None = None
     scale: float = 1.0  # probabilities become min(1, scale * probability)
     fallback: Fallback = "best"  # an empty draw reveals the best position, or spends the call
-    # of a denoiser call, where the policy has learned at prices: the lower, the more calls; None: 0.05
+    # of a denoiser call, where the policy has learned at prices: the lower, the more calls; None: 0.05,
+    # or the nearest that it has learned at
     price: float | None = None
     calls: float | None = None  # in place of a price: the one with this many calls on average
     overlap: float | None = None  # or the one that keeps this much of sequential decoding
@@ -200,7 +201,12 @@ class Learned:
             raise MdmError(
                 "a policy with a price has no --policy.scale and no --policy.fallback: change its price"
             )
-        price = policy.price if self.price is None else self.price
+        if self.price is None:
+            low, high = price_range(home)
+            price = min(max(policy.price, low), high)
+        else:
+            check_price(home, self.price)
+            price = self.price
         if self.calls is not None or self.overlap is not None:
             wanted = {"calls": self.calls, "overlap": self.overlap}
             price = price_reaching(home, policy, denoise, **wanted)

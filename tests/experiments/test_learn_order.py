@@ -25,6 +25,7 @@ from mdm_jax.tasks.sudoku import Sudoku
 from mdm_jax.training import loop
 
 TINY = replace(ADAPTIVE, oracle=True)
+NO_HEURISTICS = {"steps": (), "thresholds": (), "factors": (), "gammas": (), "scales": (1.0,)}
 TINY_SEARCH = SearchConfig(proposals=4, chains=1, sequences=2, validation_sequences=4)
 
 
@@ -100,11 +101,22 @@ def test_a_price_is_found_for_a_wanted_cost(learned):
         Learned(calls=3.0, price=0.5)
 
 
+def test_prices_that_it_has_not_learned_at_are_refused(learned):
+    config, _ = learned
+    task, oracle = config.task, config.task.oracle()
+    refused = r"learned at prices from 0\.01 to 4, not at 0\.001"
+    with pytest.raises(MdmError, match=refused):
+        Learned(price=0.001).load(config.run_dir, oracle, task)
+    sweep = Sweep(**NO_HEURISTICS, learned=(config.run_dir,), prices=(0.1, 0.001))
+    with pytest.raises(MdmError, match=refused):
+        list(sweep.policies(config.run_dir, oracle, task))
+    assert Learned(price=4.0).load(config.run_dir, oracle, task).price == 4.0
+
+
 def test_all_of_its_prices_are_one_sweep(learned):
     config, _ = learned
-    knobs = {"steps": (), "thresholds": (), "factors": (), "gammas": (), "scales": (1.0,)}
     for prices, count in ((None, 25), ((0.1, 1.0), 2)):
-        sweep = Sweep(**knobs, learned=(config.run_dir,), prices=prices)
+        sweep = Sweep(**NO_HEURISTICS, learned=(config.run_dir,), prices=prices)
         ((name, family),) = sweep.policies(config.run_dir, config.task.oracle(), config.task)
         assert name == "AdaptivePolicy, adaptive" and len(family) == count
         assert {policy.policy_temperature for policy in family} == {0.0}
