@@ -24,11 +24,12 @@ from mdm_jax.policies.count_schedules import AlphaCounts
 from mdm_jax.policies.learned import LearnedPolicy
 from mdm_jax.runs.reporter import Progress, silent
 from mdm_jax.sampling.config import SamplerConfig
+from mdm_jax.sampling.loop import BUSY
 from mdm_jax.tasks.base import Task
 
 THRESHOLDS = tuple(np.linspace(0.05, 0.95, 19).round(2).tolist())
 GAMMAS = tuple(np.geomspace(0.01, 30, 24).round(3).tolist())
-TUNING_PROMPTS, TUNING_BATCH, MOST_AT_ONCE = 256, 64, 512
+TUNING_PROMPTS, TUNING_BATCH = 256, 64
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def comparison_in(
     """
     if batch_size is None:
         sizes = task.length, task.vocabulary.pad_id, task.gen_length
-        batch_size = min(canvases_at_once(*sizes), MOST_AT_ONCE)
+        batch_size = min(canvases_at_once(*sizes), BUSY)
     with open_store(directory / COMPARISON, "comparison", task, "test", seed) as store:
         yield Evaluator(
             task=task,

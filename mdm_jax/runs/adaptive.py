@@ -125,7 +125,7 @@ def check_between(name: str, price: float, prices: tuple[float, float]) -> None:
     low, high = prices
     if not low * (1 - ROUNDING) <= price <= high * (1 + ROUNDING):
         raise MdmError(
-            f"{name} learned at prices from {low:g} to {high:g}, not at {price:g}: "
+            f"{name} learns at prices from {low:g} to {high:g}, not at {price:g}: "
             "choose one of these, or learn at others"
         )
 

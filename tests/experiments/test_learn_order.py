@@ -104,7 +104,7 @@ def test_a_price_is_found_for_a_wanted_cost(learned):
 def test_prices_that_it_has_not_learned_at_are_refused(learned):
     config, _ = learned
     task, oracle = config.task, config.task.oracle()
-    refused = r"learned at prices from 0\.01 to 4, not at 0\.001"
+    refused = r"learns at prices from 0\.01 to 4, not at 0\.001"
     with pytest.raises(MdmError, match=refused):
         Learned(price=0.001).load(config.run_dir, oracle, task)
     sweep = Sweep(**NO_HEURISTICS, learned=(config.run_dir,), prices=(0.1, 0.001))
