@@ -20,6 +20,19 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(faults(), faults())
 """
+PROGRAM = """
+import resource, sys
+import jax, jax.numpy as jnp
+from experiments._cli.memory import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+program = jax.jit(lambda seed: jnp.sort(jnp.sin(seed + jnp.arange(2**24)))[0])
+def faults(seed):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    program(seed).block_until_ready()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print([faults(seed) for seed in (0.0, 1.0, 2.0)][-1])
+"""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
@@ -29,3 +42,12 @@ def test_what_was_freed_costs_no_page_faults_again():
     )
     first, second = map(int, done.stdout.split())
     assert second < 20 <= first
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_a_program_uses_the_memory_of_its_last_run():
+    def faults(how):
+        words = [sys.executable, "-c", PROGRAM, how]
+        return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+    assert faults("kept") < 1000 < faults("given back")
