@@ -26,13 +26,13 @@ import jax, jax.numpy as jnp
 from experiments._cli.memory import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
-table = jnp.zeros((2**12, 2**12))
+table = jnp.zeros((2**10, 2**12))
 program = jax.jit(lambda seed: jnp.cumsum(jnp.cumsum(table + seed, 0), 1)[0, 0])
 def faults(seed):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     program(seed).block_until_ready()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(min(faults(float(seed)) for seed in range(12)))  # small pieces may lie between at first
+print(min(faults(float(seed)) for seed in range(8)))  # small pieces may lie between at first
 """
 
 
