@@ -35,7 +35,7 @@ def pytest_configure(config):
         config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
     settings = {
         "jax_compilation_cache_dir": str(directory),
-        "jax_persistent_cache_min_compile_time_secs": 0.2,  # the least take longer to find than to compile
+        "jax_persistent_cache_min_compile_time_secs": 0.2,  # smaller ones take longer to find
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
     for name, value in settings.items():
