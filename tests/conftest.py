@@ -35,7 +35,8 @@ def pytest_configure(config):
         config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
     settings = {
         "jax_compilation_cache_dir": str(directory),
-        "jax_persistent_cache_min_compile_time_secs": 0.2,  # smaller ones take longer to find
+        # what compiles in less takes as long to look up
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
     for name, value in settings.items():
